@@ -1,5 +1,7 @@
-//! What a process reads of its config: resolved, seen by it as the same files, and where nobody
-//! else decides what is overwritten.
+//! The config files that a process reads: resolved, seen by the process as the same files, and only
+//! where no other user decides which file is overwritten.
+
+mod trusted;
 
 use std::{
     ffi::OsString,
@@ -10,6 +12,7 @@ use std::{
 
 use rustix::fs::FileType;
 
+use self::trusted::trusted;
 use crate::{
     fleet::{Group, PathBase},
     host::{
@@ -25,44 +28,43 @@ use crate::{
     trust::ResolvedPath,
 };
 
-/// What a process reads of its config, resolved, and seen by it as the same files; nothing for a
-/// group without one.
+/// Returns the config files of a process, resolved; none for a group without a config.
 ///
 /// # Errors
-/// A sentence that says why it cannot be told or must not be replaced.
+/// Fails if they are not known or must not be replaced; the text has no subject.
 pub(crate) async fn configs_of(
     found: &Found,
     group: &Group,
-    ways: &ConfigPaths,
+    paths: &ConfigPaths,
 ) -> Result<Vec<Config>, String> {
-    let mut read = read_by(found, group, ways);
+    let mut read = read_by(found, group, paths);
     if matches!(read, Err(LookupError::Ask)) {
-        ways.built.ask(found, group).await;
-        read = read_by(found, group, ways);
+        paths.built.ask(found, group).await;
+        read = read_by(found, group, paths);
     }
     read.map_err(|why| why.to_string())
 }
 
-/// The same of many, in their order.
+/// As [`configs_of`] for many processes, in their order.
 pub(crate) async fn all_configs(
     all: &[(Arc<Group>, Found)],
-    ways: &ConfigPaths,
+    paths: &ConfigPaths,
 ) -> Vec<Result<Vec<Config>, String>> {
     let mut answers = Vec::with_capacity(all.len());
-    for (read, (group, found)) in par_map(all, |(group, found)| read_by(found, group, ways))
+    for (read, (group, found)) in par_map(all, |(group, found)| read_by(found, group, paths))
         .into_iter()
         .zip(all)
     {
         answers.push(match read {
-            Err(LookupError::Ask) => configs_of(found, group, ways).await,
+            Err(LookupError::Ask) => configs_of(found, group, paths).await,
             read => read.map_err(|why| why.to_string()),
         });
     }
     answers
 }
 
-fn read_by(found: &Found, group: &Group, ways: &ConfigPaths) -> Result<Vec<Config>, LookupError> {
-    let built = ways.built.of(found, group);
+fn read_by(found: &Found, group: &Group, paths: &ConfigPaths) -> Result<Vec<Config>, LookupError> {
+    let built = paths.built.of(found, group);
     let lookup = Lookup {
         found,
         group,
@@ -71,13 +73,13 @@ fn read_by(found: &Found, group: &Group, ways: &ConfigPaths) -> Result<Vec<Confi
     group
         .config
         .iter()
-        .map(|places| config_of(lookup, places, ways))
+        .map(|bases| config_of(lookup, bases, paths))
         .collect()
 }
 
-/// What is known from one process to the next: what their programs say of themselves, and the last
-/// path that was resolved, with what this host sees at its end. Most instances of a fleet are
-/// started with the same.
+/// A cache over the processes of a survey: the compiled-in paths of their programs, and the last
+/// path that was resolved, with the file that this host sees there. Most instances of a fleet are
+/// started with the same path.
 #[derive(Debug, Default)]
 pub(crate) struct ConfigPaths {
     last: RwLock<Option<Arc<(PathBuf, ResolvedPath, View)>>>,
@@ -86,14 +88,14 @@ pub(crate) struct ConfigPaths {
 
 impl ConfigPaths {
     fn of(&self, named: &Path) -> io::Result<Arc<(PathBuf, ResolvedPath, View)>> {
-        // Nobody waits for what is quickly resolved anew.
+        // To resolve a path again is faster than to wait for the lock.
         let last = self.last.try_read().ok().and_then(|last| last.clone());
         if let Some(known) = last.filter(|known| known.0 == named) {
             return Ok(known);
         }
-        let way = ResolvedPath::of(named)?;
-        let view = View::of(&way.end, Path::new("/"));
-        let new = Arc::new((named.to_owned(), way, view));
+        let resolved = ResolvedPath::of(named)?;
+        let view = View::of(&resolved.end, Path::new("/"));
+        let new = Arc::new((named.to_owned(), resolved, view));
         if let Ok(mut last) = self.last.try_write() {
             *last = Some(new.clone());
         }
@@ -101,7 +103,7 @@ impl ConfigPaths {
     }
 }
 
-/// What of its files the signal does not make it read.
+/// Returns the files of a process that it does not read again on the signal.
 pub(crate) fn fixed_of(found: &Found, group: &Group) -> Vec<PathBuf> {
     let lookup = Lookup {
         found,
@@ -130,134 +132,148 @@ pub(crate) fn fixed_of(found: &Found, group: &Group) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The first of `places` that exists. Never another one where its command line may say which one it
-/// reads.
+/// Returns the config at the first of `bases` that exists. It is never another one than the command
+/// line may name.
 fn config_of(
     lookup: Lookup<'_>,
-    places: &[PathBase],
-    ways: &ConfigPaths,
+    bases: &[PathBase],
+    paths: &ConfigPaths,
 ) -> Result<Config, LookupError> {
-    let Lookup { found, group, .. } = lookup;
     let mut last = String::new();
-    for (at, place) in places.iter().enumerate() {
-        if is_spelled_before(places, at) {
+    for (index, base) in bases.iter().enumerate() {
+        if is_spelled_before(bases, index) {
             continue;
         }
-        let Some((named, is_guess)) = named_by(lookup, places, place)? else {
-            match place {
+        let Some((named, is_guess)) = named_by(lookup, bases, base)? else {
+            match base {
                 PathBase::Arg(option, _) => {
-                    last = format!("has no {{arg:{option}}} on its command line")
+                    last = format!("has no {{arg:{option}}} on its command line");
                 }
                 PathBase::Env(name, _) => {
-                    last = format!(
-                        "{last}{}no {name} in its environment",
-                        if last.is_empty() { "has " } else { ", and " }
-                    )
+                    let before = if last.is_empty() { "has " } else { ", and " };
+                    last = format!("{last}{before}no {name} in its environment");
                 }
                 _ => {}
             }
             continue;
         };
-        if !matches!(place, PathBase::Arg(..) | PathBase::Env(..))
-            && let Some(word) = found
-                .args
-                .iter()
-                .find(|arg| group.reading.no_default.contains(arg))
-        {
-            let why = format!(
-                "says by `{word}` that it does not read `{}`",
-                named.display()
-            );
-            return Err(lookup.refuse(&why, None));
-        }
-        if let Some(stream) = stream_of(&named) {
-            return Err(lookup.refuse(
-                &format!(
-                    "reads its config from {stream}, which is no file that a run could replace"
-                ),
-                None,
-            ));
-        }
-        if !matches!(place, PathBase::Arg(..))
-            && places[..at]
-                .iter()
-                .any(|place| matches!(place, PathBase::Arg(..)))
-            && let Some(word) = lookup.unexplained(&named)
-        {
-            let why = format!(
-                "names no config by {}, and may do so by `{word}` of its command line",
-                options_of(&places[..at])
-            );
-            return Err(lookup.refuse_options(&why));
-        }
-        let resolved = match ways.of(&named) {
+        check_named(lookup, &bases[..index], base, &named)?;
+        let resolved = match paths.of(&named) {
             Ok(resolved) => resolved,
-            // What its command line says is what it reads: another place would be another config.
+            // The process reads the file that its command line names: another base would be another
+            // config.
             Err(e)
                 if matches!(
-                    place,
+                    base,
                     PathBase::Arg(..) | PathBase::Built(..) | PathBase::Env(..)
                 ) =>
             {
-                return Err(match mounts::here(found.pid, &named) {
-                    Some(here) => lookup.refuse(
-                        &format!(
-                            "reads `{}` in a mount namespace of its own",
-                            named.display()
-                        ),
-                        Some(&here),
-                    ),
-                    None => LookupError::Because(format!(
-                        "reads its config from `{}`: {e}",
-                        named.display()
-                    )),
-                });
+                return Err(unresolved(lookup, &named, &e));
             }
             Err(e) => {
                 last = format!("config `{}`: {e}", named.display());
                 continue;
             }
         };
-        let (_, way, view) = &*resolved;
-        if way.is_of_a_process()
-            || !matches!(
-                FileType::from_raw_mode(way.stat().st_mode),
-                FileType::RegularFile | FileType::Directory
-            )
-        {
-            let why = format!(
-                "reads its config from `{}`, which is a stream or a device, and no file that a \
-                 run could replace",
-                named.display()
-            );
-            return Err(lookup.refuse(&why, None));
-        }
-        trusted(found, group, way, matches!(place, PathBase::Path(_)))
-            .map_err(LookupError::Because)?;
-        if !view.is_seen_by(found.pid, &way.end) {
-            let mend =
-                "change it where it runs, or mount its directory there and not the file alone";
-            return Err(LookupError::Because(format!(
-                "sees another file at `{}` than this host does (its own mount or root directory); \
-                 {mend}",
-                way.end.display()
-            )));
-        }
-        // A path that stands alone is the operator's word.
-        let assumed = match place {
+        let (_, path, view) = &*resolved;
+        check_resolved(lookup, base, &named, path, view)?;
+        // A path that is the only base is declared by the operator.
+        let assumed = match base {
             PathBase::Built(..) | PathBase::Base(_) => true,
-            PathBase::Path(_) | PathBase::Cwd(_) => places.len() > 1,
+            PathBase::Path(_) | PathBase::Cwd(_) => bases.len() > 1,
             PathBase::Arg(..) | PathBase::Env(..) => is_guess,
         };
         return Ok(Config {
-            path: way.end.clone(),
+            path: path.end.clone(),
             assumed,
         });
     }
     Err(lookup.refuse(&last, None))
 }
 
-/// The options of these places, for people.
+/// Refuses a path that the command line contradicts, or that is a stream. `before` are the bases
+/// that named none.
+fn check_named(
+    lookup: Lookup<'_>,
+    before: &[PathBase],
+    base: &PathBase,
+    named: &Path,
+) -> Result<(), LookupError> {
+    let reading = &lookup.group.reading;
+    if !matches!(base, PathBase::Arg(..) | PathBase::Env(..))
+        && let Some(word) = lookup
+            .found
+            .args
+            .iter()
+            .find(|arg| reading.no_default.contains(arg))
+    {
+        let why = format!(
+            "says by `{word}` that it does not read `{}`",
+            named.display()
+        );
+        return Err(lookup.refuse(&why, None));
+    }
+    if let Some(stream) = stream_of(named) {
+        let why =
+            format!("reads its config from {stream}, which is no file that a run could replace");
+        return Err(lookup.refuse(&why, None));
+    }
+    if !matches!(base, PathBase::Arg(..))
+        && before.iter().any(|base| matches!(base, PathBase::Arg(..)))
+        && let Some(word) = lookup.unexplained(named)
+    {
+        let why = format!(
+            "names no config by {}, and may do so by `{word}` of its command line",
+            options_of(before)
+        );
+        return Err(lookup.refuse_options(&why));
+    }
+    Ok(())
+}
+
+/// The error of a named path that this host cannot resolve.
+fn unresolved(lookup: Lookup<'_>, named: &Path, e: &io::Error) -> LookupError {
+    let path = named.display();
+    match mounts::here(lookup.found.pid, named) {
+        Some(here) => lookup.refuse(
+            &format!("reads `{path}` in a mount namespace of its own"),
+            Some(&here),
+        ),
+        None => LookupError::Because(format!("reads its config from `{path}`: {e}")),
+    }
+}
+
+/// Refuses a resolved path that a run could not replace, that others can lead elsewhere, or that
+/// the process sees as another file.
+fn check_resolved(
+    lookup: Lookup<'_>,
+    base: &PathBase,
+    named: &Path,
+    path: &ResolvedPath,
+    view: &View,
+) -> Result<(), LookupError> {
+    let Lookup { found, group, .. } = lookup;
+    let file_type = FileType::from_raw_mode(path.stat().st_mode);
+    if path.is_of_a_process() || !matches!(file_type, FileType::RegularFile | FileType::Directory) {
+        let why = format!(
+            "reads its config from `{}`, which is a stream or a device, and no file that a run \
+             could replace",
+            named.display()
+        );
+        return Err(lookup.refuse(&why, None));
+    }
+    trusted(found, group, path, matches!(base, PathBase::Path(_))).map_err(LookupError::Because)?;
+    if !view.is_seen_by(found.pid, &path.end) {
+        return Err(LookupError::Because(format!(
+            "sees another file at `{}` than this host does (its own mount or root directory); \
+             change it where it runs, or mount its directory there and not the file alone",
+            path.end.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Lists the options of these bases for a message.
 fn options_of(places: &[PathBase]) -> String {
     let mut options = Vec::new();
     for place in places {
@@ -268,7 +284,7 @@ fn options_of(places: &[PathBase]) -> String {
     options.join(" or ")
 }
 
-/// Whether the option of this place is only another spelling of one before it.
+/// Whether the option of this base is only another spelling of one before it.
 fn is_spelled_before(places: &[PathBase], at: usize) -> bool {
     let PathBase::Arg(_, below) = &places[at] else {
         return false;
@@ -278,8 +294,8 @@ fn is_spelled_before(places: &[PathBase], at: usize) -> bool {
         .any(|place| matches!(place, PathBase::Arg(_, other) if other == below))
 }
 
-/// The path of a place for this process, and whether a relative value makes it a guess; none where
-/// its command line or its program names none.
+/// Returns the path of a base for this process, and whether a relative value makes it a guess; none
+/// if its command line or its program names none.
 fn named_by(
     lookup: Lookup<'_>,
     places: &[PathBase],
@@ -308,19 +324,19 @@ fn named_by(
             let values = lookup.values(&spelled.collect::<Vec<_>>())?;
             match values.as_slice() {
                 [] => Ok(None),
-                [one] => Ok(Some((
-                    named_by_value(lookup, one, below)?,
-                    lookup.is_guess(one),
+                [value] => Ok(Some((
+                    named_by_value(lookup, value, below)?,
+                    lookup.is_guess(value),
                 ))),
-                all => {
-                    let all: Vec<String> = all
+                values => {
+                    let values: Vec<String> = values
                         .iter()
                         .map(|value| value.to_string_lossy().into_owned())
                         .collect();
                     Err(lookup.refuse(
                         &format!(
-                            "reads {}, and which of them the change is for is not said",
-                            list(&all)
+                            "reads {}, and nothing says which of them the change is for",
+                            list(&values)
                         ),
                         None,
                     ))
@@ -330,7 +346,7 @@ fn named_by(
     }
 }
 
-/// The path that the value of an option names.
+/// Returns the path that the value of an option names.
 fn named_by_value(
     lookup: Lookup<'_>,
     value: &std::ffi::OsStr,
@@ -368,18 +384,18 @@ fn named_by_value(
     ))
 }
 
-/// The stream that a path leads each process to as its own, whatever it is for this one.
+/// Describes a path that leads every process to its own stream.
 fn stream_of(path: &Path) -> Option<String> {
     let is_own = path == Path::new("/dev/stdin") || path.starts_with("/dev/fd");
     let is_own = is_own || path.starts_with("/proc/self") || path.starts_with("/proc/thread-self");
     is_own.then(|| format!("`{}`, which each process has for itself", path.display()))
 }
 
-/// Where a place of no config is for a process with these arguments, resolved or there or not; none
-/// when its command line does not say.
+/// Returns the path of a base that is no config for a process with these arguments. It is not
+/// resolved, and need not exist. None if the command line does not name it.
 ///
 /// # Errors
-/// A sentence without its subject.
+/// Fails if the working directory cannot be read; the text has no subject.
 pub(crate) fn place_of(
     pid: i32,
     args: &[String],
@@ -407,48 +423,4 @@ pub(crate) fn place_of(
             .filter(|part| !part.as_os_str().is_empty())
             .fold(cwd, |path, part| path.join(part)),
     ))
-}
-
-/// As root, nothing that another user can write decides what is overwritten, but what the process's
-/// own user could overwrite itself.
-fn trusted(found: &Found, group: &Group, way: &ResolvedPath, chosen: bool) -> Result<(), String> {
-    if found.uid == nix::unistd::geteuid().as_raw() {
-        return Ok(());
-    }
-    let path = way.end.display();
-    if !chosen {
-        under(found.uid, &way.end, &group.config_under).map_err(|why| {
-            format!(
-                "is of another user (uid {}) and names `{path}`; {why}",
-                found.uid
-            )
-        })?;
-    }
-    way.changeable_only_by(found.uid)
-        .map_err(|why| format!("reads `{path}`, and {why}"))
-}
-
-/// Whether `path` lies under one of `roots`, none of which the process's user may lead elsewhere.
-fn under(uid: u32, path: &Path, roots: &[PathBuf]) -> Result<(), String> {
-    let mut last = "its command line alone does not decide that: write `config` as a path, or \
-                    `config_under`, into its group"
-        .to_owned();
-    for root in roots {
-        let Ok(way) = ResolvedPath::of(root) else {
-            continue;
-        };
-        if !path.starts_with(&way.end) {
-            continue;
-        }
-        match way.links_trusted() {
-            Ok(()) => return Ok(()),
-            Err(_) => {
-                last = format!(
-                    "uid {uid} or others can lead `config_under` (`{}`) elsewhere by a link",
-                    root.display()
-                )
-            }
-        }
-    }
-    Err(last)
 }

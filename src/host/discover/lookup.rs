@@ -1,10 +1,12 @@
-//! Where the places of a group are for one process: by its command line, by where it was started,
-//! by what is compiled into it.
+//! Locates the config paths of a group for one process: by its command line, by the directory that
+//! it was started in, by the paths that are compiled into it.
+
+mod directory;
+mod unexplained;
 
 use std::{
     ffi::{OsStr, OsString},
-    io,
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
 
@@ -16,42 +18,36 @@ use crate::{
             options::{GivenOptions, Options},
             title::{self, Telling},
         },
-        exec::{self, placeholders::inode},
-        proc::{argument, cmdline::CommandLine},
+        exec,
+        proc::argument,
     },
 };
 
-/// Parts of the names of options whose value is no config.
-const OTHER_OPTIONS: &[&str] = &["pid", "log", "sock", "lock", "cert", "key", "-jar"];
-
-/// Where no config lies.
-const OTHER_PLACES: &[&str] = &["/run", "/var/run", "/var/log", "/dev", "/proc", "/sys"];
-
-/// Largest file of arguments that is read, in bytes.
+/// Largest file of arguments (`@FILE`) that is read, in bytes: far more than a command line has.
 const MAX_ARGUMENTS: u64 = 64 << 10;
 
-/// Why it is not known what a process reads.
+/// Why the config of a process is not known.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LookupError {
-    /// A sentence without its subject; behind its last `; ` stands what to do about it.
+    /// A sentence without its subject; the hint follows its last `; `.
     #[error("{0}")]
     Because(String),
-    /// Its program must be asked first for what is compiled into it.
+    /// Its program must be run first to print the paths that are compiled into it.
     #[error("its program was not asked what is compiled into it")]
     Ask,
 }
 
-/// One process, and what is known of how it names its config.
+/// One process, and everything that tells how it names its config.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lookup<'a> {
     pub(super) found: &'a Found,
     pub(super) group: &'a Group,
-    /// What its program prints of its compiled-in paths, where it was asked.
+    /// The output of its program about compiled-in paths, if it was run.
     pub(super) built: Option<&'a Result<String, String>>,
 }
 
 impl<'a> Lookup<'a> {
-    /// `why`, and the line of `fleet.toml` that says which file it is.
+    /// Returns `why`, with the line of `fleet.toml` that names the file as its hint.
     pub(super) fn refuse(&self, why: &str, path: Option<&Path>) -> LookupError {
         let path = path.map_or_else(
             || "/PATH/OF/ITS/CONFIG".into(),
@@ -64,23 +60,23 @@ impl<'a> Lookup<'a> {
         ))
     }
 
-    /// The same, where it is also enough to say how the program reads its options.
+    /// As [`Lookup::refuse`], if it is also enough to declare how the program reads its options.
     pub(super) fn refuse_options(&self, why: &str) -> LookupError {
-        let mend = "or say how it reads its options: `getopt = \"..\"`, as getopt(3) has them, \
+        let hint = "or say how it reads its options: `getopt = \"..\"`, as getopt(3) has them, \
                     `getopt = \"\"` where every option is a word";
         match self.refuse(why, None) {
-            LookupError::Because(why) => LookupError::Because(format!("{why}, {mend}")),
+            LookupError::Because(why) => LookupError::Because(format!("{why}, {hint}")),
             other => other,
         }
     }
 
-    /// The arguments of its program: those of its interpreter stand before the script.
+    /// Returns the arguments of its program, without those of its interpreter before the script.
     fn options(&self, args: &'a [String]) -> Options<'a> {
         let script = &self.group.matching.script;
         let start = args
             .iter()
             .position(|arg| script.iter().any(|pattern| fits(pattern, arg)))
-            .map_or(0, |at| at + 1);
+            .map_or(0, |index| index + 1);
         let reading = &self.group.reading;
         Options {
             args: &args[start..],
@@ -89,66 +85,22 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// The values of an option that has all these spellings; more than one only where the program
-    /// reads all of them.
+    /// Returns the values of an option that has all these spellings; more than one only if the
+    /// program reads all of them.
     pub(super) fn values(&self, spellings: &[&str]) -> Result<Vec<OsString>, LookupError> {
-        // A place is no option: what stands there is its value.
         if let ([name], Telling::Arguments) = (spellings, &self.found.telling)
-            && let Some(place) = argument::place(name)
+            && let Some(index) = argument::place(name)
         {
-            let of_interpreter = self.found.args.len() - self.options(&self.found.args).args.len();
-            if let Some(word) = self
-                .found
-                .args
-                .get(place)
-                .filter(|_| place < of_interpreter)
-            {
-                let why = format!(
-                    "has `{word}` as its argument {}, which belongs to its interpreter or names \
-                     its script: count on from there",
-                    place + 1
-                );
-                return Err(self.refuse(&why, None));
-            }
-            return argument::argument(&self.found.args, name)
-                .map(|value| self.exact(value.to_owned()))
-                .into_iter()
-                .collect();
+            return self.positional(name, index);
         }
         if let Telling::Title(title) = &self.found.telling {
             return self
                 .in_title(title, spellings)
                 .map(|value| vec![value.into()]);
         }
-        let said = self.options(&self.found.args).said(spellings);
-        if let Telling::Joined(certain) = &self.found.telling
-            && self.options(certain).said(spellings) != said
-        {
-            let option = spellings.join(" or ");
-            return Err(self.refuse(
-                &format!(
-                    "has {option} in its title behind a value with \
-                blanks, of which it may be a part"
-                ),
-                None,
-            ));
-        }
-        if let GivenOptions::Value(value) = &said
-            && let Some(word) = self
-                .options(&self.found.args)
-                .file_behind(value)
-                .filter(|word| self.may_hold(word, spellings))
-        {
-            let option = spellings.join(" or ");
-            return Err(self.refuse(
-                &format!(
-                    "may have {option} once more in the file that \
-                `{word}` of its command line names"
-                ),
-                None,
-            ));
-        }
-        let values = match said {
+        let given = self.options(&self.found.args).said(spellings);
+        self.check_certain(&given, spellings)?;
+        let values = match given {
             GivenOptions::Absent => Vec::new(),
             GivenOptions::Value(value) => vec![value],
             GivenOptions::Several(values) => values,
@@ -162,6 +114,49 @@ impl<'a> Lookup<'a> {
         values.into_iter().map(|value| self.exact(value)).collect()
     }
 
+    /// Returns the argument at a position: it is no option, so that the argument is the value.
+    fn positional(&self, name: &str, index: usize) -> Result<Vec<OsString>, LookupError> {
+        let args = &self.found.args;
+        let of_interpreter = args.len() - self.options(args).args.len();
+        if let Some(word) = args.get(index).filter(|_| index < of_interpreter) {
+            let why = format!(
+                "has `{word}` as its argument {}, which belongs to its interpreter or names its \
+                 script: count on from there",
+                index + 1
+            );
+            return Err(self.refuse(&why, None));
+        }
+        argument::argument(args, name)
+            .map(|value| self.exact(value.to_owned()))
+            .into_iter()
+            .collect()
+    }
+
+    /// Refuses an option that a title or a file of arguments may give another value.
+    fn check_certain(&self, given: &GivenOptions, spellings: &[&str]) -> Result<(), LookupError> {
+        let option = spellings.join(" or ");
+        if let Telling::Joined(certain) = &self.found.telling
+            && self.options(certain).said(spellings) != *given
+        {
+            let why = format!(
+                "has {option} in its title behind a value with blanks, of which it may be a part"
+            );
+            return Err(self.refuse(&why, None));
+        }
+        if let GivenOptions::Value(value) = given
+            && let Some(word) = self
+                .options(&self.found.args)
+                .file_behind(value)
+                .filter(|word| self.may_hold(word, spellings))
+        {
+            let why = format!(
+                "may have {option} once more in the file that `{word}` of its command line names"
+            );
+            return Err(self.refuse(&why, None));
+        }
+        Ok(())
+    }
+
     /// Whether a word `@FILE` names a file with one of these options in it, below any directory
     /// that the process may have been started in.
     fn may_hold(&self, word: &str, spellings: &[&str]) -> bool {
@@ -172,16 +167,16 @@ impl<'a> Lookup<'a> {
             .chain(self.cwd())
             .map(|dir| dir.join(name));
         files.filter(|file| file.is_file()).any(|file| {
-            // One that is too large, or may not be read, may hold anything.
+            // A file that is too large, or may not be read, may hold anything.
             let text = crate::config::read(&file, MAX_ARGUMENTS).ok();
             let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
             text.is_none_or(|text| spellings.iter().any(|option| text.contains(option)))
         })
     }
 
-    /// The bytes of a value as the kernel tells them.
+    /// Returns the bytes of a value as the kernel has them.
     fn exact(&self, value: String) -> Result<OsString, LookupError> {
-        // The mark that stands for what is no UTF-8.
+        // Without this character every byte was UTF-8.
         if !value.contains(char::REPLACEMENT_CHARACTER) {
             return Ok(value.into());
         }
@@ -193,10 +188,10 @@ impl<'a> Lookup<'a> {
                 .filter(|before| !before.contains(char::REPLACEMENT_CHARACTER))?;
             raw.get(before.len()..).map(<[u8]>::to_vec)
         };
-        let mut all: Vec<Vec<u8>> = line.split(|b| *b == 0).filter_map(tail).collect();
-        all.dedup();
-        match all.as_slice() {
-            [one] => Ok(OsString::from_vec(one.clone())),
+        let mut values: Vec<Vec<u8>> = line.split(|b| *b == 0).filter_map(tail).collect();
+        values.dedup();
+        match values.as_slice() {
+            [value] => Ok(OsString::from_vec(value.clone())),
             _ => Err(self.refuse(
                 &format!("names a config that cannot be told from `{value}`"),
                 None,
@@ -204,18 +199,17 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// The value that a title has of an option, where the file that is there leaves only one
-    /// reading of it.
+    /// Returns the value of an option in a title, if only one reading of it names a file.
     fn in_title(&self, title: &str, spellings: &[&str]) -> Result<String, LookupError> {
-        let all: Vec<String> = spellings
+        let readings: Vec<String> = spellings
             .iter()
             .flat_map(|option| title::values(title, option))
             .collect();
         let hides = || {
             self.refuse(
                 &format!(
-                    "has written a title over its command line (`{title}`), which \
-                                  does not tell its arguments"
+                    "has written a title over its command line (`{title}`), which does not tell \
+                     its arguments"
                 ),
                 None,
             )
@@ -226,31 +220,31 @@ impl<'a> Lookup<'a> {
                 None,
             ));
         }
-        let mut there = Vec::new();
-        for value in &all {
+        let mut existing = Vec::new();
+        for value in &readings {
             if self
                 .absolute(OsStr::new(value))
                 .is_ok_and(|path| path.exists())
-                && !there.contains(value)
+                && !existing.contains(value)
             {
-                there.push(value.clone());
+                existing.push(value.clone());
             }
         }
-        match (there.as_slice(), all.first()) {
-            ([one], _) => Ok(one.clone()),
+        match (existing.as_slice(), readings.first()) {
+            ([value], _) => Ok(value.clone()),
             ([], Some(first)) => Ok(first.clone()),
             ([], None) => Err(hides()),
             _ => Err(self.refuse(
                 &format!(
                     "has blanks in its title (`{title}`), which may name {}",
-                    list(&there)
+                    list(&existing)
                 ),
                 None,
             )),
         }
     }
 
-    /// What is compiled into its program behind `text`.
+    /// Returns the path that its program prints after `text`, which is compiled into it.
     pub(super) fn built(&self, text: &str) -> Result<Option<String>, LookupError> {
         match self.built {
             None => Err(LookupError::Ask),
@@ -262,8 +256,8 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// The value of a variable of the environment that it was started with; none where it is empty
-    /// or not there.
+    /// Returns a variable of the environment that it was started with; none if it is empty or not
+    /// set.
     pub(super) fn variable(&self, name: &str) -> Result<Option<OsString>, LookupError> {
         let value = exec::variable(self.found.pid, name).ok_or_else(|| {
             self.refuse(
@@ -273,203 +267,17 @@ impl<'a> Lookup<'a> {
         })?;
         Ok(value.filter(|value| !value.is_empty()))
     }
-
-    /// A path of its command line, which begins at the directory that its group says, or that it
-    /// was started in.
-    pub(super) fn absolute(&self, value: &OsStr) -> Result<PathBuf, LookupError> {
-        let value = Path::new(value);
-        if value.is_absolute() {
-            return Ok(value.to_owned());
-        }
-        let base = if self.group.reading.base.is_empty() {
-            self.started_in(value)?
-        } else {
-            self.base()?
-        };
-        let path = base.join(value);
-        match self.elsewhere(&base, value) {
-            Some(other) if inode(&other) != inode(&path) => {
-                let why = format!(
-                    "was given `{}`, which is there below the directory that it was started in \
-                     and below `{}`, in which it stands now",
-                    value.display(),
-                    base.display()
-                );
-                Err(self.refuse(
-                    &format!("{why} (`{}` and `{}`)", other.display(), path.display()),
-                    None,
-                ))
-            }
-            _ => Ok(path),
-        }
-    }
-
-    /// The first directory of the group's `base` that there is.
-    pub(super) fn base(&self) -> Result<PathBuf, LookupError> {
-        for place in &self.group.reading.base {
-            let (dir, below) = match place {
-                PathBase::Path(path) => return Ok(path.clone()),
-                PathBase::Cwd(below) => return Ok(joined(self.cwd()?, below)),
-                PathBase::Base(_) => continue,
-                PathBase::Env(name, below) => match self.variable(name)? {
-                    Some(dir) => (self.cwd()?.join(dir), below),
-                    None => continue,
-                },
-                // A program with a base stays where it was started.
-                PathBase::Arg(option, below) => match self.values(&[option])?.pop() {
-                    Some(dir) => (self.cwd()?.join(dir), below),
-                    None => continue,
-                },
-                PathBase::Built(text, below) => {
-                    match self.built(text)?.filter(|dir| dir.starts_with('/')) {
-                        Some(dir) => (dir.into(), below),
-                        None => continue,
-                    }
-                }
-            };
-            return Ok(joined(dir, below));
-        }
-        Err(self.refuse(
-            "names its config by a path below a directory that nothing tells",
-            None,
-        ))
-    }
-
-    /// Whether nothing but its working directory says where a relative path begins: the program may
-    /// take it below another one.
-    pub(super) fn is_guess(&self, value: &OsStr) -> bool {
-        let stays = || self.group.reading.base.is_empty() || self.base().ok() == self.cwd().ok();
-        !Path::new(value).is_absolute() && stays()
-    }
-
-    /// The same path below the directory that its environment says it was started in, where it has
-    /// left that for `base`, and a file is there as well.
-    fn elsewhere(&self, base: &Path, value: &Path) -> Option<PathBuf> {
-        let left = || {
-            self.group
-                .reading
-                .base
-                .iter()
-                .any(|place| matches!(place, PathBase::Cwd(_)))
-                && self.cwd().is_ok_and(|cwd| cwd == base)
-        };
-        let other = self.pwd().filter(|pwd| pwd != base && left())?.join(value);
-        other.is_file().then_some(other)
-    }
-
-    pub(super) fn cwd(&self) -> Result<PathBuf, LookupError> {
-        let of = format!("/proc/{}/cwd", self.found.pid);
-        std::fs::read_link(of).map_err(|e: io::Error| {
-            self.refuse(&format!("does not tell its working directory: {e}"), None)
-        })
-    }
-
-    /// The directory that it was started in. Its environment names it, and its working directory
-    /// must agree: it is still that one, or the one that `value` names.
-    fn started_in(&self, value: &Path) -> Result<PathBuf, LookupError> {
-        let (cwd, root) = (
-            self.cwd()?,
-            PathBuf::from(format!("/proc/{}/root", self.found.pid)),
-        );
-        let same = |path: &Path| {
-            let inside = root.join(path.strip_prefix("/").unwrap_or(path));
-            inode(&inside) != (0, 0)
-                && inode(&inside) == inode(Path::new(&format!("/proc/{}/cwd", self.found.pid)))
-        };
-        let named = self.pwd();
-        match &named {
-            // A daemon that went to the root directory may have started anywhere: not every
-            // supervisor sets PWD.
-            Some(pwd) if same(pwd) && pwd != Path::new("/") => return Ok(cwd),
-            Some(pwd) if same(&pwd.join(value)) => return Ok(pwd.clone()),
-            _ => {}
-        }
-        let likely = named
-            .iter()
-            .chain([&cwd])
-            .map(|dir| dir.join(value))
-            .find(|path| path.exists());
-        let why = format!(
-            "was given `{}`, a path relative to the directory that it was started in, and nothing \
-             tells that one (it stands in `{}` now)",
-            value.display(),
-            cwd.display()
-        );
-        let LookupError::Because(why) = self.refuse(&why, likely.as_deref()) else {
-            return Err(LookupError::Ask);
-        };
-        Err(LookupError::Because(format!(
-            "{why}, or `base = \"{{cwd}}\"` if it never leaves that directory"
-        )))
-    }
-
-    /// A word of its command line that may name its config in place of `default`: a file that is
-    /// there, where nothing says how the program reads its options.
-    pub(super) fn unexplained(&self, default: &Path) -> Option<String> {
-        if self.group.reading.getopt.is_some() {
-            return None;
-        }
-        let line = CommandLine {
-            name: String::new(),
-            rewritten: false,
-            args: self.found.args.clone(),
-        };
-        let script = line.script(&self.found.exe, false);
-        let args = self.options(&self.found.args).args;
-        let may_be = |(at, word): (usize, &String)| {
-            let (option, value) = match word.split_once('=') {
-                Some((option, value)) if word.starts_with('-') => (option, value),
-                _ if word.starts_with('-') => return None,
-                _ => (
-                    args.get(at.wrapping_sub(1))
-                        .filter(|before| before.starts_with('-'))
-                        .map_or("", String::as_str),
-                    word.as_str(),
-                ),
-            };
-            let option = option.to_ascii_lowercase();
-            let is_other = OTHER_OPTIONS.iter().any(|name| option.contains(name))
-                || script == Some(value)
-                || value.ends_with(".jar");
-            let path = self
-                .cwd()
-                .ok()?
-                .join(value)
-                .canonicalize()
-                .ok()
-                .filter(|path| path.is_file() && !is_other)?;
-            let is_config = !OTHER_PLACES.iter().any(|dir| path.starts_with(dir))
-                && inode(&path) != inode(default);
-            is_config.then(|| word.clone())
-        };
-        args.iter().enumerate().find_map(may_be)
-    }
-
-    /// The working directory of the shell that started it, as its environment says.
-    fn pwd(&self) -> Option<PathBuf> {
-        let environment = std::fs::read(format!("/proc/{}/environ", self.found.pid)).ok()?;
-        let mut all = environment
-            .split(|b| *b == 0)
-            .filter_map(|one| one.strip_prefix(b"PWD="));
-        match (all.next(), all.next()) {
-            (Some(one), None) => {
-                Some(PathBuf::from(OsStr::from_bytes(one))).filter(|path| path.is_absolute())
-            }
-            _ => None,
-        }
-    }
 }
 
-/// Each option that names a config by a path below another directory than its working directory is
-/// now: its name, its value, and the whole path. A command about the process stands in its working
-/// directory.
+/// Lists the options whose relative path does not begin at the present working directory: name,
+/// value, and whole path. A command about the process runs in its working directory.
 pub(super) fn moved(found: &Found, group: &Group) -> Vec<(String, String, String)> {
     let lookup = Lookup {
         found,
         group,
         built: None,
     };
-    let one = |place: &PathBase| {
+    let moved = |place: &PathBase| {
         let PathBase::Arg(option, _) = place else {
             return None;
         };
@@ -484,25 +292,25 @@ pub(super) fn moved(found: &Found, group: &Group) -> Vec<(String, String, String
         let is_there = path.exists() && path != lookup.cwd().ok()?.join(&value);
         Some((option.clone(), value, path.to_str()?.to_owned())).filter(|_| is_there)
     };
-    group.config.iter().flatten().filter_map(one).collect()
+    group.config.iter().flatten().filter_map(moved).collect()
 }
 
-/// Writes `path` for the `value` of an option wherever the arguments give it that.
+/// Replaces the `value` of an option in the arguments by `path`.
 pub(super) fn replace(args: &mut [String], option: &str, value: &str, path: &str) {
-    for at in 0..args.len() {
-        if args[at] == option && args.get(at + 1).is_some_and(|next| next == value) {
-            path.clone_into(&mut args[at + 1]);
-        } else if args[at]
+    for index in 0..args.len() {
+        if args[index] == option && args.get(index + 1).is_some_and(|next| next == value) {
+            path.clone_into(&mut args[index + 1]);
+        } else if args[index]
             .strip_prefix(option)
             .and_then(|rest| rest.strip_prefix('='))
             == Some(value)
         {
-            args[at] = format!("{option}={path}");
+            args[index] = format!("{option}={path}");
         }
     }
 }
 
-/// An empty part would leave a slash at the end, which only a directory has.
+/// Joins two paths. An empty part would leave a slash at the end, which only a directory has.
 pub(super) fn joined(dir: PathBuf, below: &Path) -> PathBuf {
     if below.as_os_str().is_empty() {
         dir
@@ -511,6 +319,7 @@ pub(super) fn joined(dir: PathBuf, below: &Path) -> PathBuf {
     }
 }
 
+/// Quotes values for a message.
 pub(super) fn list(values: &[String]) -> String {
     values
         .iter()
@@ -519,16 +328,16 @@ pub(super) fn list(values: &[String]) -> String {
         .join(" and ")
 }
 
-/// The word behind `text` in what a program prints, or what its quotes hold.
+/// Returns the word after `text` in the output of a program, or the content of its quotes.
 fn behind(output: &str, text: &str) -> Option<String> {
-    let starts_word = |at: usize| {
+    let starts_word = |start: usize| {
         text.starts_with(char::is_whitespace)
-            || !output[..at].ends_with(|c: char| !c.is_whitespace() && !"'\"(".contains(c))
+            || !output[..start].ends_with(|c: char| !c.is_whitespace() && !"'\"(".contains(c))
     };
-    let (at, _) = output
+    let (start, _) = output
         .match_indices(text)
-        .find(|(at, _)| starts_word(*at))?;
-    let rest = output[at + text.len()..].trim_start_matches([' ', '\t']);
+        .find(|(start, _)| starts_word(*start))?;
+    let rest = output[start + text.len()..].trim_start_matches([' ', '\t']);
     let value = match rest.strip_prefix('"') {
         Some(quoted) => quoted.split('"').next(),
         None => rest
