@@ -279,7 +279,7 @@ fn a_relative_path_begins_where_the_process_was_started() {
     );
     refuses(
         &left,
-        "which is there below the directory that it was started in",
+        "which exists below the directory that it was started in",
     );
     assert!(left.contains(&format!("{one}/a")), "{left}");
     assert_eq!(

@@ -1,5 +1,4 @@
-//! What is compiled into a program: the command of its group asks the executable that the process
-//! runs.
+//! Paths that are compiled into a program: the group's command makes the executable print them.
 
 use std::{
     collections::HashMap,
@@ -18,14 +17,13 @@ use crate::{
     },
 };
 
-/// The longest that a program may take to print what is compiled into it: it reads no config for
-/// that.
+/// Longest time for a program to print its compiled-in paths. It reads no config for that.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// An executable by device and inode, and how it is asked.
+/// An executable by device and inode, and the command that makes it print.
 type Key = ((u64, u64), Vec<String>);
 
-/// What the programs that were asked have printed, or why they could not be asked.
+/// The output of each program that was run, or why it could not be run.
 #[derive(Debug, Default)]
 pub(super) struct BuiltIn(RwLock<HashMap<Key, Arc<Result<String, String>>>>);
 
@@ -34,7 +32,7 @@ fn key(found: &Found, group: &Group) -> Key {
 }
 
 impl BuiltIn {
-    /// What the program of this process has printed, where it was asked.
+    /// Returns the output of the program of this process, if it was run.
     pub(super) fn of(&self, found: &Found, group: &Group) -> Option<Arc<Result<String, String>>> {
         if group.reading.built.is_empty() {
             return None;
@@ -42,7 +40,7 @@ impl BuiltIn {
         self.0.read().ok()?.get(&key(found, group)).cloned()
     }
 
-    /// Asks the program of this process, once for all that execute the same one.
+    /// Runs the program of this process, once for all processes of the same executable.
     pub(super) async fn ask(&self, found: &Found, group: &Group) {
         if self.of(found, group).is_some() {
             return;

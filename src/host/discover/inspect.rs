@@ -1,10 +1,8 @@
-//! One process, looked at: read from `/proc` through one descriptor, so that all of it is of the
-//! same process.
+//! The exact read of one candidate, through one descriptor, so that every field is of the same
+//! process.
 
 use std::{
-    ffi::OsStr,
     io,
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -12,13 +10,13 @@ use crate::{
     fleet::{Match, fits, in_unit, lacking},
     host::proc::{
         cmdline::CommandLine,
-        kernel::{Proc, Status, is_gone, is_own},
+        kernel::{Proc, Status, is_gone, is_own, strip_deleted},
         user::uid_of,
     },
     identity::{Identity, Line},
 };
 
-/// In the flags of `/proc/PID/stat` (`PF_KTHREAD`).
+/// The flag of a thread of the kernel in `/proc/PID/stat` (`PF_KTHREAD`).
 const KERNEL_THREAD: u32 = 0x0020_0000;
 
 /// A process that runs a program.
@@ -31,49 +29,49 @@ pub(super) struct Inspected {
     /// Its effective user.
     pub(super) uid: u32,
     pub(super) identity: Identity,
-    /// Where its users came from.
+    /// The origin of its users.
     pub(super) origin: Origin,
-    /// None where this user may not see it.
+    /// None if this user may not see it.
     pub(super) exe: Option<PathBuf>,
-    /// What the kernel calls it, in 15 bytes at most.
+    /// The kernel's name of the process, at most 15 bytes.
     comm: String,
     pub(super) line: CommandLine,
-    /// What becomes of signals to it, at this look.
+    /// Its signal masks at this read.
     pub(super) status: Status,
-    /// As long as it is looked at.
+    /// Open while it is compared.
     process: Option<Proc>,
 }
 
-/// How a process came to its users.
+/// The origin of the users of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// It has one, or took the others itself.
+    /// It has one user, or took the others itself.
     Itself,
     /// Its executable is setuid or setgid, or may be: any user may have started it, with any
     /// arguments.
     Executable,
 }
 
-/// Why a number is no process that runs a program; each a sentence without its subject.
+/// Why a pid is no process that runs a program; each text has no subject.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InspectError {
-    /// It ended, perhaps while it was looked at.
+    /// It ended, perhaps while it was read.
     #[error("is gone")]
     Gone,
-    /// A thread's number: it can be opened like a process, and held by no pidfd.
+    /// The number of a thread: it can be opened like a process, and no pidfd can hold it.
     #[error("is a thread of pid {0}, and no process")]
     Thread(i32),
-    /// A thread of the kernel, or a process that has ended and was not taken in yet.
+    /// A thread of the kernel, or an ended process that its parent has not awaited yet.
     #[error("runs no program: it has ended, or is the kernel's own")]
     NoProgram,
-    /// The system's reason.
+    /// The system refused.
     #[error("cannot be looked at: {0}")]
     Failed(io::Error),
 }
 
 impl From<io::Error> for InspectError {
     fn from(e: io::Error) -> Self {
-        // What was opened before it ended says in its own way that it is gone when it is read.
+        // A file that was opened before the process ended fails with its own error (`ESRCH`).
         if is_gone(&e) {
             Self::Gone
         } else {
@@ -83,7 +81,7 @@ impl From<io::Error> for InspectError {
 }
 
 impl InspectError {
-    /// Why this program could not look at any process, where that is so.
+    /// Why this program can read no process at all, if that is the reason.
     pub(super) fn own(&self) -> Option<String> {
         match self {
             Self::Failed(e) if is_own(e) => Some(e.to_string()),
@@ -92,16 +90,16 @@ impl InspectError {
     }
 }
 
-/// Looks at `pid`.
+/// Reads the process `pid`.
 ///
 /// # Errors
-/// When it runs no program, or cannot be looked at; see [`Unseen`].
+/// Fails if it runs no program, or if it cannot be read.
 pub(super) fn inspect(pid: i32) -> Result<Inspected, InspectError> {
     read(pid, Proc::open(pid)?)
 }
 
 fn read(pid: i32, process: Proc) -> Result<Inspected, InspectError> {
-    let (status, person, numbers) = process.status()?;
+    let (status, credentials, pids) = process.status()?;
     if status.leader != pid {
         return Err(InspectError::Thread(status.leader));
     }
@@ -115,7 +113,7 @@ fn read(pid: i32, process: Proc) -> Result<Inspected, InspectError> {
         Err(e) => return Err(e.into()),
     };
     let line = CommandLine::parse(&process.read("cmdline")?);
-    let differs = person.is_setuid() || person.is_setgid();
+    let differs = credentials.is_setuid() || credentials.is_setgid();
     let origin = if differs && process.is_set_id().unwrap_or(true) {
         Origin::Executable
     } else {
@@ -126,7 +124,7 @@ fn read(pid: i32, process: Proc) -> Result<Inspected, InspectError> {
     } else {
         Line::Arguments
     };
-    let inside = numbers.last().copied().unwrap_or(pid);
+    let inside = pids.last().copied().unwrap_or(pid);
     Ok(Inspected {
         pid,
         started: stat.started,
@@ -137,7 +135,7 @@ fn read(pid: i32, process: Proc) -> Result<Inspected, InspectError> {
             inside,
             started: stat.started,
             exe: inode,
-            person: person.into(),
+            person: credentials.into(),
             line: title,
             ..Identity::default()
         },
@@ -150,18 +148,18 @@ fn read(pid: i32, process: Proc) -> Result<Inspected, InspectError> {
     })
 }
 
-/// A match with what is asked only once of the host.
+/// A match, with its user and its pid file resolved.
 #[derive(Debug)]
 pub(super) struct Criteria<'a> {
     pub(super) what: &'a Match,
-    /// Its `user`; nobody is one that is not on this host.
+    /// Its `user`; none inside if this host has no such user.
     uid: Option<Option<u32>>,
-    /// Whom its `pid_file` names, if anybody.
+    /// The process that its `pid_file` names, if it has one.
     pub(super) pid: Option<Option<i32>>,
 }
 
 impl<'a> Criteria<'a> {
-    /// `pid` is whom its `pid_file` names.
+    /// `pid` is the process that its `pid_file` names.
     pub(super) fn new(what: &'a Match, pid: Option<i32>) -> Self {
         let uid = what.user.as_deref().map(|user| uid_of(user).ok());
         Self {
@@ -171,25 +169,25 @@ impl<'a> Criteria<'a> {
         }
     }
 
-    /// Whether everything that the match says of the process itself holds; its sockets are not
-    /// looked at. None where this user cannot tell.
-    pub(super) fn fits(&self, one: &Inspected) -> Option<bool> {
+    /// Whether everything that the match says of the process itself holds, without its sockets. None
+    /// if this user cannot see that.
+    pub(super) fn fits(&self, process: &Inspected) -> Option<bool> {
         let what = self.what;
-        let pid = self.pid.is_none_or(|pid| pid == Some(one.pid));
-        let user = self.uid.is_none_or(|uid| uid == Some(one.uid));
+        let pid = self.pid.is_none_or(|pid| pid == Some(process.pid));
+        let user = self.uid.is_none_or(|uid| uid == Some(process.uid));
         if !(pid
             && user
-            && one.exe.as_ref().is_none_or(|exe| what.has_exe(exe))
-            && what.has_args(&one.line.args)
-            && one.has_script(what))
+            && process.exe.as_ref().is_none_or(|exe| what.has_exe(exe))
+            && what.has_args(&process.line.args)
+            && process.has_script(what))
         {
             return Some(false);
         }
-        let hidden = (one.exe.is_none() && !what.exe.is_empty()).then_some(None);
+        let hidden = (process.exe.is_none() && !what.exe.is_empty()).then_some(None);
         if what.cgroup.is_none() && what.unit.is_none() {
             return hidden.unwrap_or(Some(true));
         }
-        let path = one.cgroup()?;
+        let path = process.cgroup()?;
         let cgroup = what
             .cgroup
             .as_ref()
@@ -202,19 +200,20 @@ impl<'a> Criteria<'a> {
         }
     }
 
-    /// Of a process that is the program that is meant, which argument it lacks.
-    pub(super) fn lacks(&self, one: &Inspected) -> Option<String> {
+    /// Returns the argument that a process lacks, if it runs the program of the match.
+    pub(super) fn lacks(&self, process: &Inspected) -> Option<String> {
         let what = self.what;
         let named = !what.exe.is_empty() || !what.script.is_empty();
-        let is_it = one.exe.as_ref().is_some_and(|exe| what.has_exe(exe)) && one.has_script(what);
-        what.lacks(&one.line.args)
+        let is_it =
+            process.exe.as_ref().is_some_and(|exe| what.has_exe(exe)) && process.has_script(what);
+        what.lacks(&process.line.args)
             .filter(|_| named && is_it)
             .map(lacking)
     }
 
-    /// Whether one of which it cannot be told may be meant: its names or something rarer than
-    /// arguments and a user must speak for it.
-    pub(super) fn may_be(&self, one: &Inspected) -> bool {
+    /// Whether a partly hidden process may be a match: its name, or a property that is rarer than
+    /// arguments and a user, must fit.
+    pub(super) fn may_be(&self, process: &Inspected) -> bool {
         let Match {
             script,
             cgroup,
@@ -223,22 +222,27 @@ impl<'a> Criteria<'a> {
             ..
         } = self.what;
         let rare = !script.is_empty() || cgroup.is_some() || unit.is_some() || pid_file.is_some();
-        let name = if one.line.rewritten {
-            one.line.name.split([':', ' ']).next().unwrap_or_default()
+        let name = if process.line.rewritten {
+            process
+                .line
+                .name
+                .split([':', ' '])
+                .next()
+                .unwrap_or_default()
         } else {
-            &one.line.name
+            &process.line.name
         };
-        rare || !self.what.exe.is_empty() && self.what.may_have_exe(&one.comm, name)
+        rare || !self.what.exe.is_empty() && self.what.may_have_exe(&process.comm, name)
     }
 }
 
 impl Inspected {
-    /// Its executable without the kernel's mark of a replaced one.
+    /// Its executable without the kernel's mark of a deleted file.
     pub(super) fn program(&self) -> Option<PathBuf> {
-        self.exe.clone().map(unmarked)
+        self.exe.as_deref().map(|exe| strip_deleted(exe).to_owned())
     }
 
-    /// Without its descriptor: there may be more matches than one process may open.
+    /// Closes its descriptor: there may be more matches than descriptors.
     pub(super) fn closed(self) -> Self {
         Self {
             process: None,
@@ -250,7 +254,7 @@ impl Inspected {
         if what.script.is_empty() {
             return true;
         }
-        // A title says as much of an executable that may not be seen.
+        // A hidden executable counts as an interpreter: its title may name the script.
         let trusted = !what.exe.is_empty() || self.exe.is_none();
         let Some(script) = self
             .line
@@ -276,8 +280,7 @@ impl Inspected {
         })
     }
 
-    /// Its path in the unified hierarchy, from `/proc/PID/cgroup`; empty where there is no such
-    /// hierarchy.
+    /// Its path in the unified hierarchy, from `/proc/PID/cgroup`; empty without that hierarchy.
     fn cgroup(&self) -> Option<String> {
         let text = String::from_utf8(self.process.as_ref()?.read("cgroup").ok()?).ok()?;
         let path = text
@@ -285,14 +288,6 @@ impl Inspected {
             .find_map(|line| line.strip_prefix("0::"))
             .unwrap_or_default();
         Some(path.strip_suffix(" (deleted)").unwrap_or(path).to_owned())
-    }
-}
-
-/// An executable's path without the kernel's mark of a replaced one.
-pub(super) fn unmarked(exe: PathBuf) -> PathBuf {
-    match exe.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
-        Some(path) => OsStr::from_bytes(path).into(),
-        None => exe,
     }
 }
 

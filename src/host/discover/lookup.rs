@@ -98,7 +98,7 @@ impl<'a> Lookup<'a> {
                 .in_title(title, spellings)
                 .map(|value| vec![value.into()]);
         }
-        let given = self.options(&self.found.args).said(spellings);
+        let given = self.options(&self.found.args).given_values(spellings);
         self.check_certain(&given, spellings)?;
         let values = match given {
             GivenOptions::Absent => Vec::new(),
@@ -136,7 +136,7 @@ impl<'a> Lookup<'a> {
     fn check_certain(&self, given: &GivenOptions, spellings: &[&str]) -> Result<(), LookupError> {
         let option = spellings.join(" or ");
         if let Telling::Joined(certain) = &self.found.telling
-            && self.options(certain).said(spellings) != *given
+            && self.options(certain).given_values(spellings) != *given
         {
             let why = format!(
                 "has {option} in its title behind a value with blanks, of which it may be a part"

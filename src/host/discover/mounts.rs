@@ -1,4 +1,4 @@
-//! Where a file of another mount namespace is in this one.
+//! The path in this mount namespace of a file in another one.
 
 use std::path::{Path, PathBuf};
 
@@ -6,8 +6,8 @@ use procfs::process::{MountInfo, Process};
 
 use crate::host::exec::placeholders::inode;
 
-/// The path that this host has for what the process `pid` sees at `path`; none where it has none,
-/// or where both are the same.
+/// Returns this host's path of the file that the process `pid` sees at `path`; none if there is
+/// none, or if both are the same.
 pub(super) fn here(pid: i32, path: &Path) -> Option<PathBuf> {
     let seen = PathBuf::from(format!("/proc/{pid}/root")).join(path.strip_prefix("/").ok()?);
     let wanted = Some(inode(&seen)).filter(|found| *found != (0, 0))?;
@@ -22,7 +22,7 @@ pub(super) fn here(pid: i32, path: &Path) -> Option<PathBuf> {
         .iter()
         .filter(|mount| path.starts_with(&mount.mount_point))
         .max_by_key(|mount| mount.mount_point.components().count())?;
-    // What replaces a file that is mounted alone is not seen there.
+    // The process does not see the replacement of a file that is mounted alone.
     if mount.mount_point == path {
         return None;
     }

@@ -16,7 +16,7 @@ pub(super) struct Options<'a> {
     pub(super) repeated: Repeated,
 }
 
-/// What a command line says of an option.
+/// The values that a command line gives an option.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum GivenOptions {
     /// The option is not there.
@@ -29,14 +29,14 @@ pub(super) enum GivenOptions {
     Unclear(String),
 }
 
-/// One place where an option may stand.
+/// One word that is an option, or may be.
 #[derive(Debug, PartialEq, Eq)]
 enum Given {
     Sure(usize, String),
     Unsure(String),
 }
 
-/// What the letters of one word are.
+/// The meaning of the letters of one word.
 enum Letters<'a> {
     /// Each option with its value, where it has one in this word.
     Options(Vec<(char, Option<&'a str>)>),
@@ -45,14 +45,14 @@ enum Letters<'a> {
 }
 
 impl Options<'_> {
-    /// What is said of an option that has all these spellings.
-    pub(super) fn said(&self, spellings: &[&str]) -> GivenOptions {
+    /// Returns the values of an option that has all these spellings.
+    pub(super) fn given_values(&self, spellings: &[&str]) -> GivenOptions {
         let mut given: Vec<(Given, &str)> = Vec::new();
         for name in spellings {
             given.extend(self.given(name).into_iter().map(|one| (one, *name)));
         }
         if given.is_empty() {
-            // Such an argument names a file with more arguments, of which nothing is known here.
+            // Such an argument names a file with more arguments, which is not read here.
             let file = self
                 .args
                 .iter()
@@ -74,7 +74,7 @@ impl Options<'_> {
                 Given::Unsure(word) => return GivenOptions::Unclear(word.clone()),
             }
         }
-        // Two spellings may be two options, of which nothing says which one the program prefers.
+        // Two spellings may be two options, and the program may prefer either of them.
         let names: Vec<&str> = given.iter().map(|(_, name)| *name).collect();
         let is_mixed =
             self.getopt.is_none() && values.len() > 1 && names.iter().any(|name| *name != names[0]);
@@ -93,8 +93,8 @@ impl Options<'_> {
         }
     }
 
-    /// A word `@FILE` behind the last place of `value`: programs that take such a word for a file
-    /// with more arguments let these decide.
+    /// Returns a word `@FILE` after the last `value`: in programs that take such a word for a file of
+    /// arguments, these decide.
     pub(super) fn file_behind(&self, value: &str) -> Option<&str> {
         let at = self.args.iter().rposition(|arg| arg.ends_with(value))?;
         let is_last = self.repeated == Repeated::Last;
@@ -104,20 +104,19 @@ impl Options<'_> {
             .find(|arg| arg.len() > 1 && arg.starts_with('@'))
     }
 
-    /// Every place where the option stands, or may stand.
+    /// Lists every word that is the option, or may be.
     fn given(&self, name: &str) -> Vec<Given> {
         let mut found = match self.getopt {
             Some("") => self.words(name),
             Some(letters) => self.letters(name, letters),
             None => self.guessed(name),
         };
-        // What follows the end of the options is no option; a program that takes it for more files
-        // reads those, too.
+        // No option follows the end of the options. A program may take the words there for more
+        // files, and read these too.
         if self.repeated == Repeated::All && self.end() + 1 < self.args.len() {
             found.push(Given::Unsure("--".into()));
         }
-        // Nothing is certain before the last place where it certainly stands, and nothing of that
-        // counts.
+        // Only the words from the last certain one on count.
         if self.repeated == Repeated::Last
             && let Some(sure) = found.iter().rposition(|one| matches!(one, Given::Sure(..)))
         {
@@ -126,7 +125,7 @@ impl Options<'_> {
         found
     }
 
-    /// Where the options end: at `--`, or with the arguments.
+    /// The index of the end of the options: at `--`, or with the arguments.
     fn end(&self) -> usize {
         self.args
             .iter()
@@ -380,7 +379,7 @@ pub(super) fn unbundled(args: &[String], letters: &str) -> Option<Vec<String>> {
         };
         let (last, own) = options[options.len() - 1];
         for (letter, value) in &options {
-            // A value that may be left out counts only in the same word.
+            // An optional value counts only in the same word.
             match (value, takes(letters, *letter)) {
                 (Some(value), Takes::Maybe) => out.push(format!("-{letter}{value}")),
                 (Some(value), _) => out.extend([format!("-{letter}"), (*value).to_owned()]),

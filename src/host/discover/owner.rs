@@ -1,4 +1,4 @@
-//! Whose a process is. Masters such as squid and proftpd change their users by themselves, so that
+//! The user of a process. Masters such as squid and proftpd change their users by themselves, so that
 //! real, effective and saved user differ.
 
 use std::collections::BTreeSet;
@@ -8,7 +8,7 @@ use nix::unistd::{Uid, User, geteuid};
 use super::inspect::{Inspected, Origin};
 use crate::{fleet::Group, identity::Credentials};
 
-/// The user of a process: of several, the one that is trusted least.
+/// Returns the user of a process; of several, the one that is trusted least.
 pub(super) fn of(person: &Credentials) -> u32 {
     let [real, effective, saved] = person.uids;
     [effective, real, saved]
@@ -17,25 +17,25 @@ pub(super) fn of(person: &Credentials) -> u32 {
         .unwrap_or(effective)
 }
 
-/// Why a match is not one of the processes of `uids`, the users of `group`; none where it is.
-pub(super) fn not_meant(one: &Inspected, uids: &[u32], group: &Group) -> Option<String> {
-    let person = &one.identity.person;
+/// Returns why a match is not one of the processes of `uids`, the users of `group`; none if it is.
+pub(super) fn not_meant(process: &Inspected, uids: &[u32], group: &Group) -> Option<String> {
+    let person = &process.identity.person;
     let name = &group.name;
     if !person.is_setuid() {
-        let whose = if group.users.is_empty() {
+        let processes = if group.users.is_empty() {
             "its caller's own processes, unless it names a `user`"
         } else {
             "its `user`'s processes"
         };
-        return (!uids.contains(&one.uid)).then(|| {
+        return (!uids.contains(&process.uid)).then(|| {
             format!(
-                "belongs to uid {}, and group `{name}` matches only {whose}",
-                one.uid
+                "belongs to uid {}, and group `{name}` matches only {processes}",
+                process.uid
             )
         });
     }
     let users = described(person);
-    if one.origin == Origin::Executable {
+    if process.origin == Origin::Executable {
         return Some(format!(
             "runs as {users}, since its executable is setuid: its real user may have started it, \
              and group `{name}` does not match it"
@@ -70,7 +70,7 @@ pub(super) fn not_meant(one: &Inspected, uids: &[u32], group: &Group) -> Option<
     ))
 }
 
-/// Whether nothing is decided for another user if this one decides it.
+/// Whether a file of this user decides nothing for another user: it is root or the caller.
 fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
@@ -123,11 +123,11 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_met_by_all_of_its_users() {
+    fn a_group_matches_a_process_by_all_of_its_users() {
         let me = geteuid().as_raw();
         let mut group = Fleet::of_kind("hello").unwrap().groups.remove(0);
         group.users = vec!["{self}".into(), "4001".into()];
-        let said = |uids, known: &[u32]| not_meant(&one(uids, Origin::Itself), known, &group);
+        let reason = |uids, known: &[u32]| not_meant(&one(uids, Origin::Itself), known, &group);
         for uids in [
             [4001, me, me],
             [me, 4001, me],
@@ -136,21 +136,21 @@ mod tests {
             [4001; 3],
             [me; 3],
         ] {
-            assert_eq!(said(uids, &[me, 4001]), None, "{uids:?}");
+            assert_eq!(reason(uids, &[me, 4001]), None, "{uids:?}");
         }
         for uids in [[4001, me, me], [me, 4001, me], [me, 4001, 4001]] {
-            let why = said(uids, &[me]).unwrap();
+            let why = reason(uids, &[me]).unwrap();
             assert!(
                 why.contains("real and effective user differ") && why.contains("\"4001\""),
                 "{why}"
             );
         }
-        assert!(said([4002, me, me], &[me, 4001]).is_some_and(|why| why.contains("\"4002\"")));
+        assert!(reason([4002, me, me], &[me, 4001]).is_some_and(|why| why.contains("\"4002\"")));
         assert!(
-            said([4001, 4002, me], &[me, 4001, 4002])
+            reason([4001, 4002, me], &[me, 4001, 4002])
                 .is_some_and(|why| why.contains("more than one"))
         );
-        assert!(said([me; 3], &[4001]).is_some() && said([4001; 3], &[me]).is_some());
+        assert!(reason([me; 3], &[4001]).is_some() && reason([4001; 3], &[me]).is_some());
         let by_its_file = not_meant(
             &one([4001, me, me], Origin::Executable),
             &[me, 4001],

@@ -1,4 +1,4 @@
-//! Files in which a daemon writes its number.
+//! Pid files.
 
 use std::{io, path::Path};
 
@@ -7,24 +7,24 @@ use crate::{
     trust::{ResolvedPath, is_us},
 };
 
-/// A postmaster's has eight lines; nobody's has more than this.
+/// Largest pid file that is read, in bytes. The one of a postmaster has eight lines.
 const MAX_PID_FILE: u64 = 64 << 10;
 
-/// What a pid file says.
+/// A pid file.
 #[derive(Debug)]
 pub(super) struct PidFile {
-    /// The process that it names, there or not.
+    /// The process that it names, which may not exist.
     pub(super) pid: i32,
-    way: ResolvedPath,
+    resolved: ResolvedPath,
 }
 
-/// Why a pid file names nobody.
+/// Why a pid file names no process.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PidFileError {
     /// There is none.
     #[error("there is none")]
     Missing,
-    /// It is there and says nothing.
+    /// It holds no pid, or cannot be read.
     #[error("{0}")]
     Unreadable(String),
 }
@@ -33,14 +33,14 @@ impl PidFile {
     /// Reads the number in its first line.
     ///
     /// # Errors
-    /// See [`PidFileError`]; a file that holds no number above 0 is unreadable.
+    /// Fails if there is no such file, if it cannot be read, or if it holds no number above 0.
     pub(super) fn read(path: &Path) -> Result<Self, PidFileError> {
         let io = |e: io::Error| match e.kind() {
             io::ErrorKind::NotFound => PidFileError::Missing,
             _ => PidFileError::Unreadable(e.to_string()),
         };
-        let way = ResolvedPath::of(path).map_err(io)?;
-        let fd = way.open().map_err(io)?;
+        let resolved = ResolvedPath::of(path).map_err(io)?;
+        let fd = resolved.open().map_err(io)?;
         let bytes = config::read_fd(fd, MAX_PID_FILE)
             .map_err(|e| PidFileError::Unreadable(e.to_string()))?;
         let text = String::from_utf8_lossy(&bytes);
@@ -51,23 +51,23 @@ impl PidFile {
             .filter(|pid| *pid > 0);
         let pid =
             pid.ok_or_else(|| PidFileError::Unreadable("it holds no process number".into()))?;
-        Ok(Self { pid, way })
+        Ok(Self { pid, resolved })
     }
 
-    /// Whether its word counts for a process of user `uid`: as root, whom a signal goes to is not
-    /// decided by what others can write.
+    /// Checks that it is trusted for a process of user `uid`: as root, a file that other users can
+    /// write must not decide which process gets a signal.
     ///
     /// # Errors
-    /// A sentence that says who else decides.
+    /// Fails if other users can write it or lead its path elsewhere; the text says how.
     pub(super) fn is_trusted(&self, uid: u32) -> Result<(), String> {
         if !nix::unistd::geteuid().is_root() {
             return Ok(());
         }
-        let stat = self.way.stat();
+        let stat = self.resolved.stat();
         if stat.st_mode & 0o022 != 0 || !(is_us(stat.st_uid) || stat.st_uid == uid) {
             return Err("others than root and the process's own user can write it".into());
         }
-        self.way
+        self.resolved
             .changeable_only_by(uid)
             .map_err(|why| why.to_string())
     }

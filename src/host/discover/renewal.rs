@@ -1,17 +1,14 @@
-//! What a process that executes itself again on the signal will execute: the program that stands at
-//! its path by then. Where it is gone, the process dies of the reload; where it is another one,
-//! that one loads the config.
+//! The program of a process that executes itself again on the signal: the file that is at its path
+//! by then. If it is gone, the process dies of the reload. If it is another one, that one loads the
+//! config.
 
 use std::{
-    ffi::OsStr,
     io,
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
+    os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
+pub(crate) use crate::host::proc::kernel::strip_deleted as unmarked;
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, open, openat2};
 
 use crate::{
@@ -19,8 +16,8 @@ use crate::{
     identity::{Identity, Line, Renewal},
 };
 
-/// What the reload of a process of `group` executes. `exe` is what `/proc/PID/exe` says, and `args`
-/// are its arguments without its own name, or the words of its title.
+/// Returns the program that a reload executes. `exe` is `/proc/PID/exe`; `args` are the arguments
+/// without `argv[0]`, or the words of the title.
 #[must_use]
 pub(crate) fn of(identity: &Identity, group: &Group, exe: &Path, args: &[String]) -> Renewal {
     if group.executes_itself == ExecutesItself::No {
@@ -43,7 +40,7 @@ pub(crate) fn of(identity: &Identity, group: &Group, exe: &Path, args: &[String]
     }
 }
 
-/// Why the process must not be signalled; none where what it executes is there.
+/// Returns why the process must not be signalled; none if the program exists.
 #[must_use]
 pub(crate) fn refuses(renewal: &Renewal, group: &Group) -> Option<String> {
     let signal = group.signal.name();
@@ -62,17 +59,8 @@ pub(crate) fn refuses(renewal: &Renewal, group: &Group) -> Option<String> {
     }
 }
 
-/// The path of an executable without the kernel's mark of a deleted one.
-#[must_use]
-pub(crate) fn unmarked(exe: &Path) -> &Path {
-    let bytes = exe.as_os_str().as_bytes();
-    Path::new(OsStr::from_bytes(
-        bytes.strip_suffix(b" (deleted)").unwrap_or(bytes),
-    ))
-}
-
-/// The word of a title that names the executable by its absolute path, as sshd's does, and its
-/// place.
+/// Returns the word of a title that names the executable by its absolute path, as the one of sshd
+/// does, and its index.
 #[must_use]
 pub(crate) fn named_in_title(exe: &Path, words: &[String]) -> Option<(usize, PathBuf)> {
     let name = unmarked(exe).file_name()?;
@@ -123,7 +111,7 @@ fn title_of(pid: i32) -> Vec<String> {
         .collect()
 }
 
-/// What a process finds at an absolute path: where that ends, as this process would write it, with
+/// Resolves an absolute path as the process sees it: its end, as this program would write it, with
 /// device and inode.
 fn seen_by(pid: i32, path: &Path) -> io::Result<(PathBuf, (u64, u64))> {
     let root: OwnedFd = open(

@@ -2,29 +2,29 @@
 
 use crate::fleet::Reading;
 
-/// The room that the kernel has for a title which goes on into the environment, in bytes: one page,
-/// as proc(5) reads it.
+/// Longest title that the kernel shows if it extends into the environment, in bytes: one page
+/// (proc(5)).
 const SHOWN: usize = 4096;
 
-/// A title that ends so near to the end of its room may have lost something: programs keep one or
-/// two bytes for its end (nginx two), and some of them round down, in bytes.
+/// Distance from the end of its memory, in bytes, within which a title may have been cut. Programs
+/// keep one or two bytes for the end (nginx two), and some round down.
 const MARGIN: usize = 8;
 
-/// What the command line of a process tells of its arguments.
+/// How much the command line of a process shows of its arguments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Telling {
     /// All of them.
     #[default]
     Arguments,
-    /// All of them, out of a title that has lost the borders between them; these, the first ones,
-    /// can be read in one way only.
+    /// All of them, from a title without borders between them. These first ones have only one
+    /// reading.
     Joined(Vec<String>),
-    /// A title stands there, and nothing says that it holds all of them.
+    /// Only a title, which may not hold all of them.
     Title(String),
 }
 
-/// The arguments in `title` as `reading` says where they are; none where it does not say so, or
-/// where the title was cut off.
+/// Returns the arguments in `title`, by the pattern of `reading`; none without a pattern, or if the
+/// title was cut off.
 pub(crate) fn arguments(pid: i32, title: &str, reading: &Reading) -> Option<Vec<String>> {
     let (before, after) = Reading::title_parts(reading.title.as_deref()?).ok()?;
     let rest = title.strip_prefix(before)?;
@@ -177,7 +177,7 @@ mod tests {
         }
     }
 
-    /// This process has room for much longer ones.
+    /// Reads a title of this process, which has memory for much longer ones.
     fn of(title: &str, reading: &Reading) -> Option<Vec<String>> {
         arguments(i32::try_from(std::process::id()).unwrap(), title, reading)
     }

@@ -1,13 +1,13 @@
-//! What systemd says of a unit.
+//! The main process of a systemd unit.
 
 use std::{path::Path, time::Duration};
 
 use crate::host::exec::query;
 
+/// Longest time for one answer of `systemctl`.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// The main process of a unit, as its manager says; none when there is no manager, no such unit, or
-/// no such process.
+/// Returns the main process of a unit; none without a manager, such a unit, or such a process.
 pub(super) async fn main_pid(unit: &str) -> Option<i32> {
     let systemctl = ["/usr/bin/systemctl", "/bin/systemctl"]
         .into_iter()

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use super::*;
 
 #[test]
-fn one_that_ends_while_it_is_looked_at_is_gone() {
+fn a_process_that_ends_while_it_is_read_is_gone() {
     let mut child = Command::new("sleep").arg("60").spawn().unwrap();
     let pid = i32::try_from(child.id()).unwrap();
     let process = Proc::open(pid).unwrap();
@@ -52,7 +52,7 @@ fn zombies_and_threads_run_no_program() {
     while !matches!(inspect(pid), Err(InspectError::NoProgram)) {
         assert!(
             std::time::Instant::now() < deadline,
-            "it has ended and nobody took it in"
+            "it has ended and was not awaited"
         );
         std::thread::yield_now();
     }

@@ -7,14 +7,14 @@ fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-fn said(line: &str, getopt: Option<&str>, repeated: Repeated, names: &[&str]) -> String {
+fn values(line: &str, getopt: Option<&str>, repeated: Repeated, names: &[&str]) -> String {
     let args = words(line);
     match (Options {
         args: &args,
         getopt,
         repeated,
     })
-    .said(names)
+    .given_values(names)
     {
         GivenOptions::Absent => "-".into(),
         GivenOptions::Value(value) => value,
@@ -45,11 +45,15 @@ fn letters_are_read_as_getopt_reads_them() {
         ("-oKey=v -f a", "Key", "v"),
     ] {
         assert_eq!(
-            said(line, Some(SSHD), Repeated::Last, &[name]),
+            values(line, Some(SSHD), Repeated::Last, &[name]),
             value,
             "{line}"
         );
     }
+}
+
+#[test]
+fn a_setting_is_assigned_by_an_option_or_a_long_option() {
     for (line, value) in [
         ("-D d -c config_file=/a", "/a"),
         ("-D d -cconfig_file=/a", "/a"),
@@ -58,7 +62,7 @@ fn letters_are_read_as_getopt_reads_them() {
         ("-c hba_file=/a -D d", "-"),
     ] {
         assert_eq!(
-            said(
+            values(
                 line,
                 Some(POSTGRES),
                 Repeated::Last,
@@ -69,7 +73,7 @@ fn letters_are_read_as_getopt_reads_them() {
         );
     }
     assert_eq!(
-        said(
+        values(
             "--conf=/a",
             Some("hC:"),
             Repeated::Last,
@@ -78,7 +82,7 @@ fn letters_are_read_as_getopt_reads_them() {
         "?--conf=/a"
     );
     assert_eq!(
-        said(
+        values(
             "--conf-file=/a -C /b",
             Some("hC:"),
             Repeated::Last,
@@ -100,7 +104,7 @@ fn a_program_whose_options_are_words_has_no_letters() {
         ("-c", "?-c"),
     ] {
         assert_eq!(
-            said(
+            values(
                 line,
                 Some(""),
                 Repeated::Last,
@@ -110,10 +114,10 @@ fn a_program_whose_options_are_words_has_no_letters() {
             "{line}"
         );
     }
-    assert_eq!(said("-f a -f b", Some(""), Repeated::All, &["-f"]), "a+b");
-    assert_eq!(said("-f a -f a", Some(""), Repeated::All, &["-f"]), "a");
-    assert_eq!(said("-f a -- b", Some(""), Repeated::All, &["-f"]), "?--");
-    assert_eq!(said("-f a -f b", Some(""), Repeated::First, &["-f"]), "a");
+    assert_eq!(values("-f a -f b", Some(""), Repeated::All, &["-f"]), "a+b");
+    assert_eq!(values("-f a -f a", Some(""), Repeated::All, &["-f"]), "a");
+    assert_eq!(values("-f a -- b", Some(""), Repeated::All, &["-f"]), "?--");
+    assert_eq!(values("-f a -f b", Some(""), Repeated::First, &["-f"]), "a");
 }
 
 #[test]
@@ -149,14 +153,14 @@ fn where_nothing_is_known_of_the_program_a_word_that_may_be_the_option_is_unclea
         ("-cconfig_file=/a", "config_file", "/a"),
         ("x", "-f", "-"),
     ] {
-        assert_eq!(said(line, None, Repeated::Last, &[name]), value, "{line}");
+        assert_eq!(values(line, None, Repeated::Last, &[name]), value, "{line}");
     }
     assert_eq!(
-        said("-c a --config b", None, Repeated::Last, &["-c", "--config"]),
+        values("-c a --config b", None, Repeated::Last, &["-c", "--config"]),
         "?-c and --config"
     );
     assert_eq!(
-        said("-c a --config a", None, Repeated::Last, &["-c", "--config"]),
+        values("-c a --config a", None, Repeated::Last, &["-c", "--config"]),
         "a"
     );
 }
