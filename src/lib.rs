@@ -23,7 +23,7 @@
 //! ----------------------------------------------------------------------------------------------
 //! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact
 //!          tree -> config -> fault · identity · told · trust · runtime
-//! floor    screen (all that is printed)   exact (paths in JSON)
+//! floor    screen (all that is printed)   exact (paths in JSON)   names (lists in sentences)
 //! ```
 //!
 //! An arrow goes right or down, never back; a test holds every file to it. The engine and the
@@ -46,6 +46,7 @@ pub mod forget;
 pub mod history;
 pub mod host;
 pub mod identity;
+mod names;
 pub mod plan;
 pub mod report;
 pub mod resume;

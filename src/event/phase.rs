@@ -1,8 +1,8 @@
-//! The parts of a run that take their time, for the line of progress.
+//! The slow parts of a run, for the progress line.
 
 use serde::{Deserialize, Serialize};
 
-/// A part of a run that takes its time.
+/// A part of a run that may take seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it")]

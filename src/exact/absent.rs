@@ -23,6 +23,11 @@ pub(crate) fn path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error>
         .write(to)
 }
 
+/// Deserializes what [`path`] serializes.
+pub(crate) fn path_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+    Ok(Option::<PathBuf>::read(from)?.unwrap_or_default())
+}
+
 /// Serializes a list; an empty one is `null`.
 pub(crate) fn list<S: Serializer, T: Serialize>(list: &[T], to: S) -> Result<S::Ok, S::Error> {
     Some(list).filter(|list| !list.is_empty()).serialize(to)

@@ -36,7 +36,7 @@ const FLOORS: &[&[&str]] = &[
     &["tree"],
     &["config"],
     &["fault", "identity", "told", "trust", "runtime"],
-    &["screen", "exact"],
+    &["screen", "exact", "names"],
 ];
 
 /// What is drawn inside one line: `report` and `engine` share nothing, but `engine` carries out a `plan`.

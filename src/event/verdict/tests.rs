@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const STATES: [Outcome; 10] = [
+const OUTCOMES: [Outcome; 10] = [
     Outcome::Untouched,
     Outcome::Unchanged,
     Outcome::Confirmed,
@@ -16,14 +16,14 @@ const STATES: [Outcome; 10] = [
 ];
 
 proptest! {
-    /// The table of exit codes, over every combination of states.
+    /// The table of exit codes, over every combination of outcomes.
     #[test]
-    fn a_verdict_is_what_the_states_say(
-        picks in proptest::collection::vec((0..STATES.len(), any::<bool>()), 0..6),
+    fn a_verdict_follows_from_the_outcomes(
+        picks in proptest::collection::vec((0..OUTCOMES.len(), any::<bool>()), 0..6),
         undone: bool,
     ) {
-        let states: Vec<Outcome> = picks.iter().map(|(p, _)| STATES[*p]).collect();
-        let of = |accept: bool| {
+        let outcomes: Vec<Outcome> = picks.iter().map(|(p, _)| OUTCOMES[*p]).collect();
+        let unproven = |accept: bool| {
             if accept {
                 Unproven::Accept
             } else {
@@ -32,9 +32,9 @@ proptest! {
         };
         let ends: Vec<(Outcome, Unproven)> = picks
             .iter()
-            .map(|(p, accept)| (STATES[*p], of(*accept)))
+            .map(|(p, accept)| (OUTCOMES[*p], unproven(*accept)))
             .collect();
-        let all = |good: &[Outcome]| states.iter().all(|s| good.contains(s));
+        let all = |good: &[Outcome]| outcomes.iter().all(|s| good.contains(s));
         let new = [Outcome::Confirmed, Outcome::Unchanged, Outcome::Unconfirmed];
         let untouched = [Outcome::Reverted, Outcome::Untouched, Outcome::Refused];
         let wanted = if undone {

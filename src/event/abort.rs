@@ -1,0 +1,66 @@
+//! Why a run ended before it touched anything.
+
+use super::{Instance, Verdict};
+use crate::names;
+
+/// Why a run ended before it touched anything, or why one of its steps failed.
+#[derive(Debug)]
+pub struct Abort {
+    /// Decides the exit code.
+    pub verdict: Verdict,
+    /// One sentence for the operator.
+    pub reason: String,
+    /// The instances that are the reason, with their failures.
+    pub instances: Vec<Instance>,
+    /// True where the run would go on without its validators.
+    pub by_validation: bool,
+}
+
+impl Abort {
+    /// Returns an abort that no single instance is the reason of.
+    #[must_use]
+    pub fn new(verdict: Verdict, reason: impl Into<String>) -> Self {
+        Self {
+            verdict,
+            reason: reason.into(),
+            instances: Vec::new(),
+            by_validation: false,
+        }
+    }
+
+    /// Returns the abort of a validator that rejected the candidate, or that could not run where it
+    /// must.
+    #[must_use]
+    pub fn by_validation(verdict: Verdict, reason: String) -> Self {
+        Self {
+            by_validation: true,
+            ..Self::new(verdict, reason)
+        }
+    }
+
+    /// Returns the abort of a run that the operator interrupted before it touched anything.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self::new(Verdict::Failed, "interrupted by the operator")
+    }
+
+    /// Returns the abort of a run that a guard refused because of `instances`.
+    #[must_use]
+    pub fn refused(instances: Vec<Instance>) -> Self {
+        let reason = failures(&instances);
+        Self {
+            instances,
+            ..Self::new(Verdict::Refused, reason)
+        }
+    }
+}
+
+/// Lists instances by pid, each with the text of its failure.
+#[must_use]
+pub fn failures(instances: &[Instance]) -> String {
+    let text = |instance: &Instance| {
+        let why = instance.failure.as_ref().map_or("", |f| &f.text);
+        format!("pid {} {why}", instance.pid)
+    };
+    names::list(instances.iter().map(text), "; ", names::MOST)
+}

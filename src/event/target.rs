@@ -1,0 +1,60 @@
+//! A target as the journal and the reports show it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::instance::local;
+
+/// The kind of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum TargetKind {
+    File,
+    Directory,
+}
+
+/// The change of one entry of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum EntryChange {
+    Added,
+    Changed,
+    Removed,
+}
+
+/// One entry of a directory that changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryReport {
+    /// Path below the directory, on one line whatever characters are in it.
+    pub path: String,
+    /// Its change.
+    pub change: EntryChange,
+}
+
+/// A file or directory that a run replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetReport {
+    /// The host.
+    #[serde(skip_deserializing, default = "local")]
+    pub host: &'static str,
+    /// Its path.
+    #[serde(with = "crate::exact")]
+    pub path: PathBuf,
+    /// Its kind; the digests of a directory are those of its archive.
+    pub kind: TargetKind,
+    /// Digest before the run; none where no copy of these bytes is known.
+    pub from: Option<String>,
+    /// Digest of the candidate.
+    pub to: String,
+    /// Digest on disk at the end.
+    pub disk: Option<String>,
+    /// Changed entries of a directory; only of a dry run.
+    #[serde(default)]
+    pub entries: Vec<EntryReport>,
+    /// Changed lines; only of a dry run, and never of a secret config.
+    #[serde(default)]
+    pub diff: Option<String>,
+}
