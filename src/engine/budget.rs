@@ -1,16 +1,16 @@
-//! How many may fail: counted over the whole run, or over a group that says so.
+//! Budgets: how many failures a run bears, over the whole run or over a group that has its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{event::Outcome, fleet::OnFailure, plan::Plan, step::PlannedInstance};
+use crate::{event::Outcome, fleet::OnFailure, names, plan::Plan, step::PlannedInstance};
 
-/// What is left of every budget. A budget has the name of its group, or none for all groups that
-/// say nothing of their own.
+/// Every budget of a run. The key is the name of the group, or none for all groups without a budget
+/// of their own.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// How many may fail.
+    /// How many instances may fail.
     limits: BTreeMap<Option<String>, usize>,
-    /// Who has.
+    /// The instances that have failed.
     failed: BTreeMap<Option<String>, BTreeSet<(i32, u64)>>,
 }
 
@@ -18,10 +18,10 @@ pub(super) struct Budget {
 #[derive(Debug)]
 pub(super) struct FailedInstances {
     pub(super) ids: BTreeSet<(i32, u64)>,
-    /// The first, for people.
+    /// The first failure, as a sentence.
     pub(super) reason: String,
-    /// What follows where a budget does not bear them.
-    pub(super) then: Option<OnFailure>,
+    /// The action of the strictest group whose budget is exceeded; none where all are within it.
+    pub(super) action: Option<OnFailure>,
 }
 
 fn key(member: &PlannedInstance) -> Option<String> {
@@ -38,14 +38,17 @@ fn members(plan: &Plan) -> impl Iterator<Item = &PlannedInstance> {
 
 impl Budget {
     pub(super) fn of(plan: &Plan) -> Self {
-        let mut all: BTreeMap<Option<String>, (usize, &PlannedInstance)> = BTreeMap::new();
-        // A part of those who are signalled: who runs it already cannot fail.
+        let mut signalled: BTreeMap<Option<String>, (usize, &PlannedInstance)> = BTreeMap::new();
+        // A percentage counts the instances that get a signal; one that runs the new config already
+        // cannot fail.
         for member in members(plan).filter(|m| m.instance.outcome != Outcome::Unchanged) {
-            all.entry(key(member)).or_insert((0, member)).0 += 1;
+            signalled.entry(key(member)).or_insert((0, member)).0 += 1;
         }
-        let limits = all
+        let limits = signalled
             .into_iter()
-            .map(|(key, (all, member))| (key, member.group.rollout.max_failures.rounded_down(all)))
+            .map(|(key, (count, member))| {
+                (key, member.group.rollout.max_failures.rounded_down(count))
+            })
             .collect();
         Self {
             limits,
@@ -53,12 +56,12 @@ impl Budget {
         }
     }
 
-    /// Counts who has failed since it was asked last.
+    /// Counts the failures that are new since the last call.
     pub(super) fn update(&mut self, plan: &Plan) -> FailedInstances {
         let mut failed = FailedInstances {
             ids: BTreeSet::new(),
             reason: String::new(),
-            then: None,
+            action: None,
         };
         let mut new: Vec<&PlannedInstance> = members(plan)
             .filter(|m| !m.is_good() && m.instance.outcome != Outcome::Untouched)
@@ -71,17 +74,13 @@ impl Budget {
                     .instance
                     .failure
                     .as_ref()
-                    .map_or("not proven", |t| &t.text);
-                let more = if new.len() > 1 {
-                    format!("; and {} more", new.len() - 1)
-                } else {
-                    String::new()
-                };
+                    .map_or("not proven", |f| &f.text);
+                let more = names::and_more(new.len() - 1);
                 failed.reason = format!("pid {}: {why}{more}", member.instance.pid);
             }
             failed.ids.insert(member.id);
             if spent > self.limits.get(&key(member)).copied().unwrap_or(0) {
-                failed.then = failed.then.max(Some(member.group.rollout.on_failure));
+                failed.action = failed.action.max(Some(member.group.rollout.on_failure));
             }
         }
         failed

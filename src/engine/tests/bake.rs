@@ -1,4 +1,4 @@
-//! What is seen after a wave: whoever proves it no longer, and a gate that says no.
+//! After a wave: an instance that no longer proves the new config, and a gate that fails.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn cases() -> impl Iterator<Item = Case> {
 }
 
 #[test]
-fn a_good_run_bakes_and_asks_after_every_wave() {
+fn a_good_run_bakes_and_runs_the_gate_after_every_wave() {
     for own in [false, true] {
         let ran = Case { own, ..ALL }.run(|_| {}).hold(|| "good".into());
         let marks = |e: &Event| match e {
@@ -52,12 +52,12 @@ fn a_good_run_bakes_and_asks_after_every_wave() {
                 "gate 3"
             ]
         );
-        assert_eq!(ran.said, Ok(Verdict::Converged));
+        assert_eq!(ran.verdict, Ok(Verdict::Converged));
     }
 }
 
 #[test]
-fn who_proves_it_no_longer_after_a_bake_has_failed_like_any_other() {
+fn an_instance_that_no_longer_proves_it_after_a_bake_has_failed() {
     for case in cases() {
         for (nth, pid) in (1..=case.waves).flat_map(|nth| (0..2 * nth).map(move |pid| (nth, pid))) {
             for (bad, back) in [Outcome::TimedOut, Outcome::Rejected, Outcome::Died]
@@ -71,13 +71,13 @@ fn who_proves_it_no_longer_after_a_bake_has_failed_like_any_other() {
                         .insert((usize::try_from(nth).unwrap(), pid), bad);
                     script.ends.insert(pid, (Outcome::Confirmed, back));
                     if bad == Outcome::Rejected {
-                        // It has loaded the old one again.
+                        // It has loaded the old config again.
                         script.runs.insert(pid, OLD.sha256.clone());
                     }
                 });
                 let i = ran.plan.instances().find(|i| i.pid == pid).unwrap();
-                // One that says that it kept the old config after it was proven on the new one says
-                // so of itself.
+                // An instance that reports the old config after it was proven on the new one does
+                // run the old one.
                 let ran = if i.outcome == Outcome::Rejected {
                     Ran {
                         script: ScriptHost {
@@ -93,9 +93,9 @@ fn who_proves_it_no_longer_after_a_bake_has_failed_like_any_other() {
                 let borne = case.limit() > 0 || case.then == OnFailure::Continue;
                 let number = usize::try_from(nth).unwrap();
                 let is_asked = |e: &Event| matches!(e, Event::Gate { wave, .. } if *wave == number);
-                assert_eq!(ran.told(is_asked), borne, "{} {case:?}", context());
+                assert_eq!(ran.has_event(is_asked), borne, "{} {case:?}", context());
                 assert_eq!(
-                    ran.states().iter().all(|s| *s != Outcome::Untouched),
+                    ran.outcomes().iter().all(|s| *s != Outcome::Untouched),
                     borne || nth == case.waves,
                     "{} {case:?}",
                     context()
@@ -112,7 +112,7 @@ fn old(ran: &Ran, pid: i32) -> std::collections::BTreeMap<i32, String> {
 }
 
 #[test]
-fn what_was_proven_waves_ago_is_looked_at_once_more_at_the_end() {
+fn a_proof_of_an_earlier_wave_is_checked_again_at_the_end() {
     for (case, gates) in cases()
         .filter(|case| case.waves > 1)
         .flat_map(|case| [false, true].map(|gates| (case, gates)))
@@ -128,15 +128,14 @@ fn what_was_proven_waves_ago_is_looked_at_once_more_at_the_end() {
                     script.checks.insert((1, pid), Outcome::Died);
                 })
                 .hold(|| format!("pid {pid} is gone at the end"));
-            // After a gate every proof is old; without one, those of the last wave are of this
-            // moment.
+            // After a gate every proof is stale. Without one, those of the last wave are fresh.
             let last = !gates && pid >= 2 * (case.waves - 1);
             assert_eq!(
-                ran.said == Ok(Verdict::Converged),
+                ran.verdict == Ok(Verdict::Converged),
                 last,
-                "one that was proven just now is not asked again: {case:?} {pid}"
+                "a fresh proof is not checked again: {case:?} {pid}"
             );
-            // Where one went back alone, the others are looked at once more.
+            // After a partial rollback the others are checked once more.
             assert!(
                 (1..=3).contains(&ran.script.checked),
                 "{case:?} {pid}: {}",
@@ -147,15 +146,15 @@ fn what_was_proven_waves_ago_is_looked_at_once_more_at_the_end() {
 }
 
 #[test]
-fn a_gate_that_says_no_ends_the_run_where_its_group_says() {
+fn a_gate_that_fails_ends_the_run_as_its_group_says() {
     for case in cases() {
-        for (at, exit) in (1..=case.waves).flat_map(|at| [(at, Some(1)), (at, None)]) {
-            let context = || format!("gate {at} says {exit:?}");
+        for (wave, exit) in (1..=case.waves).flat_map(|wave| [(wave, Some(1)), (wave, None)]) {
+            let context = || format!("gate {wave} exits with {exit:?}");
             let ran = case
                 .run(|script| {
                     script
                         .gates
-                        .insert((usize::try_from(at).unwrap(), "gate".into()), exit);
+                        .insert((usize::try_from(wave).unwrap(), "gate".into()), exit);
                 })
                 .hold(context);
             let asked = ran
@@ -164,12 +163,12 @@ fn a_gate_that_says_no_ends_the_run_where_its_group_says() {
                 .filter(|e| matches!(e, Event::Gate { .. }))
                 .count();
             let (verdict, wanted) = match case.then {
-                OnFailure::Revert => (Verdict::Reverted, at),
-                OnFailure::Stop => (Verdict::Partial, at),
+                OnFailure::Revert => (Verdict::Reverted, wave),
+                OnFailure::Stop => (Verdict::Partial, wave),
                 OnFailure::Continue => (Verdict::Partial, case.waves),
             };
             assert_eq!(
-                (ran.said, asked),
+                (ran.verdict, asked),
                 (Ok(verdict), usize::try_from(wanted).unwrap()),
                 "{} {case:?}",
                 context()
@@ -179,7 +178,7 @@ fn a_gate_that_says_no_ends_the_run_where_its_group_says() {
 }
 
 #[test]
-fn a_no_that_one_group_bears_does_not_hide_the_no_of_another() {
+fn a_failed_gate_of_one_group_does_not_hide_that_of_another() {
     let case = Case {
         waves: 1,
         then: OnFailure::Continue,
@@ -196,9 +195,9 @@ fn a_no_that_one_group_bears_does_not_hide_the_no_of_another() {
         ((1, "strict".into()), Some(2)),
     ]);
     let mut host = Host::Script(script);
-    let (_halt, mut listen) = tokio::sync::watch::channel(0);
+    let (_sender, mut interrupts) = tokio::sync::watch::channel(0);
 
-    let said = block_on(run(
+    let ended = block_on(run(
         &mut plan,
         &mut host,
         EngineOptions {
@@ -206,11 +205,12 @@ fn a_no_that_one_group_bears_does_not_hide_the_no_of_another() {
             immediate: false,
             recovering: false,
         },
-        &mut listen,
-        &mut |_| true,
+        &mut interrupts,
+        &mut Kept,
+        &mut |_| {},
     ))
-    .map_err(|stop| stop.verdict);
-    let end = said.unwrap();
+    .map_err(|abort| abort.verdict);
+    let end = ended.unwrap();
     assert_eq!(end.verdict, Verdict::Reverted);
     let asked: Vec<&str> = end
         .gates
@@ -229,7 +229,7 @@ fn a_no_that_one_group_bears_does_not_hide_the_no_of_another() {
 }
 
 #[test]
-fn who_kept_the_old_config_goes_back_once_its_file_does() {
+fn an_instance_that_kept_the_old_config_is_rolled_back_with_its_file() {
     for then in [OnFailure::Stop, OnFailure::Continue] {
         let case = Case {
             then,
@@ -242,11 +242,11 @@ fn who_kept_the_old_config_goes_back_once_its_file_does() {
                 .insert(0, (Outcome::Rejected, Outcome::Reverted));
             script.checks.insert((1, 1), Outcome::TimedOut);
         });
-        // Only as long as the other one ran the new config was the file there for it.
-        let ran = ran.hold(|| "the only one that was proven is so no longer".into());
-        assert_eq!(ran.states()[..2], [Outcome::Reverted; 2]);
+        // The new file stayed only as long as the other instance ran it.
+        let ran = ran.hold(|| "the only proven instance is no longer proven".into());
+        assert_eq!(ran.outcomes()[..2], [Outcome::Reverted; 2]);
         assert_eq!(
-            ran.said,
+            ran.verdict,
             Ok(if then == OnFailure::Stop {
                 Verdict::Reverted
             } else {

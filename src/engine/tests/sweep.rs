@@ -1,8 +1,8 @@
-//! Every trouble in every wave, under every budget and everything that may follow.
+//! Every failure in every wave, under every budget and every action.
 
 use super::*;
 
-/// Some of a case's instances, and what becomes of each.
+/// Some instances of a case, and their outcomes before and after a rollback.
 type Fates = Vec<(i32, (Outcome, Outcome))>;
 
 fn fates(case: Case, back: &[Outcome]) -> Vec<Fates> {
@@ -18,7 +18,7 @@ fn fates(case: Case, back: &[Outcome]) -> Vec<Fates> {
             all.extend(
                 each(first)
                     .into_iter()
-                    .flat_map(|one| each(second).into_iter().map(move |two| vec![one, two])),
+                    .flat_map(|a| each(second).into_iter().map(move |b| vec![a, b])),
             );
         }
     }
@@ -40,66 +40,66 @@ fn cases() -> impl Iterator<Item = Case> {
 }
 
 #[test]
-fn every_trouble_in_every_wave_ends_in_its_verdict_and_nothing_is_left_between() {
+fn every_failure_in_every_wave_ends_in_its_verdict() {
     let mut runs = 0;
     for case in cases() {
         for fates in fates(case, if case.waves == 3 { &BACK[..2] } else { &BACK }) {
             let ran = case
                 .run(|script| script.ends.extend(fates.iter().copied()))
                 .hold(|| format!("{fates:?}"));
-            let context = || format!("{fates:?}\n{case:?}: {:?} {:?}", ran.said, ran.states());
-            let went_on = ran.states().iter().all(|s| *s != Outcome::Untouched);
+            let context = format!(
+                "{fates:?}\n{case:?}: {:?} {:?}",
+                ran.verdict,
+                ran.outcomes()
+            );
             if fates.len() <= case.limit() || case.then == OnFailure::Continue {
-                assert!(
-                    went_on
-                        && !ran.told(|e| matches!(
-                            e,
-                            Event::RollbackBegan { .. } | Event::Stopped { .. }
-                        )),
-                    "it went on: {}",
-                    context()
-                );
+                assert_went_on(&ran, &context);
             }
-            // Whoever did not fail, in a wave that was reached, ends on the new config unless
-            // everything goes back.
-            let reverted = ran.told(|e| matches!(e, Event::RollbackBegan { .. }));
-            for i in ran.plan.instances().filter(|i| {
-                !fates.iter().any(|(pid, _)| *pid == i.pid) && i.outcome != Outcome::Untouched
-            }) {
-                assert_eq!(
-                    i.outcome,
-                    if reverted {
-                        Outcome::Reverted
-                    } else {
-                        Outcome::Confirmed
-                    },
-                    "{}",
-                    context()
-                );
-            }
-            // Whoever failed is where it was, if it could be put back.
-            for (pid, (forth, back)) in &fates {
-                let i = ran.plan.instances().find(|i| i.pid == *pid).unwrap();
-                let stays = ran.case.own || ran.is(&i.targets[0], &OLD);
-                match (i.outcome, forth) {
-                    (Outcome::Untouched, _) => {}
-                    (state, Outcome::Refused) => {
-                        assert_eq!(state, Outcome::Refused, "{}", context())
-                    }
-                    (Outcome::Rejected, Outcome::Rejected) => {
-                        assert!(!stays, "its file went back without it: {}", context())
-                    }
-                    (state, _) => assert_eq!(state, *back, "{}", context()),
-                }
-            }
+            assert_outcomes(&ran, &fates, &context);
             runs += 1;
         }
     }
     assert!(runs > 20_000, "{runs}");
 }
 
+fn assert_went_on(ran: &Ran, context: &str) {
+    assert!(
+        ran.outcomes().iter().all(|o| *o != Outcome::Untouched),
+        "an instance is untouched: {context}"
+    );
+    let stops = |e: &Event| matches!(e, Event::RollbackBegan { .. } | Event::Stopped { .. });
+    assert!(!ran.has_event(stops), "it stopped: {context}");
+}
+
+fn assert_outcomes(ran: &Ran, fates: &Fates, context: &str) {
+    let reverted = ran.has_event(|e| matches!(e, Event::RollbackBegan { .. }));
+    let good = if reverted {
+        Outcome::Reverted
+    } else {
+        Outcome::Confirmed
+    };
+    for i in ran.plan.instances() {
+        let fate = fates.iter().find(|(pid, _)| *pid == i.pid);
+        let old_file = ran.case.own || ran.has_on_disk(&i.targets[0], &OLD);
+        match (i.outcome, fate) {
+            (Outcome::Untouched, _) => {}
+            // An instance of a begun wave that did not fail ends on the new config, unless
+            // everything is rolled back.
+            (outcome, None) => assert_eq!(outcome, good, "{context}"),
+            (outcome, Some((_, (Outcome::Refused, _)))) => {
+                assert_eq!(outcome, Outcome::Refused, "{context}");
+            }
+            (Outcome::Rejected, Some((_, (Outcome::Rejected, _)))) => {
+                assert!(!old_file, "its file was rolled back without it: {context}");
+            }
+            // An instance that failed is rolled back where that is possible.
+            (outcome, Some((_, (_, back)))) => assert_eq!(outcome, *back, "{context}"),
+        }
+    }
+}
+
 #[test]
-fn for_an_incident_nothing_goes_back_by_itself() {
+fn with_now_nothing_is_rolled_back() {
     for case in cases().filter(|case| case.waves < 3) {
         let case = Case {
             now: true,
@@ -112,7 +112,7 @@ fn for_an_incident_nothing_goes_back_by_itself() {
                 .run(|script| script.ends.extend(fates.iter().copied()))
                 .hold(|| format!("{fates:?}"));
             assert!(
-                !ran.told(|e| matches!(
+                !ran.has_event(|e| matches!(
                     e,
                     Event::Baking { .. } | Event::Gate { .. } | Event::RolledBack { .. }
                 )),
@@ -122,17 +122,17 @@ fn for_an_incident_nothing_goes_back_by_itself() {
                 .plan
                 .steps()
                 .filter(|s| s.instances.iter().any(PlannedInstance::is_touched))
-                .all(|s| ran.is(&s.changes[0].path, &NEW));
+                .all(|s| ran.has_on_disk(&s.changes[0].path, &NEW));
             assert!(installed, "{case:?} {fates:?}");
         }
     }
 }
 
 #[test]
-fn without_a_way_back_nobody_is_put_back_and_a_failure_within_the_budget_ends_nothing() {
+fn without_old_bytes_nothing_is_rolled_back_and_a_tolerated_failure_ends_nothing() {
     for case in cases() {
         let case = Case {
-            way_back: false,
+            has_old_bytes: false,
             ..case
         };
         for fates in fates(case, &BACK[..1])
@@ -148,7 +148,7 @@ fn without_a_way_back_nobody_is_put_back_and_a_failure_within_the_budget_ends_no
             );
             if fates.len() <= case.limit() {
                 assert!(
-                    ran.states().iter().all(|s| *s != Outcome::Untouched),
+                    ran.outcomes().iter().all(|s| *s != Outcome::Untouched),
                     "{case:?} {fates:?}"
                 );
             }
@@ -158,43 +158,43 @@ fn without_a_way_back_nobody_is_put_back_and_a_failure_within_the_budget_ends_no
 
 #[test]
 fn the_budget_counts_over_the_whole_run() {
-    // One in each wave fails: each wave alone would be within it.
+    // One instance fails in each wave: each wave alone would be within the budget.
     let case = Case {
         waves: 3,
         budget: Share::Count(2),
         ..ONE
     };
-    let one_each = |script: &mut ScriptHost| {
+    let one_per_wave = |script: &mut ScriptHost| {
         script
             .ends
             .extend([0, 2, 4].map(|pid| (pid, (Outcome::TimedOut, Outcome::Reverted))))
     };
-    let ran = case.run(one_each).hold(|| "one each".into());
+    let ran = case.run(one_per_wave).hold(|| "one per wave".into());
     assert_eq!(
-        (ran.said, ran.states()),
+        (ran.verdict, ran.outcomes()),
         (Ok(Verdict::Reverted), vec![Outcome::Reverted; 6])
     );
     let ran = Case {
         budget: Share::Count(3),
         ..case
     }
-    .run(one_each)
-    .hold(|| "one each, borne".into());
-    assert_eq!(ran.said, Ok(Verdict::Partial));
+    .run(one_per_wave)
+    .hold(|| "one per wave, tolerated".into());
+    assert_eq!(ran.verdict, Ok(Verdict::Partial));
     let ran = Case {
         budget: Share::Count(1),
         ..case
     }
-    .run(one_each)
-    .hold(|| "one each, past it in the second wave".into());
+    .run(one_per_wave)
+    .hold(|| "one per wave, too many in the second".into());
     assert_eq!(
-        (ran.said, &ran.states()[4..]),
+        (ran.verdict, &ran.outcomes()[4..]),
         (Ok(Verdict::Reverted), &[Outcome::Untouched; 2][..])
     );
 }
 
 #[test]
-fn who_runs_it_already_is_no_part_that_may_fail() {
+fn an_unchanged_instance_does_not_count_for_a_percentage() {
     let case = Case {
         waves: 2,
         budget: Share::Part(5_000),
@@ -212,13 +212,13 @@ fn who_runs_it_already_is_no_part_that_may_fail() {
     }
     plan.waves[0].steps[0].instances[0].instance.outcome = Outcome::TimedOut;
     assert!(
-        Budget::of(&plan).update(&plan).then.is_some(),
-        "half of one is nobody"
+        Budget::of(&plan).update(&plan).action.is_some(),
+        "half of one is none"
     );
 }
 
 #[test]
-fn a_file_that_cannot_be_installed_or_put_back_is_told_and_everything_else_goes_where_it_should() {
+fn a_file_that_cannot_be_installed_or_rolled_back_affects_only_its_reader() {
     for case in cases().filter(|case| case.own) {
         for (stuck, sides) in case
             .pids()
@@ -233,7 +233,7 @@ fn a_file_that_cannot_be_installed_or_put_back_is_told_and_everything_else_goes_
                         .extend(bad.map(|pid| (pid, (Outcome::TimedOut, Outcome::Reverted))));
                 });
                 let ran = ran.hold(context);
-                // Only who reads it may be left unproven.
+                // Only its reader may be unproven.
                 let unproven = ran
                     .plan
                     .instances()
@@ -242,8 +242,8 @@ fn a_file_that_cannot_be_installed_or_put_back_is_told_and_everything_else_goes_
                     unproven.into_iter().all(|i| i.pid == stuck),
                     "{}\n{case:?} {:?} {:?}",
                     context(),
-                    ran.said,
-                    ran.states()
+                    ran.verdict,
+                    ran.outcomes()
                 );
             }
         }
@@ -251,7 +251,7 @@ fn a_file_that_cannot_be_installed_or_put_back_is_told_and_everything_else_goes_
 }
 
 #[test]
-fn a_shared_file_that_is_not_there_again_is_no_good_end() {
+fn a_shared_file_that_cannot_be_installed_again_is_no_success() {
     for case in cases().filter(|case| !case.own && case.waves > 1) {
         for bad in case.pids() {
             let ran = case.run(|script| {
@@ -262,21 +262,21 @@ fn a_shared_file_that_is_not_there_again_is_no_good_end() {
             });
             let ran =
                 ran.hold(|| format!("{bad} times out, and the file cannot be installed again"));
-            // Who is proven on it reads another by now: the run ends, and says so, unless it takes
-            // everybody back.
+            // An instance that is proven on it reads another file by now. The run ends mixed,
+            // unless it rolls everything back.
             let wanted = if case.then == OnFailure::Revert {
                 Verdict::Reverted
             } else {
                 Verdict::Mixed
             };
-            assert_eq!(ran.said, Ok(wanted), "{case:?} {bad}");
+            assert_eq!(ran.verdict, Ok(wanted), "{case:?} {bad}");
         }
     }
 }
 
 #[test]
-fn a_file_that_was_the_new_one_before_the_run_stays_where_nobody_was_signalled_for_it() {
-    // Adopted: everybody runs the old config, and the disk is the new one already.
+fn a_file_that_was_new_before_the_run_stays_where_no_instance_was_signalled() {
+    // Adopted: every instance runs the old config, and the new one is on disk already.
     for (then, verdict) in [
         (OnFailure::Revert, Verdict::Reverted),
         (OnFailure::Stop, Verdict::Reverted),
@@ -303,13 +303,17 @@ fn a_file_that_was_the_new_one_before_the_run_stays_where_nobody_was_signalled_f
             Outcome::Untouched
         };
         assert_eq!(
-            (ran.said, &ran.states()[..2], &ran.states()[2..]),
+            (ran.verdict, &ran.outcomes()[..2], &ran.outcomes()[2..]),
             (Ok(verdict), &[Outcome::Reverted; 2][..], &[later; 2][..]),
             "{then:?}"
         );
         assert!(
-            [0, 1].into_iter().all(|pid| ran.is(&case.path(pid), &OLD))
-                && [2, 3].into_iter().all(|pid| ran.is(&case.path(pid), &NEW)),
+            [0, 1]
+                .into_iter()
+                .all(|pid| ran.has_on_disk(&case.path(pid), &OLD))
+                && [2, 3]
+                    .into_iter()
+                    .all(|pid| ran.has_on_disk(&case.path(pid), &NEW)),
             "{then:?}"
         );
     }

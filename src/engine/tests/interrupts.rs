@@ -1,4 +1,4 @@
-//! The operator's halt, and a journal that is lost, at every event of a run.
+//! An interrupt, and a journal that fails, at every event of a run.
 
 use super::*;
 
@@ -36,7 +36,7 @@ fn cases() -> impl Iterator<Item = Case> {
     })
 }
 
-/// Nobody, or each alone, times out, whether it can be put back or not.
+/// No instance times out, or one of them does, whether or not it can be rolled back.
 fn fates(case: Case) -> impl Iterator<Item = Option<(i32, Outcome)>> {
     std::iter::once(None).chain(case.pids().flat_map(|pid| {
         [
@@ -55,19 +55,19 @@ fn write(fate: Option<(i32, Outcome)>) -> impl FnOnce(&mut ScriptHost) {
 }
 
 #[test]
-fn a_halt_at_every_event_ends_as_the_group_says() {
+fn an_interrupt_at_every_event_ends_as_the_group_says() {
     for case in cases() {
         for fate in fates(case) {
             let all = case.run(write(fate)).events.len();
             for at in 0..all {
                 let ran = case
                     .run_with(write(fate), |n, _| (u8::from(n == at), true))
-                    .hold(|| format!("halted at event {at}, {fate:?}"));
+                    .hold(|| format!("interrupted at event {at}, {fate:?}"));
                 let context = || {
                     format!(
-                        "halted at event {at}, {fate:?}\n{case:?}: {:?} {:?}\n{:#?}",
-                        ran.said,
-                        ran.states(),
+                        "interrupted at event {at}, {fate:?}\n{case:?}: {:?} {:?}\n{:#?}",
+                        ran.verdict,
+                        ran.outcomes(),
                         ran.events
                     )
                 };
@@ -79,7 +79,7 @@ fn a_halt_at_every_event_ends_as_the_group_says() {
                             | Event::Intent { undo: true, .. }
                     )
                 };
-                // During an undo it is only acknowledged; before it, no new signal is sent.
+                // A rollback goes on after one interrupt. Before it, no new signal is sent.
                 let forth = ran.events[at..].iter().skip(1).any(
                     |e| matches!(e, Event::Intent { undo: false, pids, .. } if !pids.is_empty()),
                 );
@@ -88,18 +88,21 @@ fn a_halt_at_every_event_ends_as_the_group_says() {
                 if case.now {
                     assert!(!goes_back, "{}", context());
                 }
-                if fate.is_none() && case.then == OnFailure::Revert && !case.now && ran.said.is_ok()
+                if fate.is_none()
+                    && case.then == OnFailure::Revert
+                    && !case.now
+                    && ran.verdict.is_ok()
                 {
                     assert!(
-                        matches!(ran.said, Ok(Verdict::Reverted | Verdict::Converged)),
+                        matches!(ran.verdict, Ok(Verdict::Reverted | Verdict::Converged)),
                         "{}",
                         context()
                     );
                 }
-                if fate.is_none() && ran.said == Ok(Verdict::Mixed) {
+                if fate.is_none() && ran.verdict == Ok(Verdict::Mixed) {
                     assert!(
-                        case.now && ran.states().contains(&Outcome::TimedOut),
-                        "whoever was not waited for can be put back: {}",
+                        case.now && ran.outcomes().contains(&Outcome::TimedOut),
+                        "an instance that was not waited for can be rolled back: {}",
                         context()
                     );
                 }
@@ -109,7 +112,7 @@ fn a_halt_at_every_event_ends_as_the_group_says() {
 }
 
 #[test]
-fn the_second_halt_leaves_at_once_and_what_is_told_is_so() {
+fn the_second_interrupt_leaves_at_once_with_true_outcomes() {
     for case in cases().filter(|case| case.waves == 2) {
         for fate in fates(case) {
             let all = case.run(write(fate)).events.len();
@@ -119,15 +122,15 @@ fn the_second_halt_leaves_at_once_and_what_is_told_is_so() {
                     .events
                     .len();
                 for second in first..once {
-                    let halts = |n: usize| u8::from(n == first) + u8::from(n == second);
+                    let sent = |n: usize| u8::from(n == first) + u8::from(n == second);
                     let ran = case
-                        .run_with(write(fate), |n, _| (halts(n), true))
-                        .hold(|| format!("halted at events {first} and {second}, {fate:?}"));
+                        .run_with(write(fate), |n, _| (sent(n), true))
+                        .hold(|| format!("interrupted at events {first} and {second}, {fate:?}"));
                     let context = || {
                         format!(
-                            "halted at events {first} and {second}, {fate:?}\n{case:?}: \
+                            "interrupted at events {first} and {second}, {fate:?}\n{case:?}: \
                              {:?}\n{:#?}",
-                            ran.said, ran.events
+                            ran.verdict, ran.events
                         )
                     };
                     let begun = ran.events[second..]
@@ -136,7 +139,7 @@ fn the_second_halt_leaves_at_once_and_what_is_told_is_so() {
                         .any(|e| matches!(e, Event::Intent { pids, .. } if !pids.is_empty()));
                     assert!(
                         !begun,
-                        "whatever runs then is not waited for, and nothing is begun: {}",
+                        "nothing is waited for, and nothing is begun: {}",
                         context()
                     );
                     let goes_back = ran.events[second..].iter().skip(1).any(|e| {
@@ -150,7 +153,7 @@ fn the_second_halt_leaves_at_once_and_what_is_told_is_so() {
 }
 
 #[test]
-fn a_journal_that_is_lost_is_a_halt_wherever_it_is_lost() {
+fn a_journal_that_fails_at_any_event_is_an_interrupt() {
     for case in cases() {
         for fate in fates(case) {
             let all = case.run(write(fate)).events.len();
@@ -162,8 +165,8 @@ fn a_journal_that_is_lost_is_a_halt_wherever_it_is_lost() {
                 let context = || {
                     format!(
                         "lost at event {at} {for_good}, {fate:?}\n{case:?}: {:?} {:?}\n{:#?}",
-                        ran.said,
-                        ran.states(),
+                        ran.verdict,
+                        ran.outcomes(),
                         ran.events
                     )
                 };
@@ -171,20 +174,20 @@ fn a_journal_that_is_lost_is_a_halt_wherever_it_is_lost() {
                     |e| matches!(e, Event::Intent { undo: false, pids, .. } if !pids.is_empty()),
                 );
                 assert!(!forth, "{}", context());
-                // Nothing is touched after the last look.
+                // Nothing is touched after the final check.
                 assert!(
-                    ran.said != Ok(Verdict::Converged)
+                    ran.verdict != Ok(Verdict::Converged)
                         || matches!(ran.events[at], Event::FinalCheck),
                     "{}",
                     context()
                 );
-                let judged = ran.events[at..]
+                let went_on = ran.events[at..]
                     .iter()
                     .skip(1)
                     .any(|e| matches!(e, Event::Baking { .. } | Event::Gate { .. }));
                 assert!(
-                    !judged,
-                    "nobody waits for what cannot be kept: {}",
+                    !went_on,
+                    "no bake and no gate without a journal: {}",
                     context()
                 );
             }

@@ -1,11 +1,10 @@
-//! Runs that go on with one that was left: what that may have done goes back with the rest, or is
-//! named.
+//! Runs that continue an open run: everything that it may have done is rolled back too, or named.
 
 use super::*;
 
-/// One that fails, one that an earlier run has brought there, one that it may have signalled and
-/// whose turn comes later, and one that it never did; each with a file of its own. Nobody reads the
-/// last file.
+/// Returns a plan with four instances, each with a file of its own. The first fails, the second
+/// runs the new config since an earlier run, the third may have been signalled by it, and the
+/// fourth was not. No instance reads the last file.
 fn left(then: OnFailure) -> (Plan, ScriptHost) {
     let (mut plan, mut script) = Case {
         waves: 2,
@@ -27,10 +26,10 @@ fn left(then: OnFailure) -> (Plan, ScriptHost) {
     script
         .ends
         .insert(0, (Outcome::Rejected, Outcome::Reverted));
-    let [_, one] = plan.waves[0].steps.get_disjoint_mut([0, 1]).unwrap();
+    let [_, second] = plan.waves[0].steps.get_disjoint_mut([0, 1]).unwrap();
     (
-        one.instances[0].instance.outcome,
-        one.instances[0].may_run_new,
+        second.instances[0].instance.outcome,
+        second.instances[0].may_run_new,
     ) = (Outcome::Unchanged, true);
     plan.waves[1].steps[0].instances[0].may_run_new = true;
     (plan, script)
@@ -42,8 +41,8 @@ fn go(
     now: bool,
 ) -> (Result<Verdict, Verdict>, Vec<Outcome>, ScriptHost) {
     let mut host = Host::Script(script);
-    let (_halt, mut listen) = tokio::sync::watch::channel(0);
-    let said = block_on(run(
+    let (_sender, mut interrupts) = tokio::sync::watch::channel(0);
+    let verdict = block_on(run(
         &mut plan,
         &mut host,
         EngineOptions {
@@ -51,23 +50,28 @@ fn go(
             immediate: now,
             recovering: true,
         },
-        &mut listen,
-        &mut |_| true,
+        &mut interrupts,
+        &mut Kept,
+        &mut |_| {},
     ))
     .map(|end| end.verdict)
-    .map_err(|stop| stop.verdict);
+    .map_err(|abort| abort.verdict);
     let Host::Script(script) = host else {
         unreachable!("it was a script")
     };
-    (said, plan.instances().map(|i| i.outcome).collect(), script)
+    (
+        verdict,
+        plan.instances().map(|i| i.outcome).collect(),
+        script,
+    )
 }
 
 #[test]
-fn everything_that_an_earlier_run_may_have_done_goes_back_with_the_rest() {
+fn everything_that_an_earlier_run_may_have_done_is_rolled_back() {
     let (plan, script) = left(OnFailure::Revert);
-    let (said, states, script) = go(plan, script, false);
+    let (verdict, states, script) = go(plan, script, false);
     assert_eq!(
-        (said, states),
+        (verdict, states),
         (
             Ok(Verdict::Reverted),
             vec![
@@ -92,11 +96,11 @@ fn everything_that_an_earlier_run_may_have_done_goes_back_with_the_rest() {
 }
 
 #[test]
-fn whom_an_earlier_run_may_have_signalled_is_named_where_its_turn_does_not_come() {
+fn an_instance_that_an_earlier_run_may_have_signalled_is_named_if_this_run_stops_before_it() {
     let (plan, script) = left(OnFailure::Stop);
-    let (said, states, _) = go(plan, script, false);
+    let (verdict, states, _) = go(plan, script, false);
     assert_eq!(
-        (said, &states[2..]),
+        (verdict, &states[2..]),
         (
             Ok(Verdict::Mixed),
             &[Outcome::TimedOut, Outcome::Untouched][..]
@@ -105,7 +109,7 @@ fn whom_an_earlier_run_may_have_signalled_is_named_where_its_turn_does_not_come(
 }
 
 #[test]
-fn a_file_that_nobody_needs_a_signal_for_becomes_what_it_is_to_become() {
+fn a_file_is_installed_also_where_no_instance_needs_a_signal() {
     let (mut plan, mut script) = left(OnFailure::Revert);
     plan.waves.truncate(1);
     plan.waves[0].steps.retain(|s| !s.is_work());
@@ -113,17 +117,17 @@ fn a_file_that_nobody_needs_a_signal_for_becomes_what_it_is_to_become() {
         script.files.insert(path.into(), OLD.sha256.clone());
     }
     script.stuck.insert("/c9".into(), (true, true));
-    let (said, ..) = go(plan, script, true);
-    // Nothing is claimed of a file that is not there.
-    assert_ne!(said, Ok(Verdict::Converged));
+    let (verdict, ..) = go(plan, script, true);
+    // A file that could not be installed is no success.
+    assert_ne!(verdict, Ok(Verdict::Converged));
     let (mut plan, mut script) = left(OnFailure::Revert);
     plan.waves.truncate(1);
     plan.waves[0].steps.retain(|s| !s.is_work());
     script.files.insert("/c9".into(), OLD.sha256.clone());
-    let (said, states, script) = go(plan, script, true);
+    let (verdict, states, script) = go(plan, script, true);
     assert_eq!(
         (
-            said,
+            verdict,
             states,
             &script.files[&PathBuf::from("/c9")],
             script.signals.len()

@@ -1,0 +1,78 @@
+//! One batch of steps: the intent is on disk first, then the host carries the batch out.
+
+use super::log::{EventLog, EventStore};
+use crate::{
+    event::{Abort, Event, Interrupts, Outcome, Verdict},
+    host::Host,
+    step::Step,
+};
+
+pub(super) fn journal_abort() -> Abort {
+    Abort::new(Verdict::Failed, "the journal cannot be written")
+}
+
+/// Writes to the journal what is about to be done.
+pub(super) fn record_intent<J: EventStore, R: FnMut(&Event)>(
+    steps: &[Step],
+    wave: usize,
+    log: &mut EventLog<'_, J, R>,
+) {
+    let undo = steps.iter().any(|s| s.undo);
+    let targets = steps
+        .iter()
+        .flat_map(|s| &s.changes)
+        .map(|change| change.report(None))
+        .collect();
+    let signalled = steps
+        .iter()
+        .flat_map(|s| &s.instances)
+        .map(|m| &m.instance)
+        .filter(|i| i.outcome != Outcome::Unchanged);
+    log.emit(Event::Intent {
+        undo,
+        wave,
+        targets,
+        pids: signalled.map(|i| (i.pid, i.started)).collect(),
+    });
+}
+
+/// Carries out one batch. An interrupt is checked before the intent is written, so that the journal
+/// lists no instance that will not be signalled. Only the second interrupt ends a rollback.
+///
+/// # Errors
+/// Fails if the batch was interrupted, a target could not be installed, or the journal missed an
+/// event. A rollback goes on without a journal.
+pub(super) async fn commit<J: EventStore, R: FnMut(&Event)>(
+    steps: &mut [Step],
+    wave: usize,
+    host: &mut Host,
+    interrupts: &mut Interrupts,
+    log: &mut EventLog<'_, J, R>,
+) -> Result<(), Abort> {
+    let undo = steps.iter().any(|s| s.undo);
+    if *interrupts.borrow() > u8::from(undo) {
+        return Err(Abort::interrupted());
+    }
+    record_intent(steps, wave, log);
+    if undo {
+        return host
+            .commit(steps, interrupts, &mut |event| log.emit(event))
+            .await;
+    }
+    ensure_going(interrupts, log)?;
+    host.commit(steps, interrupts, &mut |event| log.emit(event))
+        .await?;
+    ensure_going(interrupts, log)
+}
+
+/// # Errors
+/// Fails if the journal has missed an event, or the operator has interrupted the run.
+fn ensure_going<J, R>(interrupts: &Interrupts, log: &EventLog<'_, J, R>) -> Result<(), Abort> {
+    if *interrupts.borrow() > 0 {
+        return Err(Abort::interrupted());
+    }
+    if log.journal_failed {
+        return Err(journal_abort());
+    }
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! The events of a run, on their way to the report and to the journal.
+
+use std::io;
+
+use crate::{event::Event, runs::Journal};
+
+/// A record of a run that outlives the coordinator.
+pub trait EventStore {
+    /// Appends an event.
+    ///
+    /// # Errors
+    /// Fails if the event could not be kept.
+    fn record(&mut self, event: &Event) -> io::Result<()>;
+}
+
+impl EventStore for Journal {
+    fn record(&mut self, event: &Event) -> io::Result<()> {
+        Self::record(self, event)
+    }
+}
+
+/// Both readers of a run's events.
+pub(super) struct EventLog<'a, J, R> {
+    pub(super) journal: &'a mut J,
+    pub(super) report: &'a mut R,
+    /// True once the journal has missed an event.
+    pub(super) journal_failed: bool,
+}
+
+impl<J: EventStore, R: FnMut(&Event)> EventLog<'_, J, R> {
+    /// Reports an event and appends it to the journal. A phase is only shown while it lasts, and is
+    /// not kept.
+    pub(super) fn emit(&mut self, event: Event) {
+        (self.report)(&event);
+        if !matches!(event, Event::Phase { .. }) {
+            self.journal_failed |= self.journal.record(&event).is_err();
+        }
+    }
+}
