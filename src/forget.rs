@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     event::Verdict,
+    names,
     runs::{self, NotForgotten, OpenRuns},
     screen,
     step::short,
@@ -128,22 +129,14 @@ fn attempt(options: &Options) -> Result<String, Refusal> {
                 screen::counted(of, "run")
             ))
         }
-        _ => {
-            let named: Vec<&str> = found
-                .iter()
-                .chain(&contents)
-                .take(NAMED)
-                .map(String::as_str)
-                .collect();
-            Err(Refusal::new(
-                Verdict::Usage,
-                format!(
-                    "{what} may be any of {}: {}",
-                    found.len() + contents.len(),
-                    named.join(", ")
-                ),
-            ))
-        }
+        _ => Err(Refusal::new(
+            Verdict::Usage,
+            format!(
+                "{what} may be any of {}: {}",
+                found.len() + contents.len(),
+                names::list(found.iter().chain(&contents), ", ", NAMED)
+            ),
+        )),
     }
 }
 

@@ -7,14 +7,15 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
 
 use crate::{
-    event::{Event, Verdict},
+    event::{Event, VERSION, Verdict},
+    names,
     report::{Output, Reporter, refused},
     runs::{self, Operator, RunBegan, RunEnded, RunInfo},
     screen,
     step::short,
 };
 
-/// So many ids are named where it is not clear which is meant.
+/// The most run ids in the error for an ambiguous prefix.
 const NAMED: usize = 5;
 
 /// Checked options.
@@ -90,7 +91,9 @@ fn list(options: &Options) -> std::io::Result<u8> {
         }),
         Output::Json => {
             let all: Vec<Value> = runs.map(|past| object(&past, &options.flag)).collect();
-            screen::data([json!({ "v": 1, "dry_run": false, "exit": 0, "next": [], "runs": all })]);
+            screen::data([
+                json!({ "v": VERSION, "dry_run": false, "exit": 0, "next": [], "runs": all }),
+            ]);
         }
         Output::Jsonl => screen::data(runs.map(|past| object(&past, &options.flag))),
     }
@@ -100,8 +103,7 @@ fn list(options: &Options) -> std::io::Result<u8> {
 fn one(options: &Options, prefix: &str) -> std::io::Result<u8> {
     let found = runs::find(&options.state, prefix)?;
     let [id] = found.as_slice() else {
-        let named: Vec<&str> = found.iter().rev().take(NAMED).map(String::as_str).collect();
-        return Ok(match named.as_slice() {
+        return Ok(match found.as_slice() {
             [] => failed(
                 options,
                 Verdict::NoMatch,
@@ -110,13 +112,13 @@ fn one(options: &Options, prefix: &str) -> std::io::Result<u8> {
                     options.state.display()
                 ),
             ),
-            named => failed(
+            _ => failed(
                 options,
                 Verdict::Usage,
                 &format!(
                     "{} runs begin with {prefix:?}: {}",
                     found.len(),
-                    named.join(", ")
+                    names::list(found.iter().rev(), ", ", NAMED)
                 ),
             ),
         });
@@ -132,7 +134,7 @@ fn one(options: &Options, prefix: &str) -> std::io::Result<u8> {
         Output::Screen => tell(&past, events, &options.flag),
         Output::Json => {
             let mut whole = object(&past, &options.flag);
-            whole["v"] = 1.into();
+            whole["v"] = VERSION.into();
             whole["events"] = events.collect();
             screen::data([whole]);
         }
@@ -318,7 +320,7 @@ fn tell(past: &RunInfo, events: impl Iterator<Item = Value>, flag: &str) {
             tell_beginning(past, began, &mut reporter);
             continue;
         }
-        let end: Option<RunEnded> = serde_json::from_value(value.clone()).ok();
+        let end = RunEnded::of(value.clone());
         if let Some(end) = end {
             let why = value["reason"]
                 .as_str()

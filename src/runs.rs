@@ -1,10 +1,11 @@
-//! The journal of a run: what was planned, intended and seen, synced before it matters; and the
-//! runs that were.
+//! The state directory: the journals of all runs, and the bytes that they need.
 //!
-//! In the state directory: `runs/ID/` with `plan.json`, `events.jsonl` and the contents that it
-//! needs, `bytes/SHA256` with every content once, `open/ID` for each run that somebody must look
-//! at, `staged/ID.jsonl` with what a run has staged beside its targets, and `proven.json` and
-//! `last.json`.
+//! - `runs/ID/`: `plan.json`, `events.jsonl`, and the old and new contents by digest.
+//! - `bytes/SHA256`: every content once.
+//! - `open/ID`: a mark for each run that is not at its end.
+//! - `staged/ID.jsonl`: the files that a run has staged beside its targets.
+//! - `proven.json`: what processes were last proven to run.
+//! - `last.json`: the instances that the last run over each group left alive.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,7 @@ use crate::{
 };
 
 mod forget;
+mod format;
 mod info;
 mod interrupted;
 mod journal;
@@ -22,7 +24,6 @@ mod last_seen;
 mod layout;
 mod open_runs;
 mod proof_cache;
-mod records;
 mod retention;
 mod staged;
 mod state_dir;
@@ -32,13 +33,13 @@ mod syslog;
 
 pub use self::{
     forget::{NotForgotten, OpenRuns, bytes_of, forget_bytes, forget_run},
+    format::{Operator, Readings, RunBegan, RunEnded},
     info::{RunInfo, events, find, run_ids},
     interrupted::{InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord, later},
     journal::Journal,
     last_seen::{LastInstance, LastSeen},
     open_runs::{is_left, marked_runs, open_runs, targets as open_targets},
     proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload},
-    records::{Operator, RunBegan, RunEnded},
     retention::{Retention, prune},
     staged::{Stage, Staging, sweep},
     state_dir::trusted,
@@ -46,49 +47,49 @@ pub use self::{
     supersede::supersede,
 };
 
-/// What a run is to do.
+/// The command of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verb {
-    /// Bring a new config.
+    /// Installs a new config.
     Broadcast,
-    /// Go on with an earlier run.
+    /// Continues an earlier run.
     Resume,
-    /// Bring the config back that an earlier run replaced.
+    /// Restores the config that an earlier run replaced.
     Revert,
 }
 
-/// What is kept of a plan.
+/// The plan of a run, for its journal.
 #[derive(Debug)]
 pub struct Record<'a> {
     /// Of [`new_id`].
     pub id: &'a str,
-    /// What it does.
+    /// The command.
     pub verb: Verb,
-    /// The run that it goes on with, or undoes.
+    /// The earlier run that it continues or reverts.
     pub of: Option<&'a str>,
-    /// Why the operator did it.
+    /// The operator's reason.
     pub reason: Option<&'a str>,
-    /// The command line, less its secrets.
+    /// The command line, without its secrets.
     pub command: Vec<String>,
     /// The groups, with every default filled in.
     pub groups: &'a [Group],
-    /// What groups that are not in the run come after, as far as those of the run come after them.
+    /// For each group outside the run that a group of the run comes after: the groups that it comes
+    /// after itself.
     pub order: Order,
     /// Every target.
     pub targets: Vec<TargetReport>,
     /// Every instance, as it was surveyed.
     pub instances: Vec<&'a Instance>,
-    /// Of those whose facts say that a change of an answer proves the new config: pid, start time,
-    /// and what was answered before.
-    pub readings: Vec<(i32, u64, &'a [Option<String>])>,
-    /// How many waves there are.
+    /// The answers from before the run, of each instance whose assertions compare with them.
+    pub readings: Vec<Readings<'a>>,
+    /// Number of waves.
     pub waves: usize,
     /// Old and new bytes.
-    pub blobs: Vec<&'a Content>,
+    pub contents: Vec<&'a Content>,
 }
 
-/// A new run's id: a UUIDv7, which sorts by time.
+/// Returns the id of a new run: a UUIDv7, which sorts by time.
 #[must_use]
 pub fn new_id() -> String {
     uuid::Uuid::now_v7().simple().to_string()

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::{
+    event::VERSION,
     fleet::Group,
     host::{discover::found::Found, local::examine::Finding},
+    names,
     report::Output,
     screen,
 };
@@ -88,13 +90,8 @@ impl ProcessReport {
             .filter(|finding| finding.ok == Some(false))
             .map(|finding| finding.text.lines().next().unwrap_or_default())
             .collect();
-        let more = if reasons.len() > MAX_REASONS {
-            format!("; and {} more", reasons.len() - MAX_REASONS)
-        } else {
-            String::new()
-        };
-        let shown = &reasons[..reasons.len().min(MAX_REASONS)];
-        format!("cannot be reloaded: {}{more}", shown.join("; "))
+        let reasons = names::list(reasons, "; ", MAX_REASONS);
+        format!("cannot be reloaded: {reasons}")
     }
 }
 
@@ -104,7 +101,7 @@ impl Report {
             self.show_lines();
         } else {
             screen::data([serde_json::json!({
-                "v": 1,
+                "v": VERSION,
                 "dry_run": false,
                 "exit": code,
                 "next": [],

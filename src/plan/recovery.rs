@@ -14,6 +14,7 @@ use super::{
 use crate::{
     event::{Abort, Event, Failure, Instance, Outcome, Verdict},
     fleet::Group,
+    names,
     runs::{InterruptedRun, ProofCache, RunInstance, RunTarget, SignalRecord},
     screen::counted,
     step::{
@@ -23,9 +24,6 @@ use crate::{
 
 #[cfg(test)]
 mod tests;
-
-/// So many are named in one sentence.
-const NAMED: usize = 10;
 
 /// Which way a run is gone on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,18 +60,7 @@ struct GoneReason<'a> {
 
 impl GoneReason<'_> {
     fn named(&self) -> String {
-        let more = if self.pids.len() > NAMED {
-            format!(" and {} more", self.pids.len() - NAMED)
-        } else {
-            String::new()
-        };
-        self.pids
-            .iter()
-            .take(NAMED)
-            .map(|(pid, _)| pid.to_string())
-            .collect::<Vec<_>>()
-            .join(", ")
-            + &more
+        names::list(self.pids.iter().map(|(pid, _)| pid), ", ", names::MOST)
     }
 
     fn event(&self, left: &InterruptedRun) -> Event {
@@ -456,7 +443,7 @@ fn target_change(
         }
     };
     let disk = &now.content;
-    if disk.kind() != target.form || ![from, Some(to)].contains(&Some(disk.sha256.as_str())) {
+    if disk.kind() != target.kind || ![from, Some(to)].contains(&Some(disk.sha256.as_str())) {
         let since =
             who(&target.path, &disk.sha256).or_else(|| aim.left.superseded_by().map(str::to_owned));
         let by = since.map_or(
@@ -475,7 +462,7 @@ fn target_change(
     let kept = |sha256: &str| match disk.sha256 == sha256 {
         true => Some(disk.clone()),
         false => old(sha256)
-            .and_then(|bytes| Content::from_stored(bytes, target.form))
+            .and_then(|bytes| Content::from_stored(bytes, target.kind))
             .filter(|blob| blob.sha256 == sha256),
     };
     let to = kept(to).ok_or_else(|| {

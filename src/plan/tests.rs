@@ -783,7 +783,7 @@ fn a_silent_one_that_goes_along_is_signalled_whatever_was_proven_of_it() {
     let remains = crate::runs::ProvenInstance {
         pid: me,
         started,
-        stands: stand,
+        targets: stand,
         reload: crate::runs::Reload::Over(jiff::Timestamp::now()),
     };
     ProofCache::keep(dir.path(), [remains].into_iter()).unwrap();

@@ -1,4 +1,4 @@
-//! Takes away one run, or one content, because somebody says so.
+//! Removes one run, or one content, for `hello forget`.
 
 use std::{collections::BTreeSet, io, path::Path, time::Duration};
 
@@ -10,36 +10,36 @@ use super::{
     store,
 };
 
-/// So long runs that use the store are waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait for runs that use the store.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
-/// What becomes of a run that is open.
+/// How to treat an open run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenRuns {
-    /// It is needed, so it stays.
+    /// Keep it: it is needed.
     Refused,
-    /// It is given up: no command can bring its configs back.
+    /// Remove it: no command can restore its configs any more.
     Abandoned,
 }
 
-/// Why nothing was taken away.
+/// Why nothing was removed.
 #[derive(Debug, thiserror::Error)]
 pub enum NotForgotten {
-    /// This run needs it.
+    /// An open run needs it.
     #[error("run {} is open", .0.id)]
     Open(Box<RunInfo>),
-    /// Runs that begin or take old ones away, for too long.
+    /// Other runs hold the lock of the store for too long.
     #[error("other runs use the store")]
     Busy,
-    /// The system's reason.
+    /// The system's error.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Digests of all contents that begin with `prefix`.
+/// Returns the digests of stored contents that begin with `prefix`.
 ///
 /// # Errors
-/// The state directory cannot be read.
+/// Fails if the state directory cannot be read.
 pub fn bytes_of(state: &Path, prefix: &str) -> io::Result<Vec<String>> {
     let mut all = state_dir::names(&store::folder_of(state))?;
     all.retain(|sha256| sha256.starts_with(prefix));
@@ -48,26 +48,27 @@ pub fn bytes_of(state: &Path, prefix: &str) -> io::Result<Vec<String>> {
 
 fn lock(state: &Path) -> Result<std::fs::File, NotForgotten> {
     state_dir::trusted(state)?;
-    state_dir::lock(&state.join("store.lock"), Lock::Alone, PATIENCE)?.ok_or(NotForgotten::Busy)
+    state_dir::lock(&state.join("store.lock"), Lock::Alone, LOCK_WAIT)?.ok_or(NotForgotten::Busy)
 }
 
-/// Takes away the run `id`, and the bytes that no other run has and no living process was last
-/// proven on; answers how many contents that were.
+/// Removes the run `id`, and the contents that no other run has and no living process was last
+/// proven on. Returns the number of removed contents.
 ///
 /// # Errors
 /// See [`NotForgotten`].
 pub fn forget_run(state: &Path, id: &str, open: OpenRuns) -> Result<usize, NotForgotten> {
     let _lock = lock(state)?;
-    let past = RunInfo::of(state, id);
-    if past.running || (past.open && open == OpenRuns::Refused) {
-        return Err(NotForgotten::Open(Box::new(past)));
+    let run = RunInfo::of(state, id);
+    if run.running || (run.open && open == OpenRuns::Refused) {
+        return Err(NotForgotten::Open(Box::new(run)));
     }
-    if let Some(past) = open_runs::needed(state).remove(id) {
-        return Err(NotForgotten::Open(Box::new(past)));
+    if let Some(run) = open_runs::needed(state).remove(id) {
+        return Err(NotForgotten::Open(Box::new(run)));
     }
     let dropped = retention::remove(state, id, &ProofCache::load(state).digests())?;
-    if past.open {
-        // Last: a mark without its run is still seen as open, and can be abandoned once more.
+    if run.open {
+        // The mark goes last: a mark without its run still counts as open, and can be abandoned
+        // again.
         match std::fs::remove_file(layout::mark_of(state, id)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
             _ => {}
@@ -77,8 +78,8 @@ pub fn forget_run(state: &Path, id: &str, open: OpenRuns) -> Result<usize, NotFo
     Ok(dropped)
 }
 
-/// Takes away the bytes of this digest from every run; answers from how many, and whether a living
-/// process was last proven on them.
+/// Removes the content of this digest from every run. Returns the number of runs that had it, and
+/// true if a living process was last proven on it.
 ///
 /// # Errors
 /// See [`NotForgotten`].
@@ -86,9 +87,9 @@ pub fn forget_bytes(state: &Path, sha256: &str) -> Result<(usize, bool), NotForg
     let _lock = lock(state)?;
     let has = |id: &&String| state.join("runs").join(id).join(sha256).exists();
     for id in open_runs::all(state).iter().filter(has) {
-        let past = RunInfo::of(state, id);
-        if past.open || past.running {
-            return Err(NotForgotten::Open(Box::new(past)));
+        let run = RunInfo::of(state, id);
+        if run.open || run.running {
+            return Err(NotForgotten::Open(Box::new(run)));
         }
     }
     let ids = info::run_ids(state)?;

@@ -1,5 +1,5 @@
-//! What a run was, from the first and the last lines of its journal: however large it is, little of
-//! it is read.
+//! The beginning and the end of a run, from the first and the last line of its journal. However
+//! large the journal is, only 128 KiB of it are read.
 
 use std::{
     fs::File,
@@ -11,12 +11,12 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
 
 use super::{
-    layout,
-    records::{RunBegan, RunEnded},
-    state_dir,
+    format::{FirstEvent, JournalLine, RunBegan, RunEnded},
+    layout, state_dir,
 };
 
-/// So much of a journal's beginning and of its end is read, in bytes.
+/// Bytes that are read of a journal's beginning, and of its end. The first line is shorter than
+/// that: its texts are cut.
 const GLANCE: u64 = 64 << 10;
 /// Longest line that is read, in bytes: an intent over 10,000 targets needs about 4 MB.
 const MAX_LINE: u64 = 64 << 20;
@@ -28,23 +28,23 @@ pub struct RunInfo {
     pub id: String,
     /// When it began, as its id says.
     pub at: Option<jiff::Timestamp>,
-    /// Whether somebody must look: it runs, its owner died, or it ended mixed.
+    /// True if it runs, if its coordinator died, or if it ended mixed.
     pub open: bool,
-    /// Whether it runs now.
+    /// True if it runs now.
     pub running: bool,
-    /// None of a run that never began.
+    /// Its beginning; none for a run that never began, or that an earlier version wrote.
     pub began: Option<RunBegan>,
-    /// None of a run that did not come to its end.
+    /// Its end; none for a run that did not come to its end.
     pub end: Option<RunEnded>,
 }
 
 impl RunInfo {
-    /// What is known of the run `id`.
+    /// Reads the beginning and the end of the run `id`.
     #[must_use]
     pub fn of(state: &Path, id: &str) -> Self {
         let marked = layout::mark_of(state, id).exists();
         let (began, end, held) = glance(&layout::journal_of(state, id)).unwrap_or_default();
-        // Who was killed between its last line and its mark had ended.
+        // A run that was killed after its last line, and before it removed its mark, has ended.
         let open = marked
             && end.as_ref().is_none_or(
                 |end| matches!(end, RunEnded::Finished { verdict, .. } if verdict == "mixed"),
@@ -59,15 +59,16 @@ impl RunInfo {
         }
     }
 
-    /// The commands that go on with a run that was left open, and that undo it; `flag` is what they
-    /// need besides.
+    /// Returns the commands that resume and that revert a run that was left open. `state_args` is
+    /// ` --state DIR`, or empty.
     #[must_use]
-    pub fn next(&self, flag: &str) -> Option<[String; 2]> {
-        (self.open && !self.running)
-            .then(|| ["resume", "revert"].map(|verb| format!("hello {verb} {}{flag}", self.id)))
+    pub fn next(&self, state_args: &str) -> Option<[String; 2]> {
+        (self.open && !self.running).then(|| {
+            ["resume", "revert"].map(|verb| format!("hello {verb} {}{state_args}", self.id))
+        })
     }
 
-    /// How it ended, in one word.
+    /// Returns how it ended, in one word.
     #[must_use]
     pub fn verdict(&self) -> &str {
         match &self.end {
@@ -80,16 +81,16 @@ impl RunInfo {
     }
 }
 
-/// When a run began: its id says it.
+/// Returns when a run began, as its id says.
 pub(super) fn begun_at(id: &str) -> Option<jiff::Timestamp> {
     let (seconds, nanos) = uuid::Uuid::try_parse(id).ok()?.get_timestamp()?.to_unix();
     jiff::Timestamp::new(seconds.try_into().ok()?, nanos.try_into().ok()?).ok()
 }
 
-/// The ids of all runs that are kept, oldest first.
+/// Returns the ids of all kept runs, oldest first.
 ///
 /// # Errors
-/// The state directory cannot be read.
+/// Fails if the state directory cannot be read.
 pub fn run_ids(state: &Path) -> io::Result<Vec<String>> {
     Ok(state_dir::names(&state.join("runs"))?
         .into_iter()
@@ -97,14 +98,14 @@ pub fn run_ids(state: &Path) -> io::Result<Vec<String>> {
         .collect())
 }
 
-/// Opens a journal; nothing that is no file is waited for.
+/// Opens a journal. It never waits for a FIFO or a device that stands in its place.
 fn open(path: &Path) -> io::Result<File> {
     let flags =
         OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }
 
-/// The first line, the last one where it is an end, and whether whoever writes it lives.
+/// Returns the first line, the last line where it is an end, and true if its coordinator lives.
 fn glance(journal: &Path) -> io::Result<(Option<RunBegan>, Option<RunEnded>, bool)> {
     let mut file = open(journal)?;
     let held = matches!(
@@ -127,25 +128,24 @@ fn glance(journal: &Path) -> io::Result<(Option<RunBegan>, Option<RunEnded>, boo
     let first = head
         .split(|b| *b == b'\n')
         .next()
-        .and_then(|line| serde_json::from_slice(line).ok());
-    // Torn lines say nothing: of a writer that was killed, and where the glance begins.
+        .and_then(|line| serde_json::from_slice::<JournalLine<FirstEvent>>(line).ok())
+        .map(|line| match line.event {
+            FirstEvent::Began(began) => began,
+        });
+    // A line may be torn: where the coordinator was killed, and where the read begins.
     let last = tail
         .as_ref()
         .unwrap_or(&head)
         .split(|b| *b == b'\n')
         .rev()
         .find_map(|line| serde_json::from_slice::<Value>(line).ok());
-    Ok((
-        first,
-        last.and_then(|value| serde_json::from_value(value).ok()),
-        held,
-    ))
+    Ok((first, last.and_then(RunEnded::of), held))
 }
 
-/// What happened in a run, line by line; torn lines are left out.
+/// Returns the lines of a journal, without torn ones.
 ///
 /// # Errors
-/// The journal cannot be read.
+/// Fails if the journal cannot be read.
 pub fn events(state: &Path, id: &str) -> io::Result<impl Iterator<Item = Value> + use<>> {
     let mut lines = BufReader::new(open(&layout::journal_of(state, id))?);
     Ok(std::iter::from_fn(move || {
@@ -162,10 +162,10 @@ pub fn events(state: &Path, id: &str) -> io::Result<impl Iterator<Item = Value> 
     }))
 }
 
-/// The one run whose id begins with `prefix`, or all of which it could be.
+/// Returns the ids that begin with `prefix`.
 ///
 /// # Errors
-/// The state directory cannot be read.
+/// Fails if the state directory cannot be read.
 pub fn find(state: &Path, prefix: &str) -> io::Result<Vec<String>> {
     let mut found = run_ids(state)?;
     found.retain(|id| id.starts_with(prefix));

@@ -1,7 +1,8 @@
-//! A run's own folder and journal: what it needs is synced before it begins, and its last line
-//! before its mark goes.
+//! The folder and the journal of one run. Everything that a later run needs is synced before this
+//! one begins, and the last line is synced before the mark is removed.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{self, BufWriter, IntoInnerError, Read, Seek, SeekFrom, Write},
@@ -12,78 +13,53 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Record, Verb, layout, open_runs,
-    records::{Operator, RunBegan},
+    Record,
+    format::{FirstEvent, JournalLine, Operator, PlanFile, RunBegan},
+    layout, open_runs,
     state_dir::{self, Lock},
     store, syslog,
 };
 use crate::{
-    event::{Event, Instance, TargetReport, Verdict},
-    fleet::{Group, Order},
+    event::{Event, VERSION, Verdict},
     step::Content,
 };
 
-/// So long a run that takes old ones away is waited for; what this one needs is its own all the
-/// same.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Longest command line and reason in a journal's first line, in bytes, and most groups;
-/// `plan.json` has all of them.
-const LONGEST: usize = 4096;
-const GROUPS: usize = 100;
+/// Longest wait for a run that removes old ones from the store.
+const STORE_WAIT: Duration = Duration::from_secs(5);
+/// Longest command line and reason in a journal's first line, in bytes: `history` reads the first
+/// 64 KiB. `plan.json` has all of it.
+const MAX_TEXT: usize = 4096;
+/// Most groups in that line.
+const MAX_GROUPS: usize = 100;
 
-/// One execution of a plan, with a folder of its own: `plan.json`, `events.jsonl`, and old and new
-/// bytes by SHA-256 (a directory's as an archive that `tar tvf` lists). As long as it is open (it
-/// runs, its owner died, or it ended mixed) a mark with its targets stands in `open/`.
+/// The journal of a run that is carried out now. Its folder holds `plan.json`, `events.jsonl`, and
+/// the old and new bytes by SHA-256; those of a directory are an archive that `tar tvf` lists. A
+/// run is open while it runs, if its coordinator died, or if it ended mixed. An open run has a mark
+/// in `open/`, with its targets.
 #[derive(Debug)]
 pub struct Journal {
-    /// Locked as long as its owner lives.
+    /// Locked while the coordinator lives.
     events: File,
-    /// Whether the last line could not be written to its end.
+    /// True if the last line could not be written to its end.
     torn: bool,
     mark: PathBuf,
     dir: PathBuf,
-    /// Whether its last line is written, and nobody needs to look.
+    /// True once the last line is written, unless the run ended mixed.
     closed: bool,
     syslog: syslog::Line,
 }
 
-/// `plan.json`.
-#[derive(Debug, Serialize)]
-struct Plan<'a> {
-    v: u32,
-    verb: Verb,
-    of: Option<&'a str>,
-    boot_id: &'a str,
-    #[serde(flatten)]
-    who: &'a Operator,
-    reason: Option<&'a str>,
-    command: &'a [String],
-    groups: &'a [Group],
-    #[serde(skip_serializing_if = "Order::is_empty")]
-    order: &'a Order,
-    targets: &'a [TargetReport],
-    instances: &'a [&'a Instance],
-    readings: &'a [(i32, u64, &'a [Option<String>])],
-}
-
-/// The first line.
-#[derive(Debug, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum First<'a> {
-    Began(&'a RunBegan),
-}
-
 fn cut(text: &str) -> String {
-    text[..text.floor_char_boundary(LONGEST)].into()
+    text[..text.floor_char_boundary(MAX_TEXT)].into()
 }
 
 impl Operator {
-    /// Of this process.
+    /// Returns the operator of this process.
     fn now() -> Self {
         let env = |name: &str| std::env::var_os(name).map(|value| cut(&value.to_string_lossy()));
         Self {
             uid: nix::unistd::getuid().as_raw(),
-            // All ones stands for nobody who logged in.
+            // The kernel writes (uid_t) -1 where no user has logged in: proc_pid_loginuid(5).
             login_uid: std::fs::read_to_string("/proc/self/loginuid")
                 .ok()
                 .and_then(|t| t.trim().parse().ok())
@@ -98,7 +74,7 @@ impl Operator {
 
 impl RunBegan {
     fn of(record: &Record<'_>) -> Self {
-        let mut room = LONGEST;
+        let mut room = MAX_TEXT;
         let fits = |word: &&String| {
             room = room.saturating_sub(word.len());
             room > 0
@@ -117,7 +93,7 @@ impl RunBegan {
             groups: record
                 .groups
                 .iter()
-                .take(GROUPS)
+                .take(MAX_GROUPS)
                 .map(|g| g.name.clone())
                 .collect(),
             instances: record.instances.len(),
@@ -127,33 +103,24 @@ impl RunBegan {
     }
 }
 
-/// An event as it is kept: with its version and its time.
-#[derive(Debug, Serialize)]
-struct Line<'a, E> {
-    #[serde(flatten)]
-    event: &'a E,
-    v: u32,
-    at: jiff::Timestamp,
-}
-
 fn line(event: &impl Serialize) -> io::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(&Line {
+    let mut line = serde_json::to_vec(&JournalLine {
         event,
-        v: 1,
+        v: VERSION,
         at: jiff::Timestamp::now(),
     })?;
     line.push(b'\n');
     Ok(line)
 }
 
-/// Appends to the journal of a run whose owner is gone, and syncs that.
+/// Appends to the journal of a run whose coordinator is gone, and syncs it.
 pub(super) fn add_end(state: &Path, id: &str, event: &Event) -> io::Result<()> {
     let mut file = match OpenOptions::new()
         .read(true)
         .append(true)
         .open(layout::journal_of(state, id))
     {
-        // Somebody took the whole run away: there is nothing that could be ended.
+        // Another command removed the whole run, so there is nothing to end.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         file => file?,
     };
@@ -167,12 +134,12 @@ pub(super) fn add_end(state: &Path, id: &str, event: &Event) -> io::Result<()> {
 }
 
 impl Journal {
-    /// Opens the journal under `state` and syncs the plan and every config that may be needed on
-    /// the way back.
+    /// Begins the journal of a run under `state`, and syncs the plan and every content that a
+    /// rollback may need.
     ///
     /// # Errors
-    /// The state directory cannot be written, or others can write it; nothing has been touched
-    /// then.
+    /// Fails if the state directory cannot be written, or if another user can write it. Nothing was
+    /// touched then.
     pub fn begin(state: &Path, record: &Record<'_>) -> io::Result<Self> {
         state_dir::make(state)?;
         let runs = state.join("runs");
@@ -184,84 +151,42 @@ impl Journal {
             state_dir::sync(state)?;
         }
         let dir = runs.join(record.id);
-        Self::written(state, &dir, record).inspect_err(|_| {
-            // It has not begun, and what there is of it takes room that was perhaps lacking.
+        Self::create(state, &dir, record).inspect_err(|_| {
+            // The run has not begun, and its files take space that the disk may lack.
             let _ = std::fs::remove_file(layout::mark_of(state, record.id));
             let _ = std::fs::remove_dir_all(&dir);
         })
     }
 
-    fn written(state: &Path, dir: &Path, record: &Record<'_>) -> io::Result<Self> {
-        // Nobody takes away what it finds in the store.
-        let _lock = state_dir::lock(&state.join("store.lock"), Lock::Shared, PATIENCE)?;
+    fn create(state: &Path, dir: &Path, record: &Record<'_>) -> io::Result<Self> {
+        // While this is held, no other run removes contents from the store.
+        let _lock = state_dir::lock(&state.join("store.lock"), Lock::Shared, STORE_WAIT)?;
         state_dir::folder(dir)?;
         let began = RunBegan::of(record);
-        let plan = Plan {
-            v: 1,
-            verb: record.verb,
-            of: record.of,
-            boot_id: &began.boot_id,
-            who: &began.operator,
-            reason: record.reason,
-            command: &record.command,
-            groups: record.groups,
-            order: &record.order,
-            targets: &record.targets,
-            instances: &record.instances,
-            readings: &record.readings,
-        };
-        // Many steps share one.
-        let blobs: BTreeMap<&str, &Content> = record
-            .blobs
-            .iter()
-            .map(|b| (b.sha256.as_str(), *b))
-            .collect();
-        let fresh = store::take(state, dir, &blobs)?;
-        // Of a large fleet it is long: it is nowhere in memory as a whole.
-        let mut file =
-            BufWriter::with_capacity(1 << 16, state_dir::create(&dir.join("plan.json"), b"")?);
-        serde_json::to_writer_pretty(&mut file, &plan)?;
-        let plan = file.into_inner().map_err(IntoInnerError::into_error)?;
-        let events = state_dir::create(&dir.join("events.jsonl"), &line(&First::Began(&began))?)?;
-        // Where a filesystem has no locks, it is taken to be without an owner, as one that was
-        // killed.
-        let _ = events.try_lock();
-        state_dir::sync_files(
-            dir,
-            fresh
-                .iter()
-                .map(|f| f.file.as_ref())
-                .chain([Some(&plan), Some(&events)]),
-        )?;
-        if !fresh.is_empty() {
-            store::publish(state, dir, &fresh)?;
-            state_dir::sync(&store::folder_of(state))?;
-        }
+        let syslog = syslog::Line::new(record, &began);
+        let events = write_files(state, dir, record, began)?;
         state_dir::sync(dir)?;
         state_dir::sync(&state.join("runs"))?;
-        // The last of all: what has a mark is whole.
+        // The mark comes last: a run with a mark is complete.
         let targets: Vec<PathBuf> = record.targets.iter().map(|t| t.path.clone()).collect();
-        let (mark, staged) = (
-            layout::mark_of(state, record.id),
-            state.join("open").join(format!(".{}.new", record.id)),
-        );
+        let mark = layout::mark_of(state, record.id);
+        let staged = state.join("open").join(format!(".{}.new", record.id));
         state_dir::replace(&mark, &staged, &open_runs::content(&targets)?)?;
         state_dir::sync(&state.join("open"))?;
-        let said = syslog::Line::new(record, &began);
         Ok(Self {
             events,
             torn: false,
             mark,
             dir: dir.into(),
             closed: false,
-            syslog: said,
+            syslog,
         })
     }
 
-    /// Appends an event; what a later look must be able to trust is on the disk when it returns.
+    /// Appends an event. An event that a later run must be able to trust is synced.
     ///
     /// # Errors
-    /// The journal cannot be written.
+    /// Fails if the journal cannot be written.
     pub fn record(&mut self, event: &Event) -> io::Result<()> {
         let mut line = line(event)?;
         if self.torn {
@@ -281,13 +206,13 @@ impl Journal {
         ) {
             self.events.sync_data()?;
         }
-        // A mixed run stays open: somebody must look, and its bytes are needed.
+        // A mixed run stays open: the operator must decide, and its bytes are needed.
         self.closed =
             matches!(event, Event::Finished { verdict, .. } if *verdict != Verdict::Mixed);
         Ok(())
     }
 
-    /// Keeps bytes that would be lost, synced; answers where.
+    /// Keeps bytes that would be lost, synced, and returns their path.
     ///
     /// # Errors
     /// Fails if the run's folder cannot be written.
@@ -298,14 +223,60 @@ impl Journal {
         Ok(path)
     }
 
-    /// Closes it once its end is recorded, and leaves a line in syslog. Without its last line it
-    /// stays open, and the next run looks at it again.
+    /// Closes the run once its end is recorded, and sends a line to syslog. Without its last line
+    /// the run stays open, and the next command reads it again.
     pub fn close(self, end: &Event) {
         if self.closed {
             let _ = std::fs::remove_file(&self.mark);
         }
         self.syslog.send(end);
     }
+}
+
+/// Writes and syncs every file of a run but its mark, and returns its journal.
+fn write_files(state: &Path, dir: &Path, record: &Record<'_>, began: RunBegan) -> io::Result<File> {
+    // Many steps share one content.
+    let contents: BTreeMap<&str, &Content> = record
+        .contents
+        .iter()
+        .map(|content| (content.sha256.as_str(), *content))
+        .collect();
+    let fresh = store::take(state, dir, &contents)?;
+    let plan = write_plan(dir, record, &began)?;
+    let first = line(&FirstEvent::Began(began))?;
+    let events = state_dir::create(&dir.join("events.jsonl"), &first)?;
+    // On a filesystem without locks the run looks like one whose coordinator was killed.
+    let _ = events.try_lock();
+    let files = fresh.iter().map(|f| f.file.as_ref());
+    state_dir::sync_files(dir, files.chain([Some(&plan), Some(&events)]))?;
+    if !fresh.is_empty() {
+        store::publish(state, dir, &fresh)?;
+        state_dir::sync(&store::folder_of(state))?;
+    }
+    Ok(events)
+}
+
+/// Writes `plan.json`, not yet synced. The plan of a large fleet is long, so it is never in memory
+/// as a whole.
+fn write_plan(dir: &Path, record: &Record<'_>, began: &RunBegan) -> io::Result<File> {
+    let plan = PlanFile {
+        v: VERSION,
+        verb: record.verb,
+        of: began.of.clone(),
+        boot_id: began.boot_id.clone(),
+        operator: began.operator.clone(),
+        reason: record.reason.map(Into::into),
+        command: record.command.clone(),
+        groups: record.groups.into(),
+        order: Cow::Borrowed(&record.order),
+        targets: (&record.targets).into(),
+        instances: record.instances.clone(),
+        readings: (&record.readings).into(),
+    };
+    let file = state_dir::create(&dir.join("plan.json"), b"")?;
+    let mut file = BufWriter::with_capacity(1 << 16, file);
+    serde_json::to_writer_pretty(&mut file, &plan)?;
+    file.into_inner().map_err(IntoInnerError::into_error)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! The instances that the last run over each group left alive: `last.json` in the state directory.
-//! `status` holds it against the processes that are there now.
+//! `status` compares them with the processes of today.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,13 +23,13 @@ use crate::{
 
 /// Largest `last.json` that is read, in bytes: 100,000 instances need about 20 MB.
 const MAX_LAST: u64 = 64 << 20;
-/// How long other runs that end are waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Most groups that are kept; the oldest go.
-const MOST: usize = 1000;
+/// Longest wait for other runs that end.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// Most groups that are kept; the oldest are dropped. It bounds the file where fleets change often.
+const MAX_GROUPS: usize = 1000;
 
-/// What the last run over each group of this boot left alive.
-#[derive(Debug, Default, Serialize, Deserialize)]
+/// The instances that the last run over each group of this boot left alive.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LastSeen {
     boot_id: String,
     /// By the group's name and the digest of what it matches.
@@ -37,7 +37,7 @@ pub struct LastSeen {
 }
 
 /// One group after a run.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Left {
     at: jiff::Timestamp,
     instances: Vec<LastInstance>,
@@ -55,7 +55,8 @@ pub struct LastInstance {
     pub targets: Vec<PathBuf>,
 }
 
-/// Two fleets may have a group of one name; only the same matches make it the same group.
+/// Returns the key of a group. Two fleets may have a group of one name; only the same matches make
+/// it the same group.
 fn key(group: &Group) -> String {
     let matches = serde_json::to_vec(&(
         &group.matching,
@@ -76,8 +77,8 @@ fn lives(pid: i32, started: u64) -> bool {
 }
 
 impl LastSeen {
-    /// What is kept under `state`; nothing where that is of another boot, cannot be read, or can be
-    /// written by others.
+    /// Reads what is kept under `state`. It is empty where the file is of another boot, where it
+    /// cannot be read, or where another user can write it.
     #[must_use]
     pub fn load(state: &Path) -> Self {
         let bytes = state_dir::trusted(state)
@@ -96,11 +97,11 @@ impl LastSeen {
         }
     }
 
-    /// Keeps what a run over `groups` left alive.
+    /// Keeps the instances that a run over `groups` left alive.
     ///
     /// # Errors
-    /// The state directory cannot be written; `status` then does not see an instance that ends
-    /// after this run.
+    /// Fails if the state directory cannot be written. `status` then does not notice an instance
+    /// that ends after this run.
     pub fn keep<'a>(
         state: &Path,
         groups: &[Group],
@@ -120,7 +121,7 @@ impl LastSeen {
                 });
             }
         }
-        let Some(_lock) = state_dir::lock(&state.join("last.lock"), Lock::Alone, PATIENCE)? else {
+        let Some(_lock) = state_dir::lock(&state.join("last.lock"), Lock::Alone, LOCK_WAIT)? else {
             return Err(io::ErrorKind::TimedOut.into());
         };
         let mut last = Self::load(state);
@@ -134,7 +135,7 @@ impl LastSeen {
                 },
             );
         }
-        while last.groups.len() > MOST {
+        while last.groups.len() > MAX_GROUPS {
             let oldest = last
                 .groups
                 .iter()
@@ -142,15 +143,15 @@ impl LastSeen {
                 .map(|(key, _)| key.clone());
             oldest.and_then(|key| last.groups.remove(&key));
         }
-        // Pids mean nothing after a loss of power, so nothing is synced.
+        // Pids mean nothing after a power failure, so nothing is synced.
         let (path, staged) = (path_of(state), state.join("last.json.new"));
         let _ = std::fs::remove_file(&staged);
         state_dir::create(&staged, &serde_json::to_vec(&last)?)?;
         std::fs::rename(staged, path)
     }
 
-    /// The instances of `group` that ended since, and in whose place no other process has come: one
-    /// of `now` that reads the same targets takes the place of one.
+    /// Returns the instances of `group` that ended since and were not replaced. Each new process in
+    /// `now` replaces one ended instance that read the same targets.
     #[must_use]
     pub fn ended(&self, group: &Group, now: &[LastInstance]) -> Vec<LastInstance> {
         let Some(left) = self.groups.get(&key(group)) else {
@@ -182,4 +183,29 @@ impl LastSeen {
 
 fn path_of(state: &Path) -> PathBuf {
     state.join("last.json")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    #[test]
+    fn it_is_read_back_as_it_was() {
+        let instance = LastInstance {
+            pid: 1,
+            started: 5,
+            targets: vec!["/a".into()],
+        };
+        let left = Left {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            instances: vec![instance],
+        };
+        let last = LastSeen {
+            boot_id: "boot".into(),
+            groups: BTreeMap::from([("web 1".into(), left)]),
+        };
+        let json = serde_json::to_string(&last).unwrap();
+        assert_eq!(serde_json::from_str::<LastSeen>(&json).unwrap(), last);
+    }
 }

@@ -1,13 +1,23 @@
-//! Where the files of a run are in the state directory.
+//! The paths of a run in the state directory.
 
 use std::path::{Path, PathBuf};
 
-/// The mark of an open run.
+/// Returns the path of the mark of an open run.
 pub(super) fn mark_of(state: &Path, id: &str) -> PathBuf {
     state.join("open").join(id)
 }
 
-/// Where the events of a run are.
+/// Returns the folder of a run.
+pub(super) fn folder_of(state: &Path, id: &str) -> PathBuf {
+    state.join("runs").join(id)
+}
+
+/// Returns the path of the events of a run.
 pub(super) fn journal_of(state: &Path, id: &str) -> PathBuf {
-    state.join("runs").join(id).join("events.jsonl")
+    folder_of(state, id).join("events.jsonl")
+}
+
+/// Returns the path of the plan of a run.
+pub(super) fn plan_of(state: &Path, id: &str) -> PathBuf {
+    folder_of(state, id).join("plan.json")
 }

@@ -1,5 +1,5 @@
-//! Runs that are open: each has a mark with its targets in `open/`, from its beginning until its
-//! end is written.
+//! Open runs. Each has a mark with its targets in `open/`, from its beginning until its end is
+//! written.
 
 use std::{
     collections::BTreeMap,
@@ -7,49 +7,41 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
-
-use super::{info::RunInfo, layout, state_dir};
+use super::{format::OpenMark, info::RunInfo, layout, state_dir};
 
 /// Largest mark that is read, in bytes: 10,000 targets need about 1 MB.
 const MAX_MARK: u64 = 64 << 20;
 
-/// A mark.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Mark {
-    #[serde(with = "crate::exact")]
-    targets: Vec<PathBuf>,
-}
-
-/// The bytes of a mark.
+/// Returns the bytes of a mark.
 pub(super) fn content(targets: &[PathBuf]) -> io::Result<Vec<u8>> {
-    Ok(serde_json::to_vec(&Mark {
+    Ok(serde_json::to_vec(&OpenMark {
         targets: targets.to_vec(),
     })?)
 }
 
-/// Ids of the runs that have a mark, oldest first.
+/// Returns the ids of the runs that have a mark, oldest first.
 pub(super) fn all(state: &Path) -> Vec<String> {
     state_dir::names(&state.join("open")).unwrap_or_default()
 }
 
-/// The targets of a mark. One that cannot be read is a run all the same, of nobody knows which.
+/// Returns the targets of a mark; empty if it cannot be read.
 #[must_use]
 pub fn targets(state: &Path, id: &str) -> Vec<PathBuf> {
     let bytes = crate::config::read(&layout::mark_of(state, id), MAX_MARK).unwrap_or_default();
-    serde_json::from_slice::<Mark>(&bytes)
+    serde_json::from_slice::<OpenMark>(&bytes)
         .unwrap_or_default()
         .targets
 }
 
-/// Every run that has a mark, oldest first: it runs, its owner died, or it ended mixed.
+/// Returns every run that has a mark, oldest first: it runs, its coordinator died, or it ended
+/// mixed.
 #[must_use]
 pub fn marked_runs(state: &Path) -> Vec<RunInfo> {
     all(state).iter().map(|id| RunInfo::of(state, id)).collect()
 }
 
-/// Runs that nobody has ended and nobody carries out, oldest first: their owner died, or they ended
-/// mixed.
+/// Returns the open runs that are not under way, oldest first: their coordinator died, or they
+/// ended mixed.
 #[must_use]
 pub fn open_runs(state: &Path) -> Vec<RunInfo> {
     all(state)
@@ -59,8 +51,8 @@ pub fn open_runs(state: &Path) -> Vec<RunInfo> {
         .collect()
 }
 
-/// What an open run goes on with, and that with, and so on: of each the run that needs it. Whom
-/// they touched is known from all of them.
+/// Returns the earlier runs that open runs continue, directly or not. Each comes with the open run
+/// that needs it: only all of them together tell which processes were touched.
 pub(super) fn needed(state: &Path) -> BTreeMap<String, RunInfo> {
     let mut needed = BTreeMap::new();
     for past in all(state)
@@ -78,8 +70,8 @@ pub(super) fn needed(state: &Path) -> BTreeMap<String, RunInfo> {
     needed
 }
 
-/// Whether the run `id` has a target among `own`. One that only signalled has none: it shares the
-/// groups of its name.
+/// Returns true if the run `id` has a target among `own`. A run that only signalled has no target;
+/// it shares its groups.
 pub(super) fn shares(state: &Path, id: &str, own: &[PathBuf], groups: &[&str]) -> bool {
     let targets = targets(state, id);
     if !targets.is_empty() {
@@ -96,7 +88,8 @@ pub(super) fn shares(state: &Path, id: &str, own: &[PathBuf], groups: &[&str]) -
     })
 }
 
-/// Whether a run was left open that a run over the targets `own` and these groups would close.
+/// Returns true if a run was left open that a run over the targets `own` and these groups would
+/// close.
 #[must_use]
 pub fn is_left(state: &Path, own: &[PathBuf], groups: &[&str]) -> bool {
     open_runs(state)

@@ -1,5 +1,5 @@
-//! What instances were last proven to run, for those that cannot tell it themselves: `proven.json`
-//! in the state directory.
+//! The configs that instances were last proven to run, for instances without a self-report:
+//! `proven.json` in the state directory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,11 +22,11 @@ use crate::exact::Key;
 
 /// Largest `proven.json` that is read, in bytes: 100,000 instances need about 20 MB.
 const MAX_PROVEN: u64 = 64 << 20;
-/// So long other runs that end are waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for other runs that end.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// The proofs of all processes of this boot.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProofCache {
     boot_id: String,
     /// By `PID:START-TICKS`.
@@ -34,21 +34,21 @@ pub struct ProofCache {
     /// Processes whose last signal of a run began a reload that was not seen to end.
     #[serde(default)]
     open: BTreeSet<String>,
-    /// Up to which signal the reloads of a process were seen to end. A run that was left open
-    /// before that has left none.
+    /// The last signal of a process whose reload was seen to end. A run that was left open before
+    /// that signal has left no reload open.
     #[serde(default)]
     over: BTreeMap<String, Timestamp>,
 }
 
-/// What a run leaves behind of one touched process.
+/// The proof that a run leaves of one touched process.
 #[derive(Debug)]
 pub struct ProvenInstance {
     /// Process number.
     pub pid: i32,
     /// Start time in clock ticks since boot.
     pub started: u64,
-    /// What it was proven to run of each target; empty where nothing was proven.
-    pub stands: BTreeMap<PathBuf, ProvenTarget>,
+    /// The targets that it was proven to run; empty where nothing was proven.
+    pub targets: BTreeMap<PathBuf, ProvenTarget>,
     /// Its last reload.
     pub reload: Reload,
 }
@@ -56,22 +56,22 @@ pub struct ProvenInstance {
 /// The last reload of a touched process, at the end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reload {
-    /// Its end was seen; when it was signalled.
+    /// Its end was seen; the moment of its signal.
     Over(Timestamp),
     /// It may still be under way.
     Open,
 }
 
-/// One target as it stood when an instance was proven to run it.
+/// One target as it was on disk when an instance was proven to run it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProvenTarget {
     /// Its digest.
     pub sha256: String,
-    /// Its last change of any kind, in nanoseconds since 1970: as long as it is the same, nobody
-    /// has touched it since.
+    /// Its last change of any kind, in nanoseconds since 1970. As long as it is the same, the
+    /// target was not changed since.
     pub ctime: i128,
-    /// The digest of everything that is read through it and is none of it; none where that was not
-    /// known.
+    /// The digest of everything that is read through it and is not part of it; none where that was
+    /// not known.
     #[serde(default)]
     pub behind: Option<String>,
 }
@@ -81,8 +81,8 @@ fn key(pid: i32, started: u64) -> String {
 }
 
 impl ProofCache {
-    /// What is kept under `state`; nothing where that is of another boot, whose pids mean nothing
-    /// now, cannot be read, or can be written by others.
+    /// Reads the cache under `state`. It is empty where the file is of another boot, whose pids
+    /// mean nothing now, where it cannot be read, or where another user can write it.
     #[must_use]
     pub fn load(state: &Path) -> Self {
         let bytes = state_dir::trusted(state)
@@ -91,7 +91,7 @@ impl ProofCache {
             .unwrap_or_default();
         let mut known: Self = serde_json::from_slice(&bytes).unwrap_or_default();
         let boot_id = boot_id();
-        // What is later was written before the clock was set back.
+        // A later moment was written before the clock was set back.
         let now = Timestamp::now();
         known.over.retain(|_, at| *at <= now);
         if known.boot_id == boot_id {
@@ -104,8 +104,8 @@ impl ProofCache {
         }
     }
 
-    /// The same, with what runs under `state` have begun that were left open: their coordinator may
-    /// have died before it could write down what it had signalled.
+    /// Adds the reloads of runs under `state` that were left open. Their coordinator may have died
+    /// before it could record the processes that it had signalled.
     #[must_use]
     pub fn with_open_runs(mut self, state: &Path) -> Self {
         for run in open_runs(state) {
@@ -132,13 +132,14 @@ impl ProofCache {
         self
     }
 
-    /// Whether a reload of the process that an earlier run asked for may still be under way.
+    /// Returns true if a reload of the process, which an earlier run signalled, may still be under
+    /// way.
     #[must_use]
     pub fn is_open(&self, pid: i32, started: u64) -> bool {
         self.open.contains(&key(pid, started))
     }
 
-    /// What the process was last proven to run of the target at `path`.
+    /// Returns the target at `path` as the process was last proven to run it.
     #[must_use]
     pub fn of(&self, pid: i32, started: u64, path: &Path) -> Option<&ProvenTarget> {
         if self.is_open(pid, started) {
@@ -147,73 +148,68 @@ impl ProofCache {
         self.instances.get(&key(pid, started))?.get(path)
     }
 
-    /// All that anybody was last proven to run.
+    /// Returns the digests of all proofs.
     pub(super) fn digests(&self) -> BTreeSet<String> {
         self.instances
             .values()
             .flat_map(BTreeMap::values)
-            .map(|stand| stand.sha256.clone())
+            .map(|target| target.sha256.clone())
             .collect()
     }
 
-    /// Keeps what a run leaves behind of each process that it touched. Processes that ended are
-    /// dropped.
+    /// Keeps the proof of each process that a run touched. Processes that ended are dropped.
     ///
     /// # Errors
-    /// The state directory cannot be written, or others write there for too long; the next run then
-    /// signals who would have needed no signal.
-    pub fn keep(state: &Path, remains: impl Iterator<Item = ProvenInstance>) -> io::Result<()> {
-        let mut remains = remains.peekable();
-        if remains.peek().is_none() {
+    /// Fails if the state directory cannot be written, or if other runs write there for too long.
+    /// The next run then signals instances that would have needed no signal.
+    pub fn keep(state: &Path, proofs: impl Iterator<Item = ProvenInstance>) -> io::Result<()> {
+        let mut proofs = proofs.peekable();
+        if proofs.peek().is_none() {
             return Ok(());
         }
         // Runs on other targets may end at the same moment.
-        let Some(_lock) = state_dir::lock(&state.join("proven.lock"), Lock::Alone, PATIENCE)?
+        let Some(_lock) = state_dir::lock(&state.join("proven.lock"), Lock::Alone, LOCK_WAIT)?
         else {
             return Err(io::ErrorKind::TimedOut.into());
         };
         let mut proven = Self::load(state);
-        for ProvenInstance {
-            pid,
-            started,
-            stands,
-            reload,
-        } in remains
-        {
-            let key = key(pid, started);
-            match reload {
-                Reload::Open => drop(proven.open.insert(key.clone())),
-                Reload::Over(signalled) => {
-                    proven.open.remove(&key);
-                    let over = proven.over.entry(key.clone()).or_insert(signalled);
-                    *over = signalled.max(*over);
-                }
-            }
-            proven.instances.insert(
-                key,
-                stands
-                    .into_iter()
-                    .map(|(path, stand)| (Key(path), stand))
-                    .collect(),
-            );
-        }
-        let started =
-            |pid: &str| Some(Process::new(pid.parse().ok()?).ok()?.stat().ok()?.starttime);
-        let alive = |id: &String| {
-            id.split_once(':').is_some_and(|(pid, start)| {
-                started(pid).is_some_and(|now| start.parse() == Ok(now))
-            })
-        };
-        proven
-            .instances
-            .retain(|key, stands| !stands.is_empty() && alive(key));
-        proven.open.retain(alive);
-        proven.over.retain(|key, _| alive(key));
+        proofs.for_each(|proof| proven.add(proof));
+        proven.drop_ended();
         state_dir::replace(
             &state.join("proven.json"),
             &state.join("proven.json.new"),
             &serde_json::to_vec(&proven)?,
         )
+    }
+
+    fn add(&mut self, proof: ProvenInstance) {
+        let key = key(proof.pid, proof.started);
+        match proof.reload {
+            Reload::Open => drop(self.open.insert(key.clone())),
+            Reload::Over(signalled) => {
+                self.open.remove(&key);
+                let over = self.over.entry(key.clone()).or_insert(signalled);
+                *over = signalled.max(*over);
+            }
+        }
+        let targets = proof.targets.into_iter();
+        let targets = targets.map(|(path, target)| (Key(path), target)).collect();
+        self.instances.insert(key, targets);
+    }
+
+    /// Drops processes that have ended, and those of which nothing was proven.
+    fn drop_ended(&mut self) {
+        let started =
+            |pid: &str| Some(Process::new(pid.parse().ok()?).ok()?.stat().ok()?.starttime);
+        let alive = |key: &String| {
+            key.split_once(':').is_some_and(|(pid, start)| {
+                started(pid).is_some_and(|now| start.parse() == Ok(now))
+            })
+        };
+        self.instances
+            .retain(|key, targets| !targets.is_empty() && alive(key));
+        self.open.retain(alive);
+        self.over.retain(|key, _| alive(key));
     }
 }
 
@@ -222,69 +218,80 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
     use super::*;
 
-    #[test]
-    fn the_last_word_on_a_living_process_is_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let me = i32::try_from(std::process::id()).unwrap();
-        let stand = |sha: &str| {
-            BTreeMap::from([(
-                PathBuf::from("/a"),
-                ProvenTarget {
-                    sha256: sha.into(),
-                    ctime: 5,
-                    behind: None,
-                },
-            )])
-        };
-        let now = Process::myself().unwrap().stat().unwrap().starttime;
-        // Its number was another process's once.
-        let remains = |pid, started, stands, reload| ProvenInstance {
+    fn targets(sha256: &str) -> BTreeMap<PathBuf, ProvenTarget> {
+        BTreeMap::from([(
+            PathBuf::from("/a"),
+            ProvenTarget {
+                sha256: sha256.into(),
+                ctime: 5,
+                behind: None,
+            },
+        )])
+    }
+
+    fn proof(
+        pid: i32,
+        started: u64,
+        targets: BTreeMap<PathBuf, ProvenTarget>,
+        reload: Reload,
+    ) -> ProvenInstance {
+        ProvenInstance {
             pid,
             started,
-            stands,
+            targets,
             reload,
-        };
-        let of = [
-            remains(me, now, stand("one"), Reload::Over(Timestamp::now())),
-            remains(me, 7, stand("dead"), Reload::Open),
-            remains(i32::MAX, 7, stand("dead"), Reload::Over(Timestamp::now())),
+        }
+    }
+
+    fn sha256(proven: &ProofCache, pid: i32, started: u64) -> Option<&str> {
+        let target = proven.of(pid, started, Path::new("/a"))?;
+        Some(&target.sha256)
+    }
+
+    #[test]
+    fn the_last_proof_of_a_living_process_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        let now = Process::myself().unwrap().stat().unwrap().starttime;
+        let over = || Reload::Over(Timestamp::now());
+        let proofs = [
+            proof(me, now, targets("one"), over()),
+            // An earlier process had the same pid.
+            proof(me, 7, targets("dead"), Reload::Open),
+            proof(i32::MAX, 7, targets("dead"), over()),
         ];
-        ProofCache::keep(dir.path(), of.into_iter()).unwrap();
-        let sha = |proven: &ProofCache, pid, started| {
-            proven
-                .of(pid, started, Path::new("/a"))
-                .map(|s| s.sha256.clone())
-        };
+        ProofCache::keep(dir.path(), proofs.into_iter()).unwrap();
         let proven = ProofCache::load(dir.path());
-        assert_eq!(
-            (
-                sha(&proven, me, now).as_deref(),
-                sha(&proven, me, 7),
-                sha(&proven, i32::MAX, 7)
-            ),
-            (Some("one"), None, None)
-        );
-        assert!(
-            !proven.is_open(me, now) && !proven.is_open(me, 7),
-            "it is not kept of a process that has ended"
-        );
-        ProofCache::keep(
-            dir.path(),
-            [remains(me, now, BTreeMap::new(), Reload::Open)].into_iter(),
-        )
-        .unwrap();
+        assert_eq!(sha256(&proven, me, now), Some("one"));
+        assert_eq!(sha256(&proven, me, 7), None);
+        assert_eq!(sha256(&proven, i32::MAX, 7), None);
+        assert!(!proven.is_open(me, now));
+        assert!(!proven.is_open(me, 7), "that process has ended");
+        let unproven = proof(me, now, BTreeMap::new(), Reload::Open);
+        ProofCache::keep(dir.path(), [unproven].into_iter()).unwrap();
         let proven = ProofCache::load(dir.path());
+        assert_eq!(sha256(&proven, me, now), None);
+        assert!(proven.is_open(me, now));
+    }
+
+    #[test]
+    fn proofs_of_another_boot_are_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        let now = Process::myself().unwrap().stat().unwrap().starttime;
+        let proof = proof(me, now, targets("one"), Reload::Open);
+        ProofCache::keep(dir.path(), [proof].into_iter()).unwrap();
+        let file = dir.path().join("proven.json");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let kept: ProofCache = serde_json::from_str(&text).unwrap();
         assert_eq!(
-            (sha(&proven, me, now), proven.is_open(me, now)),
-            (None, true)
+            kept,
+            ProofCache::load(dir.path()),
+            "it is read back as it was"
         );
-        let text = std::fs::read_to_string(dir.path().join("proven.json")).unwrap();
-        std::fs::write(
-            dir.path().join("proven.json"),
-            text.replace(&boot_id(), "another"),
-        )
-        .unwrap();
+        std::fs::write(file, text.replace(&boot_id(), "another")).unwrap();
         let other_boot = ProofCache::load(dir.path());
-        assert!(other_boot.instances.is_empty() && other_boot.open.is_empty());
+        assert!(other_boot.instances.is_empty());
+        assert!(other_boot.open.is_empty());
     }
 }

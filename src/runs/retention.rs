@@ -1,4 +1,4 @@
-//! How many runs are kept, and how old ones go.
+//! How many runs are kept, and how old ones are removed.
 
 use std::{
     collections::BTreeSet,
@@ -18,29 +18,28 @@ use super::{
     store,
 };
 
-/// So long another run that uses the store is waited for; what is left then, the next run takes
-/// away.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Most time that one run gives to it.
-const LIMIT: Duration = Duration::from_secs(2);
-/// Most stored contents that are looked at, each time others.
-const GLANCES: usize = 4096;
-/// A run that has neither a mark nor an end may just be beginning.
-const BEGINS: Duration = Duration::from_secs(3600);
+/// Longest wait for another run that uses the store. After that, the next run removes what is left.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// Longest time that one run spends on it.
+const TIME_LIMIT: Duration = Duration::from_secs(2);
+/// Most stored contents that one run looks at; each run looks at others.
+const MAX_CHECKED: usize = 4096;
+/// Up to this age, a run without a mark and without an end may just be beginning.
+const BEGIN_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Which runs are kept: those that are among the newest and not too old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// So many of the newest.
+    /// The number of newest runs to keep.
     pub runs: usize,
-    /// None that began longer ago.
+    /// The age after which a run is removed.
     pub age: Duration,
 }
 
 impl FromStr for Retention {
     type Err = String;
 
-    /// `50`, `30d`, or both with a comma: what is not said keeps all.
+    /// Parses `50`, `30d`, or both with a comma. A part that is missing sets no limit.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!("{text:?} is neither a number of runs, an age such as 30d, nor both: 50,30d")
@@ -69,19 +68,19 @@ impl FromStr for Retention {
     }
 }
 
-/// Takes away runs beyond `keep`, and the bytes that only they had. Never the run `own`, the
-/// newest, one that is open or begins, nor bytes that a living process was last proven on. It takes
-/// little time, however much there is: what is left, the next run takes.
+/// Removes runs beyond `keep`, and the contents that only they had. It never removes the run `own`,
+/// the newest run, a run that is open or begins, or a content that a living process was last proven
+/// on. Its time is limited; the next run removes what is left.
 ///
 /// # Errors
-/// What could not be taken away, or looked at.
+/// Fails if a file could not be removed, or a directory could not be read.
 pub fn prune(state: &Path, keep: Retention, own: &str) -> io::Result<()> {
     let ids = info::run_ids(state)?;
     let oldest = Timestamp::now()
         .as_nanosecond()
         .saturating_sub(i128::try_from(keep.age.as_nanos()).unwrap_or(i128::MAX));
-    let beyond = |(place, id): &(usize, &String)| {
-        *place >= keep.runs || info::begun_at(id).is_some_and(|at| at.as_nanosecond() < oldest)
+    let beyond = |(index, id): &(usize, &String)| {
+        *index >= keep.runs || info::begun_at(id).is_some_and(|at| at.as_nanosecond() < oldest)
     };
     let old = ids
         .iter()
@@ -91,19 +90,19 @@ pub fn prune(state: &Path, keep: Retention, own: &str) -> io::Result<()> {
         .filter(beyond)
         .map(|(_, id)| id)
         .filter(|id| *id != own);
-    let Some(_lock) = state_dir::lock(&state.join("store.lock"), Lock::Alone, PATIENCE)? else {
+    let Some(_lock) = state_dir::lock(&state.join("store.lock"), Lock::Alone, LOCK_WAIT)? else {
         return Ok(());
     };
-    let until = Instant::now() + LIMIT;
-    let goes_on = open_runs::needed(state);
-    let old = old.filter(|id| !goes_on.contains_key(*id));
-    let going: Vec<&String> = old
+    let until = Instant::now() + TIME_LIMIT;
+    let needed_runs = open_runs::needed(state);
+    let old = old.filter(|id| !needed_runs.contains_key(*id));
+    let removable: Vec<&String> = old
         .take_while(|_| Instant::now() < until)
-        .filter(|id| may_go(&RunInfo::of(state, id)))
+        .filter(|id| may_remove(&RunInfo::of(state, id)))
         .collect();
-    // After that: what a run has proven is kept before it ends.
+    // This is read after the list of runs: a run keeps its proofs before it ends.
     let needed = ProofCache::load(state).digests();
-    for id in going {
+    for id in removable {
         if Instant::now() > until {
             return Ok(());
         }
@@ -112,17 +111,19 @@ pub fn prune(state: &Path, keep: Retention, own: &str) -> io::Result<()> {
     tidy(state, own, &needed, until)
 }
 
-fn may_go(past: &RunInfo) -> bool {
+fn may_remove(run: &RunInfo) -> bool {
     let age = |at: Timestamp| Timestamp::now().duration_since(at).unsigned_abs();
-    !past.open && !past.running && (past.end.is_some() || past.at.is_none_or(|at| age(at) > BEGINS))
+    !run.open
+        && !run.running
+        && (run.end.is_some() || run.at.is_none_or(|at| age(at) > BEGIN_LIMIT))
 }
 
-/// Takes away a run, and the bytes that no other has and that are not `needed`. Answers how many
-/// contents that were.
+/// Removes a run, and the contents that no other run has and that are not `needed`. Returns the
+/// number of removed contents.
 pub(super) fn remove(state: &Path, id: &str, needed: &BTreeSet<String>) -> io::Result<usize> {
     let runs = state.join("runs");
-    // In one step: nobody finds a half of it, and what a kill leaves has a name that the next run
-    // takes away.
+    // A rename is atomic: no other command sees half of a run. If this one is killed, the next run
+    // removes the hidden folder.
     let gone = runs.join(format!(".{id}.gone"));
     match std::fs::rename(runs.join(id), &gone) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -137,8 +138,8 @@ pub(super) fn remove(state: &Path, id: &str, needed: &BTreeSet<String>) -> io::R
     Ok(dropped)
 }
 
-/// Takes away what runs that were killed have left, and bytes that were needed once. From another
-/// place each time, where there are many.
+/// Removes leftovers of killed runs, and contents that no run needs any more. Where there are many
+/// contents, each run starts at another one.
 fn tidy(state: &Path, own: &str, needed: &BTreeSet<String>, until: Instant) -> io::Result<()> {
     for dir in [
         state.join("runs"),
@@ -153,19 +154,23 @@ fn tidy(state: &Path, own: &str, needed: &BTreeSet<String>, until: Instant) -> i
             let meta = entry.metadata()?;
             if meta.is_dir() {
                 std::fs::remove_dir_all(entry.path())?;
-            } else if meta.modified()?.elapsed().is_ok_and(|age| age > BEGINS) {
+            } else if meta
+                .modified()?
+                .elapsed()
+                .is_ok_and(|age| age > BEGIN_LIMIT)
+            {
                 std::fs::remove_file(entry.path())?;
             }
         }
     }
     let mut all = state_dir::names(&store::folder_of(state))?;
-    if all.len() > GLANCES {
+    if all.len() > MAX_CHECKED {
         let from = all.partition_point(|sha256| *sha256 < crate::config::digest(own.as_bytes()));
         all.rotate_left(from);
     }
     for sha256 in all
         .iter()
-        .take(GLANCES)
+        .take(MAX_CHECKED)
         .filter(|sha256| !needed.contains(*sha256))
     {
         if Instant::now() > until {
@@ -182,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_said_keeps_all() {
+    fn a_missing_part_sets_no_limit() {
         let day = Duration::from_secs(86_400);
         for (text, runs, age) in [
             ("50,30d", 50, 30 * day),

@@ -1,6 +1,6 @@
-//! What a run stages beside its targets, written down before another user could exchange it:
-//! `staged/RUN.jsonl` in the state directory. It is not synced: it outlives a kill, and after a
-//! loss of power a leftover may stay.
+//! The record of the files that a run stages beside its targets: `staged/RUN.jsonl` in the state
+//! directory. A name is recorded before another user could exchange its file. The record is not
+//! synced: it outlives a kill, and after a power failure a leftover may stay.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,8 +25,8 @@ use crate::tree::{Identity, Known, status};
 /// Largest record that is read, in bytes: 10,000 entries need about 1 MB.
 const MAX_RECORD: u64 = 64 << 20;
 
-/// The first line: the process that may still be at work.
-#[derive(Debug, Serialize, Deserialize)]
+/// The first line: the coordinator, which may still run.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Owner {
     boot_id: String,
     pid: i32,
@@ -52,8 +52,8 @@ impl Owner {
     }
 }
 
-/// A name; bytes where it is no text.
-#[derive(Debug, Serialize, Deserialize)]
+/// A name; bytes where it is not UTF-8.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Name {
     Text(String),
@@ -76,47 +76,47 @@ impl Name {
     }
 }
 
-/// A name that is about to stand beside a target, and what it may stand for.
-#[derive(Debug, Serialize, Deserialize)]
+/// A name that is about to be made beside a target, and the files that it may be.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Line {
     dir: Name,
-    /// The directory itself: path alone says nothing.
+    /// The directory itself: its path may lead elsewhere later.
     at: Identity,
     name: Name,
-    /// Nothing where it is not made yet.
+    /// Empty where it is not made yet.
     entries: Vec<Identity>,
-    /// Whether it is being written, and no other user can enter it.
+    /// True while it is written, and no other user can enter it.
     sealed: bool,
 }
 
-/// What is known of one name.
+/// The state of one staged name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// It is about to be made.
     Wanted,
     /// It is being written, and no other user can enter it.
     Sealed,
-    /// It is whole.
+    /// It is complete.
     Whole,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     file: Option<File>,
-    /// What was staged and is not known to be gone.
+    /// Staged paths that are not known to be gone.
     there: BTreeSet<PathBuf>,
 }
 
-/// The record of one run. It goes when all that it names is gone.
+/// The record of one run. It is removed once everything that it names is gone.
 #[derive(Debug, Default)]
 pub struct Staging {
-    /// Nothing where no record is kept.
+    /// The state directory and the id of the run; none where no record is kept.
     place: Option<(PathBuf, String)>,
     inner: Mutex<Inner>,
 }
 
 impl Staging {
-    /// The record of the run `id`; made when something is staged first.
+    /// Returns the record of the run `id`. Its file is made when the first file is staged.
     #[must_use]
     pub fn of(state: &Path, id: &str) -> Self {
         Self {
@@ -125,8 +125,7 @@ impl Staging {
         }
     }
 
-    /// The same of a run that only shows what it would do: it makes no state directory, and needs
-    /// none.
+    /// Returns the record of a dry run: it makes no state directory, and needs none.
     #[must_use]
     pub fn where_possible(state: &Path, id: &str) -> Self {
         let staging = Self::of(state, id);
@@ -137,16 +136,16 @@ impl Staging {
         }
     }
 
-    /// The state directory; none where no record is kept.
+    /// Returns the state directory; none where no record is kept.
     #[must_use]
     pub fn state(&self) -> Option<&Path> {
         self.place.as_ref().map(|(state, _)| state.as_path())
     }
 
-    /// Makes the record, where there is to be one.
+    /// Makes the file of the record, if one is kept.
     ///
     /// # Errors
-    /// Fails if the state directory cannot be written, or another user decides what stands in it.
+    /// Fails if the state directory cannot be written, or if another user can write it.
     pub fn open(&self) -> io::Result<()> {
         let Some((state, id)) = &self.place else {
             return Ok(());
@@ -162,16 +161,16 @@ impl Staging {
         let path = path_of(state, id);
         let file =
             state_dir::create(&path, &line).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
-        // Where a filesystem has no locks, its owner's number says that it is alive.
+        // On a filesystem without locks, the pid of the owner tells that it is alive.
         let _ = file.try_lock();
         inner.file = Some(file);
         Ok(())
     }
 
-    /// Writes down what is about to stand at `path` in the directory `dir`.
+    /// Records a name that is about to be made: `path`, in the directory `dir`.
     ///
     /// # Errors
-    /// Fails if it cannot be written.
+    /// Fails if the record cannot be written.
     pub fn note(
         &self,
         dir: &OwnedFd,
@@ -199,7 +198,7 @@ impl Staging {
         );
         let line = Line {
             dir: Name::of(parent.as_os_str()),
-            at: place(dir)?,
+            at: identity_of(dir)?,
             name: Name::of(name),
             entries,
             sealed: stage == Stage::Sealed,
@@ -214,7 +213,7 @@ impl Staging {
             .map_err(unusable)
     }
 
-    /// Removes the record, unless something of what it names is left.
+    /// Removes the record, unless a file that it names is left.
     pub fn end(&self) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some((state, id)), true) =
@@ -225,7 +224,7 @@ impl Staging {
         }
     }
 
-    /// Takes in that what was staged at `path` is gone.
+    /// Notes that the staged file at `path` is gone.
     pub fn gone(&self, path: &Path) {
         self.inner
             .lock()
@@ -245,8 +244,8 @@ fn path_of(state: &Path, id: &str) -> PathBuf {
     state.join("staged").join(format!("{id}.jsonl"))
 }
 
-/// Removes what runs that were killed have staged, as far as it still is what they made. Answers
-/// what stays, with the reason; its record stays too.
+/// Removes the staged files of killed runs, as far as they still are what these runs made. Returns
+/// each path that stays, with the reason; its record stays too.
 #[must_use]
 pub fn sweep(state: &Path) -> Vec<(PathBuf, String)> {
     let mut left = Vec::new();
@@ -261,7 +260,7 @@ pub fn sweep(state: &Path) -> Vec<(PathBuf, String)> {
     left
 }
 
-/// The same of one record; nothing where its run is at work.
+/// Removes the files of one record; nothing where its run is under way.
 fn sweep_record(path: &Path) -> io::Result<Vec<(PathBuf, String)>> {
     let file = File::open(path)?;
     if matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
@@ -275,10 +274,10 @@ fn sweep_record(path: &Path) -> io::Result<Vec<(PathBuf, String)>> {
     if owner.is_some_and(|owner| owner.is_alive()) {
         return Ok(Vec::new());
     }
-    let mut all: BTreeMap<(PathBuf, Identity, OsString), Known> = BTreeMap::new();
-    // A torn line is of a name that was not made.
+    let mut names: BTreeMap<(PathBuf, Identity, OsString), Known> = BTreeMap::new();
+    // A torn line names a file that was not made.
     for line in lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok()) {
-        let known = all
+        let known = names
             .entry((line.dir.get().into(), line.at, line.name.get()))
             .or_default();
         match (line.sealed, line.entries.is_empty()) {
@@ -289,21 +288,22 @@ fn sweep_record(path: &Path) -> io::Result<Vec<(PathBuf, String)>> {
             (false, _) => known.whole.extend(line.entries),
         }
     }
-    let (mut left, mut open) = (Vec::new(), None);
-    for ((dir, at, name), known) in all {
+    let mut left = Vec::new();
+    let mut open = None;
+    for ((dir, identity, name), known) in names {
         if open.as_ref().is_none_or(|(path, _)| *path != dir) {
-            open = Some((dir.clone(), directory(&dir, at)));
+            open = Some((dir.clone(), directory(&dir, identity)));
         }
-        let place = dir.join(&name);
+        let path = dir.join(&name);
         match open.as_ref().map(|(_, dir)| dir) {
-            // The directory is gone, and all of it.
+            // The directory is gone.
             None | Some(Ok(None)) => {}
             Some(Ok(Some(dir))) => {
-                if let Err(why) = known.remove(dir, &name, &place) {
-                    left.push((place, why.to_string()));
+                if let Err(why) = known.remove(dir, &name, &path) {
+                    left.push((path, why.to_string()));
                 }
             }
-            Some(Err(why)) => left.push((place, why.to_string())),
+            Some(Err(why)) => left.push((path, why.to_string())),
         }
     }
     if left.is_empty() {
@@ -312,22 +312,45 @@ fn sweep_record(path: &Path) -> io::Result<Vec<(PathBuf, String)>> {
     Ok(left)
 }
 
-/// Which directory it is, whoever owns it by now.
-fn place(dir: &OwnedFd) -> io::Result<Identity> {
+/// Returns the identity of a directory, without its owner, which may change.
+fn identity_of(dir: &OwnedFd) -> io::Result<Identity> {
     Ok(Identity::of(&status(dir, OsStr::new(""))?).owned_by(0))
 }
 
-/// The directory at this path, where it still is the one that was written down; none where it is
-/// gone.
+/// Opens the directory at this path, where it still is the recorded one; none where it is gone.
 fn directory(path: &Path, at: Identity) -> io::Result<Option<OwnedFd>> {
     use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-        Ok(dir) if place(&dir)? == at => Ok(Some(dir)),
+        Ok(dir) if identity_of(&dir)? == at => Ok(Some(dir)),
         Ok(_) | Err(Errno::LOOP) => Err(io::Error::other(
-            "another directory stands there by now, so that what a run has left was not found",
+            "its directory was replaced by another one, so the staged file was not found",
         )),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    #[test]
+    fn the_lines_of_a_record_are_read_back_as_they_were() {
+        let owner = Owner::now();
+        let json = serde_json::to_string(&owner).unwrap();
+        assert_eq!(serde_json::from_str::<Owner>(&json).unwrap(), owner);
+        let dir = tempfile::tempdir().unwrap();
+        let identity = identity_of(&File::open(dir.path()).unwrap().into()).unwrap();
+        let line = Line {
+            dir: Name::of(OsStr::new("/etc")),
+            at: identity,
+            name: Name::of(OsStr::from_bytes(b"a\xff")),
+            entries: vec![identity],
+            sealed: true,
+        };
+        let json = serde_json::to_string(&line).unwrap();
+        assert_eq!(serde_json::from_str::<Line>(&json).unwrap(), line, "{json}");
     }
 }

@@ -1,4 +1,4 @@
-//! The state directory: who may write it, its folders and files, and its locks.
+//! The state directory: its permissions, its folders and files, and its locks.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError},
@@ -15,43 +15,44 @@ use rustix::{
 
 use crate::trust::{Distrust, ResolvedPath};
 
-/// Whether no other user decides what stands in `state`: that decides what is put back, and who is
-/// signalled.
+/// Checks that no other user can write `state`: its files decide which bytes are restored, and
+/// which processes are signalled.
 ///
 /// # Errors
-/// Fails if another user does, with the place and what mends it; or as the system does.
+/// Fails if another user can write it, with the path and the command that fixes it; or as the
+/// system does.
 pub fn trusted(state: &Path) -> io::Result<()> {
-    judged(&ResolvedPath::of(state)?, state)
+    check(&ResolvedPath::of(state)?, state)
 }
 
-fn judged(way: &ResolvedPath, state: &Path) -> io::Result<()> {
-    way.is_trusted().map_err(|why| {
-        // A directory above may be another user's for good reason.
+fn check(resolved: &ResolvedPath, state: &Path) -> io::Result<()> {
+    resolved.is_trusted().map_err(|why| {
+        // A parent directory may belong to another user for good reason.
         let mend = why
             .fix_command()
-            .filter(|_| why.path() == way.end && way.is_directory())
+            .filter(|_| why.path() == resolved.end && resolved.is_directory())
             .map_or(String::new(), |mend| format!("`{mend}`, or "));
         let why = match &why {
             Distrust::Writable { .. } => why.to_string(),
             why => format!("`{}`: {why}", state.display()),
         };
         io::Error::other(format!(
-            "{why}, and so change what is put back; {mend}choose another place with --state"
+            "{why}, and so change what is restored; {mend}choose another directory with --state"
         ))
     })
 }
 
-/// Makes the state directory where there is none. One that is there keeps its mode.
+/// Makes the state directory if it does not exist. An existing one keeps its mode.
 pub(super) fn make(state: &Path) -> io::Result<()> {
-    let (way, missing) = ResolvedPath::until(state)?;
+    let (resolved, missing) = ResolvedPath::until(state)?;
     if missing.is_empty() {
-        return judged(&way, state);
+        return check(&resolved, state);
     }
-    // Nothing is made where another user could lead it.
+    // Root makes nothing where another user could replace a parent directory.
     if rustix::process::geteuid().is_root() {
-        judged(&way, state)?;
+        check(&resolved, state)?;
     }
-    let mut dir = way.open()?;
+    let mut dir = resolved.open()?;
     for name in &missing {
         match fs::mkdirat(&dir, name, Mode::RWXU) {
             // Another run was faster.
@@ -67,16 +68,16 @@ pub(super) fn make(state: &Path) -> io::Result<()> {
         if fs::fstat(&made)?.st_uid == rustix::process::geteuid().as_raw() {
             fs::fchmod(&made, Mode::RWXU)?;
         }
-        // Of another user's directory that is not to be had, and not needed by a user that may make
-        // an entry in it.
+        // A directory of another user may refuse this. It is not needed then: this user can make
+        // the entry again.
         let _ = fs::fsync(&dir);
         dir = made;
     }
     trusted(state)
 }
 
-/// Makes a folder of ours that nobody else may enter, whatever the umask is, and whatever its mode
-/// was. Answers whether it is new.
+/// Makes a folder that no other user can enter, whatever the umask is, and whatever its mode was.
+/// Returns true if it is new.
 pub(super) fn folder(path: &Path) -> io::Result<bool> {
     let new = match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => true,
@@ -87,7 +88,7 @@ pub(super) fn folder(path: &Path) -> io::Result<bool> {
     let me = nix::unistd::geteuid().as_raw();
     if ![0, me].contains(&meta.uid()) {
         return Err(io::Error::other(format!(
-            "`{}` belongs to uid {}; `chown {me} {}`, or choose another place with --state",
+            "`{}` belongs to uid {}; `chown {me} {}`, or choose another directory with --state",
             path.display(),
             meta.uid(),
             crate::screen::quote(path)
@@ -99,35 +100,35 @@ pub(super) fn folder(path: &Path) -> io::Result<bool> {
     Ok(new)
 }
 
-/// A new file of ours, written and not yet synced.
+/// Makes a new file, written and not yet synced.
 pub(super) fn create(path: &Path, content: &[u8]) -> io::Result<File> {
     let mut file = OpenOptions::new()
         .append(true)
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    // The umask takes from the mode what it wants.
+    // The umask may have removed bits from the mode.
     file.set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(content)?;
     Ok(file)
 }
 
-/// Puts a whole file in the place of what was there, with `staged` beside it in between; its
-/// directory is not synced.
+/// Replaces a file in one step, by way of `staged` beside it. The file is synced, and its directory
+/// is not.
 pub(super) fn replace(path: &Path, staged: &Path, content: &[u8]) -> io::Result<()> {
-    // Of one that was killed.
+    // A killed run may have left it.
     let _ = std::fs::remove_file(staged);
     create(staged, content)?.sync_all()?;
     std::fs::rename(staged, path)
 }
 
-/// What is in a directory is there after a loss of power.
+/// Syncs a directory: its entries outlive a power failure.
 pub(super) fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// The same of new files below `dir`, all on its filesystem. Of one that is not open any more, with
-/// everything on that.
+/// Syncs new files below `dir`, all on its filesystem. If one of them is not open any more, the
+/// whole filesystem is synced.
 pub(super) fn sync_files<'a>(
     dir: &Path,
     files: impl Iterator<Item = Option<&'a File>>,
@@ -138,16 +139,16 @@ pub(super) fn sync_files<'a>(
     }
 }
 
-/// Whether a lock is held together with others of the same kind.
+/// The mode of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lock {
     Shared,
     Alone,
 }
 
-/// Takes the lock on the file at `path`, until the answer is dropped; none when it could not be had
-/// within `wait`.
-pub(super) fn lock(path: &Path, how: Lock, wait: Duration) -> io::Result<Option<File>> {
+/// Takes the lock on the file at `path`. It is held until the file is dropped. Returns none if it
+/// was not free within `wait`.
+pub(super) fn lock(path: &Path, mode: Lock, wait: Duration) -> io::Result<Option<File>> {
     let file = OpenOptions::new()
         .append(true)
         .create(true)
@@ -155,12 +156,12 @@ pub(super) fn lock(path: &Path, how: Lock, wait: Duration) -> io::Result<Option<
         .open(path)?;
     let until = Instant::now() + wait;
     loop {
-        let said = if how == Lock::Shared {
+        let result = if mode == Lock::Shared {
             file.try_lock_shared()
         } else {
             file.try_lock()
         };
-        match said {
+        match result {
             Ok(()) => return Ok(Some(file)),
             Err(TryLockError::WouldBlock) if Instant::now() < until => {
                 std::thread::sleep(Duration::from_millis(10))
@@ -171,7 +172,7 @@ pub(super) fn lock(path: &Path, how: Lock, wait: Duration) -> io::Result<Option<
     }
 }
 
-/// The names in a directory, without those that begin with a dot; none where there is none.
+/// Returns the names in a directory, without hidden ones; empty if there is no directory.
 pub(super) fn names(dir: &Path) -> io::Result<Vec<String>> {
     let entries = match std::fs::read_dir(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

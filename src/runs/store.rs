@@ -1,5 +1,5 @@
-//! The bytes of configs, each once: `bytes/SHA256`, and a hard link to it in the folder of every
-//! run that needs it. Where links are not to be had it is a copy.
+//! The contents of configs, each once: `bytes/SHA256`, and a hard link to it in the folder of every
+//! run that needs it. On a filesystem without hard links it is a copy.
 
 use std::{
     collections::BTreeMap,
@@ -12,79 +12,80 @@ use std::{
 use super::state_dir;
 use crate::{config, step::Content};
 
-/// Largest content that is read back, in bytes: a directory's archive has a head for every entry
-/// besides what is in it.
+/// Largest content that is read back, in bytes. The archive of a directory has a header for every
+/// entry besides its bytes.
 const MAX_STORED: u64 = 4 * config::MAX_TARGET;
 
-/// More new contents than these are synced with their whole filesystem, which may have other things
-/// to write.
+/// Most new contents that are synced one by one. More are synced with their whole filesystem, which
+/// may have other files to write.
 const SINGLY: usize = 8;
 
-/// Where the bytes of `state` are.
+/// Returns the folder of all contents.
 pub(super) fn folder_of(state: &Path) -> PathBuf {
     state.join("bytes")
 }
 
-/// The bytes of an earlier run's config, by digest; none where they are not kept any more, or are
-/// not what they were.
+/// Returns the bytes of an earlier run's config, by digest; none where they are not kept any more,
+/// or have changed.
 #[must_use]
 pub fn stored(state: &Path, sha256: &str) -> Option<Vec<u8>> {
     let bytes = config::read(&folder_of(state).join(sha256), MAX_STORED).ok()?;
     (config::digest(&bytes) == sha256).then_some(bytes)
 }
 
-/// What a run adds to the store: in its own folder already, and not yet for others.
+/// A content that a run adds to the store: already in its own folder, and not yet in the store.
 #[derive(Debug)]
 pub(super) struct Fresh<'a> {
-    /// Open until it is synced, unless there are many.
+    /// Open until it is synced; closed where there are many.
     pub(super) file: Option<File>,
-    blob: &'a Content,
+    content: &'a Content,
 }
 
-/// Gives the run whose folder is `dir` all of `blobs`: a link to what is stored already, and the
-/// rest as new files that are not yet synced.
+/// Puts all of `contents` into `dir`, the folder of a run: links to stored contents, and new files
+/// for the others. Returns the new files, not yet synced.
 pub(super) fn take<'a>(
     state: &Path,
     dir: &Path,
-    blobs: &BTreeMap<&str, &'a Content>,
+    contents: &BTreeMap<&str, &'a Content>,
 ) -> io::Result<Vec<Fresh<'a>>> {
     let mut fresh = Vec::new();
-    for (sha256, blob) in blobs {
+    for (sha256, content) in contents {
         let (kept, own) = (folder_of(state).join(sha256), dir.join(sha256));
-        // One that somebody else takes away in between is a new one.
-        if !is(&kept, &blob.bytes) || std::fs::hard_link(&kept, &own).is_err() {
-            let file = state_dir::create(&own, &blob.bytes)?;
+        // Another command may remove the stored content in between; it is a new one then.
+        if !is(&kept, &content.bytes) || std::fs::hard_link(&kept, &own).is_err() {
+            let file = state_dir::create(&own, &content.bytes)?;
             fresh.push(Fresh {
                 file: (fresh.len() < SINGLY).then_some(file),
-                blob,
+                content,
             });
         }
     }
     Ok(fresh)
 }
 
-/// Stores what the run at `dir` has brought, which is synced by now.
+/// Adds the synced new contents of the run at `dir` to the store.
 pub(super) fn publish(state: &Path, dir: &Path, fresh: &[Fresh<'_>]) -> io::Result<()> {
     let bytes = folder_of(state);
-    for Fresh { blob, .. } in fresh {
-        let (kept, own) = (bytes.join(&blob.sha256), dir.join(&blob.sha256));
+    for Fresh { content, .. } in fresh {
+        let (kept, own) = (bytes.join(&content.sha256), dir.join(&content.sha256));
         match std::fs::hard_link(&own, &kept) {
             Ok(()) => continue,
-            // Another run was faster; only what is not what its name says is written again.
-            Err(_) if is(&kept, &blob.bytes) => continue,
+            // Another run was faster. A stored content is written again only if its bytes are
+            // wrong.
+            Err(_) if is(&kept, &content.bytes) => continue,
             Err(_) => {}
         }
         let run = dir.file_name().unwrap_or_default().display();
         state_dir::replace(
             &kept,
-            &bytes.join(format!(".{}.{run}", blob.sha256)),
-            &blob.bytes,
+            &bytes.join(format!(".{}.{run}", content.sha256)),
+            &content.bytes,
         )?;
     }
     Ok(())
 }
 
-/// Whether the file at `path` has exactly these bytes.
+/// Returns true if the file at `path` has exactly these bytes.
 fn is(path: &Path, wanted: &[u8]) -> bool {
     let same_size = path
         .symlink_metadata()
@@ -92,14 +93,14 @@ fn is(path: &Path, wanted: &[u8]) -> bool {
     same_size && config::read(path, MAX_STORED).is_ok_and(|bytes| bytes == wanted)
 }
 
-/// Takes away the bytes of this digest if no run has them any more; answers whether it did. Whoever
-/// calls holds the lock of the store.
+/// Removes a content if no run has it any more. Returns true if it did. The caller holds the lock
+/// of the store.
 pub(super) fn drop_unused(state: &Path, sha256: &str) -> io::Result<bool> {
     let kept = folder_of(state).join(sha256);
     let Ok(meta) = kept.symlink_metadata() else {
         return Ok(false);
     };
-    // Where links are not to be had, a run has a copy.
+    // On a filesystem without hard links, a run has a copy.
     if meta.nlink() > 1
         || state_dir::names(&state.join("runs"))?
             .iter()

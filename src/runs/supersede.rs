@@ -1,4 +1,4 @@
-//! Closes runs whose place a later one takes.
+//! Closes open runs whose place a later run takes.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,13 +8,13 @@ use std::{
 use super::{info::RunInfo, journal, layout, open_runs, state_dir};
 use crate::event::Event;
 
-/// So long another run that closes runs is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for another run that closes runs.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// The run `id` takes the place of those that were left open: of `of` as a whole, of others as far
-/// as their targets are among `own`, whose locks whoever calls holds. Answers whom of it is closed
-/// by that. Not before `id` is at its end, and not where it has touched nothing: what they left is
-/// there until then.
+/// Closes the open runs that the run `id` takes the place of, and returns their ids. The run `of`
+/// is closed as a whole, any other run as far as its targets are among `own`. The caller holds the
+/// locks of these targets. It calls this when `id` is at its end, and only if `id` touched
+/// something: until then the open runs describe what is on disk.
 pub fn supersede(
     state: &Path,
     id: &str,
@@ -28,37 +28,38 @@ pub fn supersede(
     if !open_runs::all(state).iter().any(|other| left(&other)) {
         return Vec::new();
     }
-    // Two runs may each take a part of the same one. Who is not let in leaves it open, for the next
-    // to look at.
+    // Two runs may each take a part of the same open run. Without the lock it stays open, and the
+    // next run closes it.
     let Ok(Some(_lock)) =
-        state_dir::lock(&state.join("open.lock"), state_dir::Lock::Alone, PATIENCE)
+        state_dir::lock(&state.join("open.lock"), state_dir::Lock::Alone, LOCK_WAIT)
     else {
         return Vec::new();
     };
     let mut closed = Vec::new();
     for other in open_runs::all(state).iter().filter(left) {
-        let past = RunInfo::of(state, other);
-        if past.running {
+        let run = RunInfo::of(state, other);
+        if run.running {
             continue;
         }
         let rest: Vec<PathBuf> = open_runs::targets(state, other)
             .into_iter()
             .filter(|t| of != Some(other.as_str()) && !own.contains(t))
             .collect();
-        if past.open && !rest.is_empty() {
+        if run.open && !rest.is_empty() {
             let staged = state.join("open").join(format!(".{other}.new"));
-            // The old mark says more than is left, which is looked at again.
+            // If this fails, the old mark stays. It names more targets than are left, which is
+            // safe.
             let _ = open_runs::content(&rest).and_then(|mark| {
                 state_dir::replace(&layout::mark_of(state, other), &staged, &mark)
             });
             continue;
         }
-        // Without its last line it stays open.
-        if !past.open
+        // Without its last line the run stays open.
+        if !run.open
             || journal::add_end(state, other, &Event::SupersededBy { run: id.into() }).is_ok()
         {
             let _ = std::fs::remove_file(layout::mark_of(state, other));
-            closed.extend(past.open.then(|| other.clone()));
+            closed.extend(run.open.then(|| other.clone()));
         }
     }
     closed

@@ -1,8 +1,12 @@
-//! One line in the system's log for every run that began: who did what, why, and how it ended.
+//! One line in the system's log for every run that began: the operator, the command, the reason and
+//! the end.
 
 use std::{fmt::Write, os::unix::net::UnixDatagram};
 
-use super::{Record, records::RunBegan};
+use super::{
+    Record,
+    format::{RunBegan, word},
+};
 use crate::{
     event::{Event, Verdict},
     step::short,
@@ -15,17 +19,17 @@ const LONGEST: usize = 1024;
 const REASON: usize = 300;
 const DAEMON: u8 = 3 << 3;
 
-/// What is known of a run when it begins.
+/// The facts of a run when it begins.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// Who, what and why.
-    who: String,
+    /// The run, the command, the operator and the reason.
+    head: String,
     /// The targets; cut where there are many.
     targets: String,
 }
 
-/// A value of one word, or in quotes; one line whatever is in it.
-fn word(text: &str) -> String {
+/// Returns a value as one word, or in quotes; it is one line whatever is in it.
+fn value(text: &str) -> String {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '=');
     if !text.is_empty() && text.chars().all(plain) {
         text.into()
@@ -40,11 +44,12 @@ fn cut(text: &str, longest: usize) -> &str {
 
 impl Line {
     pub(super) fn new(record: &Record<'_>, began: &RunBegan) -> Self {
-        let verb = serde_json::to_value(began.verb)
-            .ok()
-            .and_then(|v| v.as_str().map(str::to_owned))
-            .unwrap_or_default();
-        let mut who = format!("verb={verb} uid={}", began.operator.uid);
+        let mut head = format!(
+            "run={} verb={} uid={}",
+            record.id,
+            word(began.verb),
+            began.operator.uid
+        );
         let login = began.operator.login_uid.map(|uid| uid.to_string());
         let groups = began.groups.join(",");
         let all = [
@@ -55,11 +60,8 @@ impl Line {
             ("reason", began.reason.as_deref()),
             ("groups", Some(groups.as_str())),
         ];
-        for (key, value) in all
-            .into_iter()
-            .filter_map(|(key, value)| Some((key, value?)))
-        {
-            let _ = write!(who, " {key}={}", word(cut(value, REASON)));
+        for (key, text) in all.into_iter().filter_map(|(key, text)| Some((key, text?))) {
+            let _ = write!(head, " {key}={}", value(cut(text, REASON)));
         }
         let mut targets = String::new();
         for target in &record.targets {
@@ -70,17 +72,14 @@ impl Line {
             let _ = write!(
                 targets,
                 " {}:{from}->{}",
-                word(&target.path.to_string_lossy()),
+                value(&target.path.to_string_lossy()),
                 short(&target.to)
             );
         }
-        Self {
-            who: format!("run={} {who}", record.id),
-            targets,
-        }
+        Self { head, targets }
     }
 
-    /// The message; none of what is no end.
+    /// Returns the message; none where the event is not an end.
     fn message(&self, end: &Event) -> Option<String> {
         let Event::Finished {
             verdict, counts, ..
@@ -94,29 +93,30 @@ impl Line {
             _ => 4,
         };
         let at = jiff::Zoned::now().strftime("%b %e %H:%M:%S").to_string();
-        let word = serde_json::to_value(verdict).ok()?;
         let mut text = format!(
             "<{}>{at} hello[{}]: verdict={} {}",
             DAEMON + severity,
             std::process::id(),
-            word.as_str()?,
-            self.who
+            word(verdict),
+            self.head
         );
-        for (state, n) in counts {
-            let _ = write!(text, " {}={n}", serde_json::to_value(state).ok()?.as_str()?);
+        for (outcome, n) in counts {
+            let _ = write!(text, " {}={n}", word(outcome));
         }
         Some(cut(&(text + &self.targets), LONGEST).into())
     }
 
-    /// Sends it, where somebody takes it at once. A log that is full or not there changes nothing.
+    /// Sends the message if the log takes it at once. A log that is full or absent changes nothing.
     pub(super) fn send(&self, end: &Event) {
-        let heard = UnixDatagram::unbound().and_then(|socket| {
+        let socket = UnixDatagram::unbound().and_then(|socket| {
             socket.set_nonblocking(true)?;
             socket.connect(SOCKET).map(|()| socket)
         });
-        // Where nobody listens no line is made: the local time alone may be looked for in a hundred
+        // Without a listener no message is made: to find the local time zone may read a hundred
         // folders.
-        if let (Ok(socket), Some(message)) = (heard, self.message(end)) {
+        if let Ok(socket) = socket
+            && let Some(message) = self.message(end)
+        {
             let _ = socket.send(message.as_bytes());
         }
     }
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_message_is_one_line_that_every_receiver_takes() {
         let line = Line {
-            who: format!("run=1 reason={}", word("a \"b\"\nü")),
+            head: format!("run=1 reason={}", value("a \"b\"\nü")),
             targets: " /a:1->2".repeat(1000),
         };
         let message = line

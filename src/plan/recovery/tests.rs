@@ -21,7 +21,7 @@ fn left(touched: &[(i32, SignalRecord)], count: Count) -> InterruptedRun {
     (group.name, group.count) = ("web".into(), count);
     let target = |path: &str| RunTarget {
         path: path.into(),
-        form: crate::event::TargetKind::File,
+        kind: crate::event::TargetKind::File,
         from: Some(config("old").sha256),
         to: config("new").sha256,
     };

@@ -1,14 +1,15 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 use super::*;
+use crate::{
+    fleet::Order,
+    runs::{RunInfo, Verb, events, new_id, open_runs as open, supersede},
+};
 
-#[test]
-fn what_could_not_be_written_to_its_end_spoils_no_other_line() {
-    let dir = tempfile::tempdir().unwrap();
-    let id = super::super::new_id();
-    let record = Record {
-        id: &id,
+fn record<'a>(id: &'a str, of: Option<&'a str>) -> Record<'a> {
+    Record {
+        id,
         verb: Verb::Revert,
-        of: Some("another"),
+        of,
         reason: Some("why"),
         command: vec!["x".repeat(5000), "hello".into()],
         groups: &[],
@@ -17,69 +18,73 @@ fn what_could_not_be_written_to_its_end_spoils_no_other_line() {
         instances: Vec::new(),
         readings: Vec::new(),
         waves: 1,
-        blobs: Vec::new(),
-    };
-    let mut run = Journal::begin(dir.path(), &record).unwrap();
-    let held = super::super::info::RunInfo::of(dir.path(), &id);
-    assert!(held.running && held.open && held.began.unwrap().command == [".."]);
-    let stopped = |why: &str| Event::Stopped { why: why.into() };
-    let full = File::options().write(true).open("/dev/full").unwrap();
-    let file = std::mem::replace(&mut run.events, full);
-    assert!(run.record(&stopped("a full disk")).is_err());
-    run.events = file;
-    run.events.write_all(b"{\"event\":\"stop").unwrap();
-    run.record(&stopped("later")).unwrap();
-    run.record(&stopped("last")).unwrap();
-    let events: Vec<_> = super::super::info::events(dir.path(), &id)
-        .unwrap()
-        .collect();
-    assert_eq!(
-        events
-            .iter()
-            .map(|e| e["why"].as_str().unwrap_or("-"))
-            .collect::<Vec<_>>(),
-        ["-", "later", "last"]
-    );
-    // A mixed end keeps it open; without its owner it is nobody's.
-    let end = |verdict| Event::Finished {
-        verdict,
+        contents: Vec::new(),
+    }
+}
+
+fn stopped(why: &str) -> Event {
+    Event::Stopped { why: why.into() }
+}
+
+fn mixed() -> Event {
+    Event::Finished {
+        verdict: Verdict::Mixed,
         reason: String::new(),
         counts: BTreeMap::new(),
-    };
-    run.record(&end(Verdict::Mixed)).unwrap();
-    run.close(&end(Verdict::Mixed));
-    let left = super::super::open_runs(dir.path());
+    }
+}
+
+#[test]
+fn a_run_is_open_and_running_while_its_journal_is_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = new_id();
+    let _journal = Journal::begin(dir.path(), &record(&id, Some("another"))).unwrap();
+    let info = RunInfo::of(dir.path(), &id);
+    assert!(info.running);
+    assert!(info.open);
+    assert_eq!(info.began.unwrap().command, [".."], "it is cut");
+}
+
+#[test]
+fn a_torn_line_spoils_no_other_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = new_id();
+    let mut journal = Journal::begin(dir.path(), &record(&id, None)).unwrap();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let file = std::mem::replace(&mut journal.events, full);
+    assert!(journal.record(&stopped("a full disk")).is_err());
+    journal.events = file;
+    journal.events.write_all(b"{\"event\":\"stop").unwrap();
+    journal.record(&stopped("later")).unwrap();
+    journal.record(&stopped("last")).unwrap();
+    let reasons: Vec<String> = events(dir.path(), &id)
+        .unwrap()
+        .map(|e| e["why"].as_str().unwrap_or("-").to_owned())
+        .collect();
+    assert_eq!(reasons, ["-", "later", "last"]);
+}
+
+#[test]
+fn a_mixed_run_stays_open_until_a_run_that_continues_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = new_id();
+    let mut journal = Journal::begin(dir.path(), &record(&id, None)).unwrap();
+    journal.record(&mixed()).unwrap();
+    journal.close(&mixed());
+    let left = open(dir.path());
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].id, id);
+    assert_eq!(left[0].verdict(), "mixed");
+    // They share no target.
+    let next = new_id();
+    let journal = Journal::begin(dir.path(), &record(&next, Some(&id))).unwrap();
+    let closed = supersede(dir.path(), &next, Some(&id), &[], &[]);
+    assert_eq!(closed, [id.as_str()]);
+    assert_eq!(RunInfo::of(dir.path(), &id).verdict(), "superseded");
+    drop(journal);
     assert_eq!(
-        left.iter()
-            .map(|p| (p.id.as_str(), p.verdict()))
-            .collect::<Vec<_>>(),
-        [(id.as_str(), "mixed")]
+        open(dir.path()).len(),
+        1,
+        "the coordinator of that one died"
     );
-    // The next takes its place, though it shares no target, since it goes on with it.
-    let next = super::super::new_id();
-    let run = Journal::begin(
-        dir.path(),
-        &Record {
-            id: &next,
-            of: Some(&id),
-            order: Order::new(),
-            command: Vec::new(),
-            targets: Vec::new(),
-            instances: Vec::new(),
-            readings: Vec::new(),
-            blobs: Vec::new(),
-            ..record
-        },
-    )
-    .unwrap();
-    let closed = super::super::supersede::supersede(dir.path(), &next, Some(&id), &[], &[]);
-    assert_eq!(
-        (
-            closed,
-            super::super::info::RunInfo::of(dir.path(), &id).verdict()
-        ),
-        (vec![id.clone()], "superseded")
-    );
-    drop(run);
-    assert_eq!(super::super::open_runs(dir.path()).len(), 1);
 }

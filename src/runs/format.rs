@@ -1,0 +1,274 @@
+//! The files of a run: one type each, which is written and read.
+//!
+//! Version 1 had other names for some keys. It is not read any more; see [`OldPlan`].
+
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Verb;
+use crate::{
+    event::{Event, TargetReport},
+    fleet::{Group, Order},
+};
+
+/// `plan.json`. `I` is an instance: borrowed from the plan, or read back.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct PlanFile<'a, I> {
+    pub(super) v: u32,
+    pub(super) verb: Verb,
+    pub(super) of: Option<String>,
+    pub(super) boot_id: String,
+    #[serde(flatten)]
+    pub(super) operator: Operator,
+    pub(super) reason: Option<String>,
+    pub(super) command: Vec<String>,
+    pub(super) groups: Cow<'a, [Group]>,
+    #[serde(default, skip_serializing_if = "Order::is_empty")]
+    pub(super) order: Cow<'a, Order>,
+    pub(super) targets: Cow<'a, [TargetReport]>,
+    pub(super) instances: Vec<I>,
+    pub(super) readings: Cow<'a, [Readings<'a>]>,
+}
+
+/// The answers of one process from before the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields carry the names of the journal")]
+pub struct Readings<'a> {
+    pub pid: i32,
+    pub started: u64,
+    /// One for each assertion; none where there was no answer.
+    pub answers: Cow<'a, [Option<String>]>,
+}
+
+/// One line of `events.jsonl`. `E` is a [`FirstEvent`] in the first line, and an [`Event`] in every
+/// other line.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct JournalLine<E> {
+    #[serde(flatten)]
+    pub(super) event: E,
+    pub(super) v: u32,
+    pub(super) at: Timestamp,
+}
+
+/// The event of the first line.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(super) enum FirstEvent {
+    Began(RunBegan),
+}
+
+/// The beginning of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields carry the names of the journal")]
+pub struct RunBegan {
+    pub verb: Verb,
+    /// The earlier run that it continues or reverts.
+    pub of: Option<String>,
+    pub operator: Operator,
+    pub boot_id: String,
+    /// The command line, without its secrets; cut where it is very long.
+    pub command: Vec<String>,
+    /// The operator's reason.
+    pub reason: Option<String>,
+    /// The names of the groups.
+    pub groups: Vec<String>,
+    pub instances: usize,
+    pub targets: usize,
+    pub waves: usize,
+}
+
+/// The user who ran the command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields carry the names of the journal")]
+pub struct Operator {
+    pub uid: u32,
+    /// The user who logged in, before any `su` or `sudo`.
+    pub login_uid: Option<u32>,
+    pub sudo_user: Option<String>,
+    pub ci_job: Option<String>,
+}
+
+/// The end of a run, as `history` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the fields carry the names of the journal")]
+pub enum RunEnded {
+    Finished {
+        at: Timestamp,
+        verdict: String,
+        reason: String,
+        counts: BTreeMap<String, usize>,
+    },
+    SupersededBy {
+        at: Timestamp,
+        run: String,
+    },
+}
+
+impl RunEnded {
+    /// Returns the end of a run where the line `value` of its journal is one.
+    #[must_use]
+    pub fn of(value: serde_json::Value) -> Option<Self> {
+        let line: JournalLine<Event> = serde_json::from_value(value).ok()?;
+        let at = line.at;
+        match line.event {
+            Event::Finished {
+                verdict,
+                reason,
+                counts,
+            } => Some(Self::Finished {
+                at,
+                verdict: word(verdict),
+                reason,
+                counts: counts.into_iter().map(|(o, n)| (word(o), n)).collect(),
+            }),
+            Event::SupersededBy { run } => Some(Self::SupersededBy { at, run }),
+            _ => None,
+        }
+    }
+}
+
+/// `open/ID`, the mark of an open run.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct OpenMark {
+    #[serde(with = "crate::exact")]
+    pub(super) targets: Vec<PathBuf>,
+}
+
+/// What is read of a `plan.json` of version 1: enough to find the old bytes.
+#[derive(Debug, Deserialize)]
+pub(super) struct OldPlan {
+    pub(super) v: u32,
+    #[serde(default)]
+    pub(super) targets: Vec<OldTarget>,
+}
+
+/// A target of version 1.
+#[derive(Debug, Deserialize)]
+pub(super) struct OldTarget {
+    #[serde(with = "crate::exact")]
+    pub(super) path: PathBuf,
+    pub(super) from: Option<String>,
+}
+
+/// Returns the word that stands for a verb, an outcome or a verdict in JSON.
+pub(super) fn word(value: impl Serialize) -> String {
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+    use crate::event::{Instance, Outcome, TargetKind, Verdict};
+
+    fn assert_round_trip<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: T) {
+        let json = serde_json::to_string(&value).unwrap();
+        assert_eq!(serde_json::from_str::<T>(&json).unwrap(), value, "{json}");
+    }
+
+    fn operator() -> Operator {
+        Operator {
+            uid: 1,
+            login_uid: Some(2),
+            sudo_user: Some("root".into()),
+            ci_job: None,
+        }
+    }
+
+    #[test]
+    fn a_plan_is_read_back_as_it_was() {
+        let target = TargetReport {
+            host: "local",
+            path: "/a".into(),
+            kind: TargetKind::Directory,
+            from: None,
+            to: "bb".into(),
+            disk: None,
+            entries: Vec::new(),
+            diff: None,
+        };
+        let instance = Instance {
+            exe: "/bin/x".into(),
+            targets: vec!["/a".into()],
+            ..Instance::new("web", 7, 11)
+        };
+        let readings = Readings {
+            pid: 7,
+            started: 11,
+            answers: vec![Some("x".into()), None].into(),
+        };
+        assert_round_trip(PlanFile {
+            v: 2,
+            verb: Verb::Revert,
+            of: Some("1".into()),
+            boot_id: "boot".into(),
+            operator: operator(),
+            reason: None,
+            command: vec!["hello".into()],
+            groups: Cow::Owned(crate::fleet::Fleet::of_kind("nginx").unwrap().groups),
+            order: Cow::Owned(Order::from([("web".into(), vec!["api".into()])])),
+            targets: vec![target].into(),
+            instances: vec![instance],
+            readings: vec![readings].into(),
+        });
+    }
+
+    fn line<E>(event: E) -> JournalLine<E> {
+        JournalLine {
+            event,
+            v: 2,
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn the_first_line_of_a_journal_is_read_back_as_it_was() {
+        assert_round_trip(line(FirstEvent::Began(RunBegan {
+            verb: Verb::Broadcast,
+            of: None,
+            operator: operator(),
+            boot_id: "boot".into(),
+            command: vec!["hello".into()],
+            reason: Some("why".into()),
+            groups: vec!["web".into()],
+            instances: 1,
+            targets: 1,
+            waves: 1,
+        })));
+    }
+
+    #[test]
+    fn a_line_of_a_journal_is_read_back_as_it_was() {
+        assert_round_trip(line(Event::Intent {
+            undo: true,
+            wave: 1,
+            targets: Vec::new(),
+            pids: vec![(1, 5)],
+        }));
+        let instance = Instance {
+            outcome: Outcome::TimedOut,
+            ..Instance::new("web", 7, 11)
+        };
+        assert_round_trip(line(Event::of(&instance)));
+        assert_round_trip(line(Event::Finished {
+            verdict: Verdict::Mixed,
+            reason: "why".into(),
+            counts: BTreeMap::from([(Outcome::TimedOut, 1)]),
+        }));
+    }
+
+    #[test]
+    fn a_mark_is_read_back_as_it_was() {
+        assert_round_trip(OpenMark {
+            targets: vec!["/a".into()],
+        });
+    }
+}

@@ -1,0 +1,236 @@
+//! Reads the files of a run, and of the runs that it continues.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord};
+use crate::{
+    config,
+    event::{Event, Instance, TargetReport, VERSION},
+    runs::{
+        Verb, boot_id,
+        format::{JournalLine, OldPlan, PlanFile},
+        info::{self, RunInfo},
+        layout,
+    },
+};
+
+/// Largest `plan.json` that is read, in bytes: 100,000 instances need about 60 MB.
+const MAX_PLAN: u64 = 256 << 20;
+/// Most runs of a chain of runs that continue each other; earlier ones are not read.
+const MAX_CHAIN: usize = 100;
+
+/// Processes by pid and start time.
+type ByProcess<T> = BTreeMap<(i32, u64), T>;
+
+/// The signals of a run, and of the runs that it continues.
+#[derive(Debug, Clone, Default)]
+struct Signals {
+    touched: ByProcess<SignalRecord>,
+    signalled: ByProcess<Timestamp>,
+}
+
+/// Reads the run `id` with its events, and with those of the runs that it continues.
+pub(super) fn load(state: &Path, id: &str) -> Result<InterruptedRun, RunError> {
+    let (run, mut of) = read(state, id)?;
+    // The earlier runs, the newest first.
+    let mut chain = vec![run];
+    while let Some(id) = of.take_if(|of| chain.len() <= MAX_CHAIN && *of != chain[0].id) {
+        let Ok((run, next)) = read(state, &id) else {
+            of = Some(id);
+            break;
+        };
+        chain.push(run);
+        of = next;
+    }
+    let mut signals = Signals::default();
+    // It is not known what a run touched that cannot be read.
+    if of.is_some()
+        && let Some(oldest) = chain.last()
+    {
+        signals.touched = every_instance(oldest);
+    }
+    let mut back = false;
+    for run in chain.iter_mut().rev() {
+        if run.verb == Verb::Revert {
+            back = !back;
+            for record in signals.touched.values_mut() {
+                std::mem::swap(&mut record.forth, &mut record.back);
+            }
+        }
+        run.back = back;
+        signals = add_events(state, run, signals)?;
+    }
+    Ok(chain.swap_remove(0))
+}
+
+/// Returns a record for every instance of the run: it may have got every signal.
+fn every_instance(run: &InterruptedRun) -> ByProcess<SignalRecord> {
+    let record = SignalRecord {
+        forth: true,
+        back: true,
+        state: None,
+    };
+    let ids = run.instances.iter().map(|i| (i.pid, i.started));
+    ids.map(|id| (id, record)).collect()
+}
+
+/// Adds the signals of earlier runs and of its own events to a run. Returns the signals for the run
+/// that continues it. The pids of another boot mean nothing.
+fn add_events(
+    state: &Path,
+    run: &mut InterruptedRun,
+    earlier: Signals,
+) -> Result<Signals, RunError> {
+    if run.same_boot {
+        run.touched = earlier.touched;
+        run.signalled = earlier.signalled;
+    }
+    // The coordinator may have died before it wrote the first line.
+    if run.past.began.is_some() {
+        let lines = info::events(state, &run.id)
+            .map_err(|e| RunError::Unreadable(run.id.clone(), e.to_string()))?;
+        lines
+            .filter_map(|line| serde_json::from_value(line).ok())
+            .for_each(|line| run.take(line));
+    }
+    if !run.same_boot {
+        return Ok(Signals::default());
+    }
+    Ok(Signals {
+        touched: run.touched.clone(),
+        signalled: run.signalled.clone(),
+    })
+}
+
+/// Reads a run without its events, and the id of the run that it continues.
+fn read(state: &Path, id: &str) -> Result<(InterruptedRun, Option<String>), RunError> {
+    let unreadable = |why: String| RunError::Unreadable(id.into(), why);
+    let bytes = config::read(&layout::plan_of(state, id), MAX_PLAN)
+        .map_err(|e| unreadable(e.to_string()))?;
+    let plan: serde_json::Result<PlanFile<'_, Instance>> = serde_json::from_slice(&bytes);
+    let plan = match plan {
+        Ok(plan) if plan.v == VERSION => plan,
+        other => {
+            let why = other
+                .err()
+                .map_or("another version".into(), |e| e.to_string());
+            return Err(old_version(state, id, &bytes)
+                .unwrap_or_else(|| unreadable(format!("plan.json: {why}"))));
+        }
+    };
+    let readings = plan.readings.iter().cloned();
+    let run = InterruptedRun {
+        id: id.into(),
+        verb: plan.verb,
+        back: false,
+        same_boot: plan.boot_id == boot_id(),
+        groups: plan.groups.into_owned(),
+        order: plan.order.into_owned(),
+        targets: plan.targets.iter().cloned().map(RunTarget::from).collect(),
+        instances: plan.instances.into_iter().map(RunInstance::from).collect(),
+        readings: readings
+            .map(|r| ((r.pid, r.started), r.answers.into_owned()))
+            .collect(),
+        touched: BTreeMap::new(),
+        signalled: BTreeMap::new(),
+        past: RunInfo::of(state, id),
+    };
+    Ok((run, plan.of))
+}
+
+/// Returns the error for a plan that an earlier version wrote; none for any other plan.
+fn old_version(state: &Path, id: &str, plan: &[u8]) -> Option<RunError> {
+    let plan: OldPlan = serde_json::from_slice(plan).ok()?;
+    if plan.v >= VERSION {
+        return None;
+    }
+    let folder = layout::folder_of(state, id);
+    let content = |target: super::super::format::OldTarget| -> Option<(PathBuf, PathBuf)> {
+        let file = folder.join(target.from?);
+        file.exists().then_some((target.path, file))
+    };
+    Some(RunError::OldVersion {
+        run: id.into(),
+        contents: plan.targets.into_iter().filter_map(content).collect(),
+    })
+}
+
+/// Reads only the targets of a run; none where its plan cannot be read.
+pub(super) fn targets(state: &Path, id: &str) -> Vec<TargetReport> {
+    /// The part of a `plan.json` that is needed.
+    #[derive(Deserialize)]
+    struct Targets {
+        targets: Vec<TargetReport>,
+    }
+    config::read(&layout::plan_of(state, id), MAX_PLAN)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Targets>(&bytes).ok())
+        .map_or_else(Vec::new, |plan| plan.targets)
+}
+
+impl From<TargetReport> for RunTarget {
+    fn from(target: TargetReport) -> Self {
+        Self {
+            path: target.path,
+            kind: target.kind,
+            from: target.from,
+            to: target.to,
+        }
+    }
+}
+
+impl From<Instance> for RunInstance {
+    fn from(instance: Instance) -> Self {
+        Self {
+            group: instance.group,
+            pid: instance.pid,
+            started: instance.started,
+            targets: instance.targets,
+        }
+    }
+}
+
+impl InterruptedRun {
+    /// Adds one event of the journal.
+    fn take(&mut self, line: JournalLine<Event>) {
+        match line.event {
+            Event::Intent { undo, pids, .. } => {
+                for id in pids {
+                    self.signalled.insert(id, line.at);
+                    let record = self.touched.entry(id).or_default();
+                    record.state = None;
+                    record.forth |= !undo;
+                    record.back |= undo;
+                }
+            }
+            Event::Instance {
+                pid,
+                started,
+                outcome,
+                successor_of,
+                ..
+            } => {
+                let id = (pid, started);
+                // A successor may have been signalled since.
+                let predecessor = successor_of.and_then(|old| {
+                    let mut records = self.touched.iter();
+                    records.find(|((pid, _), _)| *pid == old)
+                });
+                if let Some((_, record)) = predecessor {
+                    self.touched.insert(id, *record);
+                }
+                // A newcomer got no signal, and has no record.
+                if let Some(record) = self.touched.get_mut(&id) {
+                    record.state = Some(outcome);
+                }
+            }
+            _ => {}
+        }
+    }
+}
