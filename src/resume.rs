@@ -1,16 +1,21 @@
-//! `hello resume` and `hello revert`: one recipe, which goes on with an earlier run, forth or back.
+//! `hello resume` and `hello revert`: both continue an earlier run, forward or back.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
-    event::{Abort, Event, Interrupts, Phase, Verdict},
-    execute::{RunContext, Validate, emit_survey, execute, sweep},
+    event::{Abort, Event, Interrupts, Verdict},
+    execute::{RunContext, Validate, emit_survey, execute, open_host, survey},
     fleet::{Fleet, Group, OnBadConfig},
-    host::{Host, Intent, SurveyRequest},
+    host::{Intent, SurveyRequest},
     plan::{Direction, Plan, RecoveryRequest, absent, unreplaced},
-    report::{CommandContext, Output, Reporter, Summary},
-    runs::{self, InterruptedRun, ProofCache, Retention, RunError, RunInfo, Staging, Verb},
+    report::{CommandContext, Output, Reporter, RunReport, Summary},
+    runs::{self, InterruptedRun, ProofCache, Retention, RunError, RunInfo, Verb},
     screen,
+    step::Survey,
 };
 
 /// Checked options of the commands.
@@ -18,200 +23,188 @@ use crate::{
 pub struct Options {
     /// [`Verb::Resume`] or [`Verb::Revert`].
     pub verb: Verb,
-    /// How the id of a run begins; without it, the newest open run.
+    /// A prefix of the run's id; without it, the newest open run.
     pub run: Option<String>,
-    /// Today's fleet: its groups take the place of those of their name in the journal.
+    /// Today's fleet: its groups replace those of the same name in the journal.
     pub fleet: Option<Fleet>,
-    /// What validation must give.
+    /// Whether a validator must pass.
     pub validate: Validate,
     /// Prepare, show, and drop what was staged.
     pub dry_run: bool,
-    /// Whose endpoint is silent goes along; always where an old config is brought back.
+    /// Include unresponsive instances. A revert always does.
     pub include_unresponsive: bool,
-    /// Instead of each group's own timeout.
+    /// Replaces each group's own timeout.
     pub timeout: Option<Duration>,
-    /// How long another run's lock is waited for.
+    /// Longest wait for the lock of another run.
     pub lock_timeout: Duration,
-    /// Why; kept in the journal.
+    /// The operator's reason, for the journal.
     pub reason: Option<String>,
     /// Which runs are kept.
     pub keep: Retention,
-    /// Where runs are kept.
+    /// The state directory.
     pub state: PathBuf,
-    /// What commands need besides, so that they look there.
+    /// ` --state DIR`, to append to suggested commands; empty for the default directory.
     pub state_args: String,
     /// What stdout carries.
     pub output: Output,
-    /// No progress lines.
+    /// Show no progress lines.
     pub quiet: bool,
-    /// Every instance a line.
+    /// Show a line for every instance.
     pub verbose: bool,
 }
 
-/// Runs the command to its verdict; every end is reported.
-pub async fn run(options: Options, mut halts: Interrupts) -> Verdict {
+/// Runs the command to its verdict, and reports every end.
+pub async fn run(options: Options, mut interrupts: Interrupts) -> Verdict {
     let mut reporter = Reporter::new(options.output, options.quiet, options.verbose);
-    let summary = attempt(&options, &mut halts, &mut |event| reporter.event(event))
-        .await
-        .unwrap_or_else(Summary::aborted);
-    let look = match (summary.run.as_str(), &options.run) {
-        ("", None) => format!("hello history{}", options.state_args),
-        ("", Some(run)) if summary.verdict != Verdict::NoMatch => {
-            format!("hello history {}{}", screen::quote(run), options.state_args)
-        }
-        ("", Some(_)) => format!("hello history{}", options.state_args),
-        (run, _) => format!("hello history {run}{}", options.state_args),
-    };
-    let summary = summary.addressed(CommandContext {
-        status_command: look,
-        help: format!(
-            "hello {} --help",
-            if options.verb == Verb::Revert {
-                "revert"
-            } else {
-                "resume"
-            }
-        ),
-        doctor: None,
-        state_args: options.state_args.clone(),
-        dry_run: options.dry_run,
-    });
+    let report = attempt(&options, &mut interrupts, &mut |event| {
+        reporter.event(event);
+    })
+    .await
+    .unwrap_or_else(RunReport::from);
+    let context = command_context(&options, &report);
+    let summary = Summary::new(report, &context);
     reporter.finish(&summary);
     summary.verdict
 }
 
+fn command_context(options: &Options, report: &RunReport) -> CommandContext {
+    let run = match &options.run {
+        _ if !report.run.is_empty() => format!(" {}", report.run),
+        Some(run) if report.verdict != Verdict::NoMatch => format!(" {}", screen::quote(run)),
+        _ => String::new(),
+    };
+    let verb = match options.verb {
+        Verb::Revert => "revert",
+        _ => "resume",
+    };
+    CommandContext {
+        status_command: format!("hello history{run}{}", options.state_args),
+        help: format!("hello {verb} --help"),
+        doctor: None,
+        state_args: options.state_args.clone(),
+        dry_run: options.dry_run,
+    }
+}
+
 async fn attempt(
     options: &Options,
-    halts: &mut Interrupts,
+    interrupts: &mut Interrupts,
     on_event: &mut impl FnMut(&Event),
-) -> Result<Summary, Abort> {
-    // Also where nothing is left to go on with.
-    let left_beside = if options.dry_run {
-        Vec::new()
-    } else {
-        sweep(&options.state)
-    };
-    left_beside.iter().for_each(&mut *on_event);
-    let mut left =
-        InterruptedRun::find(&options.state, options.run.as_deref()).map_err(|e| no_run(&e))?;
-    if let Some(fleet) = &options.fleet {
-        renew(&mut left, fleet)?;
-    }
-    let way = direction(options, &left)?;
-    // Whether what is brought is an old config, whatever led there.
-    let back = left.back ^ (way == Direction::Back);
+) -> Result<RunReport, Abort> {
     let id = runs::new_id();
-    let mut host = Host::local(&id);
-    host.record_in(if options.dry_run {
-        Staging::where_possible(&options.state, &id)
-    } else {
-        Staging::of(&options.state, &id)
-    });
-    left_beside.into_iter().for_each(|event| host.note(event));
-    // What the run was asked with stays in the journal of this one.
-    let at_once = back || way == Direction::Back;
-    let asked = |g: &Group| match options.validate {
-        // An old config that must be there is brought back also where a bad one would end the
-        // process.
-        Validate::Off if at_once => Group {
-            validate: Vec::new(),
-            on_bad_config: OnBadConfig::Keeps,
-            ..g.clone()
-        },
-        Validate::Off => Group {
-            validate: Vec::new(),
-            ..g.clone()
-        },
-        _ => g.clone(),
-    };
-    let groups: Vec<_> = left.groups.iter().map(asked).map(Arc::new).collect();
+    // Files of killed runs are removed also where no run is left to continue.
+    let mut host = open_host(&options.state, &id, options.dry_run, on_event);
+    let left = load(options)?;
+    let direction = direction(options, &left)?;
+    // A revert of a revert installs the new config again.
+    let back = left.back ^ (direction == Direction::Back);
+    let at_once = back || direction == Direction::Back;
+    let groups: Vec<_> = left
+        .groups
+        .iter()
+        .map(|g| Arc::new(with_validation(g, options.validate, at_once)))
+        .collect();
     let targets: Vec<PathBuf> = left.targets.iter().map(|t| t.path.clone()).collect();
-    let look = SurveyRequest {
+    let request = SurveyRequest {
         lock: (!options.dry_run).then_some(options.lock_timeout),
         timeout: options.timeout,
         intent: Intent::Install,
         also: &targets,
     };
-    on_event(&Event::Phase {
-        phase: Phase::Surveying,
-        done: 0,
-        all: 0,
-    });
-    let seen = tokio::select! {
-        seen = host.survey(&groups, look) => seen,
-        Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Abort::interrupted()),
-    };
-    emit_survey(
-        &seen,
-        &left.groups,
-        Some(&options.state.join("runs").join(&left.id)),
-        on_event,
-    );
-    absent(&seen, &left).iter().for_each(&mut *on_event);
-    let unreplaced = unreplaced(&seen, &left);
-    let proven = ProofCache::load(&options.state);
-    let aim = RecoveryRequest {
-        left: &left,
-        way,
-        at_once,
-        include_sick: options.include_unresponsive || at_once,
-        proven: &proven,
-    };
-    let who =
-        |path: &std::path::Path, sha256: &str| runs::later(&options.state, &left.id, path, sha256);
-    let plan = Plan::recover(
-        seen,
-        aim,
-        |sha256| runs::stored(&options.state, sha256),
-        who,
-    )?;
-    let terms = RunContext {
+    let found = survey(&mut host, &groups, request, interrupts, on_event).await?;
+    let folder = options.state.join("runs").join(&left.id);
+    emit_survey(&found, &left.groups, Some(&folder), on_event);
+    absent(&found, &left).iter().for_each(&mut *on_event);
+    let unreplaced = unreplaced(&found, &left);
+    let plan = recovery_plan(options, &left, direction, at_once, found)?;
+    let context = RunContext {
         id: &id,
-        verb: if way == Direction::Back {
-            Verb::Revert
-        } else {
-            Verb::Resume
+        verb: match direction {
+            Direction::Back => Verb::Revert,
+            Direction::Forward => Verb::Resume,
         },
         of: Some(&left.id),
         state: &options.state,
+        // The journal keeps the groups with their validators.
         groups: &left.groups,
         order: &left.order,
         strict: options.validate == Validate::Strict,
         dry_run: options.dry_run,
-        // Who does not prove an old config is named; the config that it was to leave is brought
-        // back by nobody.
+        // If an instance does not prove the old config, it is named. The run never installs the new
+        // config again by itself.
         now: at_once,
         back,
         reason: options.reason.as_deref(),
+        unreplaced: unreplaced.as_deref(),
         keep: options.keep,
     };
-    let ended = execute(terms, plan, host, halts, on_event)
+    execute(context, plan, host, interrupts, on_event)
         .await
-        .map(|mut summary| {
-            // A good end that is one of fewer than there were says so.
-            if let Some(lost) = unreplaced.filter(|_| summary.verdict == Verdict::Converged) {
-                summary.reason += &format!("; {lost}");
-            }
-            summary
-        });
-    ended.map_err(|stop| match stop.by_validation && at_once {
-        true => Abort {
-            reason: format!(
-                "{}\nto bring the old config back without validation: hello revert {} \
-                             --validate=off{}",
-                stop.reason, left.id, options.state_args
-            ),
-            ..stop
-        },
-        false => stop,
-    })
+        .map_err(|abort| with_command(abort, options, &left, at_once))
 }
 
-/// Takes today's groups for those of their name in the journal, which may have been wrong. The
-/// readings that the journal has of other assertions mean nothing then.
+fn recovery_plan(
+    options: &Options,
+    left: &InterruptedRun,
+    direction: Direction,
+    at_once: bool,
+    found: Survey,
+) -> Result<Plan, Abort> {
+    let proven = ProofCache::load(&options.state);
+    let request = RecoveryRequest {
+        left,
+        way: direction,
+        at_once,
+        include_sick: options.include_unresponsive || at_once,
+        proven: &proven,
+    };
+    let stored = |sha256: &str| runs::stored(&options.state, sha256);
+    let later = |path: &Path, sha256: &str| runs::later(&options.state, &left.id, path, sha256);
+    Plan::recover(found, request, stored, later)
+}
+
+/// Reads the earlier run, with the groups of `--fleet`.
+fn load(options: &Options) -> Result<InterruptedRun, Abort> {
+    let run = InterruptedRun::find(&options.state, options.run.as_deref());
+    let mut left = run.map_err(|e| no_run(&e))?;
+    if let Some(fleet) = &options.fleet {
+        renew(&mut left, fleet)?;
+    }
+    Ok(left)
+}
+
+/// Returns the group as the survey uses it. With `--validate=off` an old config is restored without
+/// validation, also where a bad one would end the process.
+fn with_validation(group: &Group, validate: Validate, at_once: bool) -> Group {
+    let mut group = group.clone();
+    if validate == Validate::Off {
+        group.validate.clear();
+        if at_once {
+            group.on_bad_config = OnBadConfig::Keeps;
+        }
+    }
+    group
+}
+
+/// Names the command that restores the old config without validation, where validation refused it.
+fn with_command(abort: Abort, options: &Options, left: &InterruptedRun, at_once: bool) -> Abort {
+    if !abort.by_validation || !at_once {
+        return abort;
+    }
+    Abort {
+        reason: format!(
+            "{}\nto restore the old config without validation: hello revert {} --validate=off{}",
+            abort.reason, left.id, options.state_args
+        ),
+        ..abort
+    }
+}
+
+/// Replaces groups of the journal, which may have been wrong, by those of the same name in `fleet`.
+/// Where the assertions differ, the readings of the journal mean nothing.
 ///
 /// # Errors
-/// `fleet.toml` has none of the groups.
+/// Fails if `fleet` has none of the groups.
 fn renew(left: &mut InterruptedRun, fleet: &Fleet) -> Result<(), Abort> {
     let mut renewed = 0;
     for group in &mut left.groups {
@@ -243,58 +236,64 @@ fn renew(left: &mut InterruptedRun, fleet: &Fleet) -> Result<(), Abort> {
     ))
 }
 
-/// Which way the run is gone on with.
+/// Returns the direction of this run.
 ///
 /// # Errors
-/// It came to its end, so there is nothing to go on with.
+/// Fails if there is nothing to continue, or if another run must be continued first.
 fn direction(options: &Options, left: &InterruptedRun) -> Result<Direction, Abort> {
-    let refused = |why: String| Err(Abort::new(Verdict::Refused, why));
-    match (options.verb, left.superseded_by()) {
-        (Verb::Revert, _) => {}
-        (_, Some(later)) => {
-            let verb = if RunInfo::of(&options.state, later).open {
-                "resume"
-            } else {
-                "history"
-            };
-            return refused(format!(
-                "run {} has its end in run {later}, which took its place: `hello {verb} {later}{}`",
-                left.id, options.state_args
-            ));
-        }
-        _ if !left.past.open => {
-            return refused(format!(
-                "run {} came to its end, and there is nothing to go on with; `hello revert \
-                 {0}{1}` undoes it",
-                left.id, options.state_args
-            ));
-        }
-        _ => {}
+    if options.verb == Verb::Resume {
+        ensure_open(options, left)?;
     }
     if let Some(later) = left.overtaken_by(&options.state) {
-        let why = format!(
-            "run {later} came after run {} and was left open as well, so that one goes first",
-            left.id
-        );
-        return refused(format!(
-            "{why}: `hello resume {later}{0}`, or `hello revert {later}{0}`",
-            options.state_args
-        ));
+        return Err(refused(format!(
+            "run {later} came after run {} and was left open as well, so that one goes first: \
+             `hello resume {later}{args}`, or `hello revert {later}{args}`",
+            left.id,
+            args = options.state_args
+        )));
     }
-    // It is the old config that is meant: an open run that was bringing it is gone on with. Only
-    // one that had brought it is undone.
+    // An open run that was restoring the old config is continued by a revert. One that came to its
+    // end is reverted.
     let back = options.verb == Verb::Revert && !(left.back && left.past.open);
-    if back && left.targets.is_empty() {
-        return refused(format!(
-            "run {} changed no config, so there is none to put back",
-            left.id
-        ));
+    if !back {
+        return Ok(Direction::Forward);
     }
-    Ok(if back {
-        Direction::Back
-    } else {
-        Direction::Forward
-    })
+    if left.targets.is_empty() {
+        let id = &left.id;
+        return Err(refused(format!(
+            "run {id} changed no config, so there is none to restore"
+        )));
+    }
+    Ok(Direction::Back)
+}
+
+/// # Errors
+/// Fails if the run came to its end, or if a later run took its place.
+fn ensure_open(options: &Options, left: &InterruptedRun) -> Result<(), Abort> {
+    let id = &left.id;
+    let args = &options.state_args;
+    if let Some(later) = left.superseded_by() {
+        let verb = if RunInfo::of(&options.state, later).open {
+            "resume"
+        } else {
+            "history"
+        };
+        return Err(refused(format!(
+            "run {id} has its end in run {later}, which took its place: \
+             `hello {verb} {later}{args}`"
+        )));
+    }
+    if !left.past.open {
+        return Err(refused(format!(
+            "run {id} came to its end, and there is nothing to resume; `hello revert {id}{args}` \
+             reverts it"
+        )));
+    }
+    Ok(())
+}
+
+fn refused(why: String) -> Abort {
+    Abort::new(Verdict::Refused, why)
 }
 
 fn no_run(e: &RunError) -> Abort {
@@ -303,6 +302,7 @@ fn no_run(e: &RunError) -> Abort {
         RunError::Running(..) => (Verdict::Busy, "; wait for its end, or interrupt it"),
         RunError::Unknown(..) => (Verdict::NoMatch, ""),
         RunError::Ambiguous(..) => (Verdict::Usage, ""),
+        RunError::OldVersion { .. } => (Verdict::Refused, ""),
         RunError::State(..) | RunError::Unreadable(..) => (Verdict::Failed, ""),
     };
     Abort::new(verdict, format!("{e}{hint}"))

@@ -78,15 +78,9 @@ impl Wanted {
         };
         let rest = match self.verb() {
             "broadcast" | "resume" | "revert" => {
-                let summary = Summary::aborted(Abort::new(verdict, reason));
-                rest(
-                    serde_json::to_value(Summary {
-                        next,
-                        dry_run: self.dry_run,
-                        ..summary
-                    })
-                    .unwrap_or_default(),
-                )
+                let abort = Abort::new(verdict, reason);
+                let summary = Summary::refused(abort, next, self.dry_run);
+                rest(serde_json::to_value(summary).unwrap_or_default())
             }
             "status" => {
                 return report::refused(

@@ -1,52 +1,53 @@
-//! The summary of a run, from its plan and what its host reads.
+//! The report of a run, from its plan and the content on its host's disk.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::{
     event::{FailureKind, Instance, Outcome, TargetReport, Verdict},
     host::Host,
     plan::Plan,
-    report::Summary,
+    report::RunReport,
 };
 
-pub(super) fn summary(
-    run: String,
-    verdict: Verdict,
-    reason: String,
-    plan: &Plan,
-    host: &Host,
-) -> Summary {
+pub(super) fn run_report(verdict: Verdict, reason: String, plan: &Plan, host: &Host) -> RunReport {
     let targets: Vec<TargetReport> = plan
         .targets()
         .into_iter()
-        .map(|s| s.report(host.disk_digest(&s.path)))
+        .map(|change| change.report(host.disk_digest(&change.path)))
         .collect();
     let mut instances: Vec<Instance> = plan.instances().cloned().collect();
-    let new = |path: &PathBuf| {
-        targets.iter().any(|t| {
-            t.path == *path && t.from.as_ref() != Some(&t.to) && t.disk.as_ref() == Some(&t.to)
+    instances
+        .iter_mut()
+        .for_each(|instance| warn_of_new_config(instance, &targets));
+    RunReport {
+        notes: host.notes().to_vec(),
+        ..RunReport::new(verdict, reason, targets, instances)
+    }
+}
+
+/// Adds to the failure of an unresponsive instance without a signal that its config has changed all
+/// the same, because other instances read it too.
+fn warn_of_new_config(instance: &mut Instance, targets: &[TargetReport]) {
+    let is_new = |path: &Path| {
+        targets.iter().any(|target| {
+            target.path == path
+                && target.from.as_ref() != Some(&target.to)
+                && target.disk.as_ref() == Some(&target.to)
         })
     };
-    for sick in instances
-        .iter_mut()
-        .filter(|i| i.outcome == Outcome::Untouched)
-    {
-        // It was not signalled, but others have changed what it reads.
-        if let (Some(trouble), Some(path)) = (
-            sick.failure
-                .as_mut()
-                .filter(|t| t.kind == FailureKind::Unresponsive),
-            sick.targets.iter().find(|path| new(path)),
-        ) {
-            trouble.text += &format!(
-                "; `{}` holds the new config by now, on which it starts or reloads next",
-                path.display()
-            );
-        }
+    if instance.outcome != Outcome::Untouched {
+        return;
     }
-    let notes = host.notes().to_vec();
-    Summary {
-        notes,
-        ..Summary::new(run, verdict, reason, targets, instances)
+    let Some(failure) = &mut instance.failure else {
+        return;
+    };
+    if failure.kind != FailureKind::Unresponsive {
+        return;
+    }
+    if let Some(path) = instance.targets.iter().find(|path| is_new(path)) {
+        failure.text += &format!(
+            "; `{}` holds the new config by now, on which it starts or reloads next",
+            path.display()
+        );
     }
 }

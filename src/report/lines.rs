@@ -1,24 +1,31 @@
 //! Events that are one line each, whatever came before them.
 
-use super::names::{and_more, named};
-use crate::{event::Event, screen::counted, step::short};
+use crate::{
+    event::Event,
+    names::{self, and_more},
+    screen::counted,
+    step::short,
+};
 
-/// The word and the text of such an event; none for every other one.
+/// Returns the word and the text of such an event; none for every other event.
 pub(super) fn line_of(event: &Event) -> Option<(&'static str, String)> {
-    of_processes(event)
-        .or_else(|| of_files(event))
-        .or_else(|| of_runs(event))
+    process_line(event)
+        .or_else(|| file_line(event))
+        .or_else(|| run_line(event))
 }
 
-/// What was seen of processes, and of what they answer.
-fn of_processes(event: &Event) -> Option<(&'static str, String)> {
+/// Events of processes, and of their answers.
+fn process_line(event: &Event) -> Option<(&'static str, String)> {
     Some(match event {
-        Event::Skipped { pid, why } => ("Left out", format!("pid {pid} {why}")),
-        Event::Gone { group, pids, why } => ("Gone", format!("{group} pid {} {why}", named(pids))),
-        Event::Insecure { group, url } => (
-            "Insecure",
-            format!("{group}: the certificate of {url} is not checked"),
-        ),
+        Event::Skipped { pid, why } => ("Skipped", format!("pid {pid} {why}")),
+        Event::Gone { group, pids, why } => {
+            let pids = names::pids(pids);
+            ("Gone", format!("{group} pid {pids} {why}"))
+        }
+        Event::Insecure { group, url } => {
+            let text = format!("{group}: the certificate of {url} is not checked");
+            ("Insecure", text)
+        }
         Event::NotHeldBefore {
             group,
             pid,
@@ -27,7 +34,7 @@ fn of_processes(event: &Event) -> Option<(&'static str, String)> {
         } => {
             let more = and_more(instances.saturating_sub(1));
             let text = format!("{group} pid {pid}{more}: before the run {why}");
-            ("Unheld", text)
+            ("Failing", text)
         }
         Event::NotOpened {
             group,
@@ -35,7 +42,8 @@ fn of_processes(event: &Event) -> Option<(&'static str, String)> {
             instances,
             path,
         } => {
-            let (more, path) = (and_more(instances.saturating_sub(1)), path.display());
+            let more = and_more(instances.saturating_sub(1));
+            let path = path.display();
             let text = format!("{group} pid {pid}{more}: not seen to open {path} after its signal");
             ("Not opened", text)
         }
@@ -44,22 +52,22 @@ fn of_processes(event: &Event) -> Option<(&'static str, String)> {
             group,
             pid,
             why,
-            skipped: left_out,
+            skipped,
             ..
         } => {
-            let what = if *left_out {
-                "is left out"
+            let what = if *skipped {
+                "is skipped"
             } else {
-                "goes along"
+                "is included"
             };
-            ("Sick", format!("{group} pid {pid} {what}: {why}"))
+            ("Unresponsive", format!("{group} pid {pid} {what}: {why}"))
         }
         _ => return None,
     })
 }
 
-/// What was seen of targets, and of what stands beside them.
-fn of_files(event: &Event) -> Option<(&'static str, String)> {
+/// Events of targets, and of the files beside them.
+fn file_line(event: &Event) -> Option<(&'static str, String)> {
     Some(match event {
         Event::ForeignLock { path, holder } => {
             let why = "which may write none of the targets there";
@@ -77,24 +85,28 @@ fn of_files(event: &Event) -> Option<(&'static str, String)> {
             ("Late edit", text)
         }
         Event::NotHeld { targets } => {
-            let why = "whether an edit arrived later in what was replaced is not known: too few \
-                       descriptors (ulimit -n)";
-            ("Not held", format!("{}: {why}", counted(*targets, "file")))
+            let why = "too few descriptors (ulimit -n) to see whether a process still writes to \
+                       what was replaced";
+            (
+                "Not watched",
+                format!("{}: {why}", counted(*targets, "file")),
+            )
         }
         Event::Valid { path, sha256, by } => {
             let text = format!("{} sha256:{} by {by}", path.display(), short(sha256));
             ("Valid", text)
         }
         Event::NoRollbackContent { path } => {
-            let why = "nobody has the bytes that are served now, so a failure could not be undone";
-            ("No way back", format!("{}: {why}", path.display()))
+            let why =
+                "no copy of the served config is known, so a failure could not be rolled back";
+            ("No rollback", format!("{}: {why}", path.display()))
         }
         _ => return None,
     })
 }
 
-/// What became of earlier runs.
-fn of_runs(event: &Event) -> Option<(&'static str, String)> {
+/// Events of earlier runs.
+fn run_line(event: &Event) -> Option<(&'static str, String)> {
     Some(match event {
         Event::Superseded { run } => ("Superseded", format!("run {run}, which was left open")),
         Event::NotPruned { why } => ("Not pruned", format!("old runs are still there: {why}")),

@@ -1,35 +1,36 @@
 //! Shows a run: lines for people on stderr, JSON on stdout. A reader that went away changes
 //! nothing.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-pub(crate) use self::names::named;
 use self::{
+    batch::Batch,
     lines::line_of,
-    names::{LISTED, NAMED, and_more, instances},
-    summary::name,
+    text::{instances, name, proof_text, seconds, unconfirmed_text, waves_text},
 };
 pub use self::{
+    hint::Hint,
     refusal::refused,
-    summary::{CommandContext, Summary, WaveReport},
+    summary::{CommandContext, RunReport, Summary, WaveReport},
 };
 use crate::{
-    event::{Event, FailureKind, Outcome, Phase, Proof},
+    event::{Event, FailureKind, Outcome, Phase},
+    names,
     screen::{self, Progress, Sink},
     step::short,
 };
 
+mod batch;
+mod dry_run;
+mod hint;
 mod lines;
-mod names;
 mod refusal;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod text;
 
 /// What stdout carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -49,23 +50,18 @@ pub struct Reporter {
     quiet: bool,
     verbose: bool,
     began: Instant,
-    /// How many waves the run has.
+    /// Number of waves of the run.
     waves: usize,
-    /// The time of day, and since the run began, where that is not now.
+    /// Of a replay: the time of day of the next line, and the time since the run began.
     past: Option<(String, Duration)>,
-    /// Instances of the batch that runs now, and how many of them have ended.
-    batch: (usize, usize),
-    /// Those of the batch that have not ended, and since when they are awaited.
-    awaited: (BTreeSet<i32>, Instant),
-    undo: bool,
-    /// Failures of a large fleet by their text, to be named together.
-    failures: BTreeMap<String, Vec<i32>>,
-    data: Sink,
-    people: Sink,
+    /// The instances that are signalled now.
+    batch: Batch,
+    stdout: Sink,
+    stderr: Sink,
 }
 
 impl Reporter {
-    /// A reporter for one run.
+    /// Returns a reporter for one run.
     #[must_use]
     pub fn new(output: Output, quiet: bool, verbose: bool) -> Self {
         Self {
@@ -75,27 +71,25 @@ impl Reporter {
             began: Instant::now(),
             waves: 0,
             past: None,
-            batch: (0, 0),
-            awaited: (BTreeSet::new(), Instant::now()),
-            undo: false,
-            failures: BTreeMap::new(),
-            data: Sink::stdout(),
-            people: Sink::stderr(!quiet),
+            batch: Batch::default(),
+            stdout: Sink::stdout(),
+            stderr: Sink::stderr(!quiet),
         }
     }
 
-    /// A reporter of what happened once: on stdout, every instance a line, and each line with its
-    /// time.
+    /// Returns a reporter that replays an earlier run on stdout. Every instance is a line, and each
+    /// line has its time.
     #[must_use]
     pub fn for_replay() -> Self {
         Self {
             past: Some(Default::default()),
-            people: Sink::stdout(),
+            stderr: Sink::stdout(),
             ..Self::new(Output::Screen, false, true)
         }
     }
 
-    /// When the next line happened: the time of day, and since the run began.
+    /// Sets the time of the next line of a replay: the time of day, and the time since the run
+    /// began.
     pub fn set_time(&mut self, clock: String, elapsed: Duration) {
         self.past = Some((clock, elapsed));
     }
@@ -106,12 +100,12 @@ impl Reporter {
             .map_or_else(|| self.began.elapsed(), |(_, elapsed)| *elapsed)
     }
 
-    /// Shows what happened.
+    /// Shows an event.
     pub fn event(&mut self, event: &Event) {
         if let Event::Phase { phase, done, all } = event {
             return self
-                .people
-                .progress(*done == 0, || Some(progress_of(*phase, *done, *all)));
+                .stderr
+                .progress(*done == 0, || Some(phase_progress(*phase, *done, *all)));
         }
         if self.output == Output::Jsonl {
             self.data(event);
@@ -120,271 +114,204 @@ impl Reporter {
             return self.line(word, &text);
         }
         match event {
-            Event::Survey { instances, fleet } => {
-                self.idle();
-                let place = fleet
-                    .as_ref()
-                    .map_or("no fleet.toml".into(), |p| p.display().to_string());
-                let found = self::instances(*instances);
-                self.line("Survey", &format!("{found} on 1 host ({place})"));
-            }
+            Event::Survey { .. } => self.survey(event),
             Event::Waves { instances } => self.waves = instances.len(),
             Event::Intent {
                 undo, wave, pids, ..
             } => self.intent(*undo, *wave, pids),
             Event::Installed { path, sha256 } => {
-                let word = if self.undo { "Put back" } else { "Installed" };
+                let word = if self.batch.undo {
+                    "Restored"
+                } else {
+                    "Installed"
+                };
                 let text = format!("{} sha256:{}", path.display(), short(sha256));
                 self.line(word, &text);
             }
-            Event::RollbackBegan { why } => {
-                self.flush();
-                self.line("Undo", why);
-            }
+            Event::RollbackBegan { why } => self.after_batch("Rolling back", why),
             Event::RolledBack { pids, why } => {
-                self.flush();
-                self.line("Undo alone", &rolled_back_text(pids, why));
+                self.after_batch("Rolling back", &rolled_back_text(pids, why));
             }
             Event::Stopped { why } => {
-                self.flush();
-                self.line("Stopped", &format!("nobody else is signalled: {why}"));
+                self.after_batch("Stopped", &format!("no other instance is signalled: {why}"));
             }
-            Event::Baking { wave, seconds } => {
-                self.flush();
-                let text = format!("wave {wave} is left alone for {seconds}s");
-                self.line("Baking", &text);
-                self.people
-                    .progress(true, || Some(Progress::of("Baking", text)));
-            }
-            Event::Baked { wave, instances } => {
-                self.flush();
-                self.idle();
-                let (at, many) = (seconds(self.elapsed()), self::instances(*instances));
-                let waves = wave_text(*wave);
-                let text = format!("[{at}] {many} of wave {waves} still on the new config");
-                self.line("Held", &text);
-            }
+            Event::Baking { wave, seconds } => self.baking(*wave, *seconds),
+            Event::Baked { wave, instances } => self.baked(*wave, *instances),
             Event::Gate {
                 wave,
                 command,
                 exit,
                 output,
-            } => self.gate((*wave, command), *exit, output),
-            Event::Instance { .. } => self.ended(event),
-            // Lines without a state were shown already; the others are nothing for people.
-            Event::Skipped { .. }
-            | Event::Gone { .. }
-            | Event::Insecure { .. }
-            | Event::NotHeldBefore { .. }
-            | Event::NotOpened { .. }
-            | Event::Unvalidated { .. }
-            | Event::Unresponsive { .. }
-            | Event::ForeignLock { .. }
-            | Event::LeftBeside { .. }
-            | Event::LateEdit { .. }
-            | Event::NotHeld { .. }
-            | Event::Valid { .. }
-            | Event::NoRollbackContent { .. }
-            | Event::Superseded { .. }
-            | Event::NotPruned { .. } => {}
-            Event::Phase { .. }
-            | Event::FinalCheck
-            | Event::SupersededBy { .. }
-            | Event::Finished { .. } => {}
+            } => self.gate(*wave, command, *exit, output),
+            Event::Instance { .. } => self.instance(event),
+            _ => {}
         }
+    }
+
+    fn survey(&mut self, event: &Event) {
+        let Event::Survey {
+            instances: count,
+            fleet,
+        } = event
+        else {
+            return;
+        };
+        self.idle();
+        let source = fleet
+            .as_ref()
+            .map_or("no fleet.toml".into(), |path| path.display().to_string());
+        let text = format!("{} on 1 host ({source})", instances(*count));
+        self.line("Survey", &text);
     }
 
     /// Begins a batch of instances.
     fn intent(&mut self, undo: bool, wave: usize, pids: &[(i32, u64)]) {
-        self.flush();
-        // The way back, and a file that is installed again after one was put back alone, are no
-        // wave.
+        self.end_batch();
+        // A rollback is no wave. Neither is a file that is installed again after a partial one.
         if !undo && self.waves > 1 && !pids.is_empty() {
             let text = format!("{wave}/{}: {}", self.waves, instances(pids.len()));
             self.line("Wave", &text);
         }
-        (self.undo, self.batch) = (undo, (pids.len(), 0));
-        self.awaited = (pids.iter().map(|(pid, _)| *pid).collect(), Instant::now());
-        self.bar();
+        self.batch = Batch::new(undo, pids.iter().map(|(pid, _)| *pid));
+        self.show_batch();
     }
 
-    /// Shows the verdict of a gate, and the beginning of what it printed.
-    fn gate(&mut self, (wave, command): (usize, &[String]), exit: Option<i32>, output: &str) {
-        self.flush();
+    /// Ends the batch, and shows a line.
+    fn after_batch(&mut self, word: &str, text: &str) {
+        self.end_batch();
+        self.line(word, text);
+    }
+
+    fn baking(&mut self, wave: usize, seconds: f64) {
+        let text = format!("wave {wave} is left alone for {seconds}s");
+        self.after_batch("Baking", &text);
+        self.stderr
+            .progress(true, || Some(Progress::of("Baking", text)));
+    }
+
+    fn baked(&mut self, wave: usize, count: usize) {
+        self.end_batch();
         self.idle();
-        let said = match exit {
-            Some(0) => "says yes".into(),
-            Some(code) => format!("says no (exit status {code})"),
-            None => "has not judged it, which is no".into(),
+        let text = format!(
+            "[{}] {} of wave {} still on the new config",
+            seconds(self.elapsed()),
+            instances(count),
+            waves_text(wave)
+        );
+        self.line("Baked", &text);
+    }
+
+    /// Shows the result of a gate, and the first lines of its output.
+    fn gate(&mut self, wave: usize, command: &[String], exit: Option<i32>, output: &str) {
+        self.end_batch();
+        self.idle();
+        let result = match exit {
+            Some(0) => "passed".into(),
+            Some(code) => format!("failed (exit status {code})"),
+            None => "failed (no exit status)".into(),
         };
         let word = if exit == Some(0) { "Gate" } else { "FAILED" };
-        let (at, command) = (seconds(self.elapsed()), command.join(" "));
+        let time = seconds(self.elapsed());
+        let command = command.join(" ");
         self.line(
             word,
-            &format!("[{at}] gate of wave {wave}: `{command}` {said}"),
+            &format!("[{time}] gate of wave {wave}: `{command}` {result}"),
         );
-        for line in output.lines().take(NAMED) {
+        for line in output.lines().take(names::MOST) {
             self.line("", &format!("| {line}"));
         }
-        let more = output.lines().count().saturating_sub(NAMED);
+        let more = output.lines().count().saturating_sub(names::MOST);
         if more > 0 {
             let lines = if more == 1 { "line" } else { "lines" };
             self.line("", &format!(".. and {more} more {lines}"));
         }
     }
 
-    /// Shows how an instance ended.
-    fn ended(&mut self, event: &Event) {
+    /// Shows the outcome of an instance.
+    fn instance(&mut self, event: &Event) {
         let Event::Instance {
             group,
             pid,
             endpoint,
             moved_from,
             successor_of,
-            outcome: state,
+            outcome,
             proof,
             draining,
-            failure: trouble,
+            failure,
             ..
         } = event
         else {
             return;
         };
-        let place = match moved_from {
+        let address = match moved_from {
             Some(from) => format!(" {from} moved to {endpoint}"),
             None if endpoint.is_empty() => String::new(),
             None => format!(" {endpoint}"),
         };
-        let is_silent = |kind| *state == Outcome::Unconfirmed && kind == FailureKind::Unresponsive;
-        let silent = trouble.as_ref().filter(|t| is_silent(t.kind));
-        let silent = silent.map(|t| format!("silent before the run: {}", t.text));
-        let text = trouble.as_ref().map(|t| t.text.as_str());
-        let end = (
-            *state,
-            proof_text(*proof, draining),
-            silent.as_deref().or(text),
-        );
-        self.awaited.0.remove(&successor_of.unwrap_or(*pid));
-        let old = successor_of.map(|old| format!(" in the place of pid {old}"));
-        let old = old.unwrap_or_default();
-        self.instance(*pid, &format!("{group} pid {pid}{old}{place}"), end);
-    }
-
-    fn instance(
-        &mut self,
-        pid: i32,
-        who: &str,
-        (state, proven, trouble): (Outcome, String, Option<&str>),
-    ) {
-        self.batch.1 += 1;
-        self.bar();
-        let (all, done) = self.batch;
-        // Who came meanwhile, or is told once more, was not counted beforehand.
-        let more = done.saturating_sub(all);
-        let at = seconds(self.elapsed());
-        let listed = self.verbose || (all <= LISTED && more <= LISTED);
-        let (word, why) = match state {
-            Outcome::Confirmed => ("Confirmed", proven),
-            Outcome::Unconfirmed => ("Signalled", unconfirmed_text(trouble)),
-            Outcome::Reverted => (
-                "Reverted",
-                proven + &trouble.map_or(String::new(), |t| format!(" (first: {t})")),
-            ),
-            _ => ("FAILED", format!(": {}", trouble.unwrap_or("not proven"))),
-        };
-        if listed {
-            let place = if more == 0 {
-                format!("({done}/{all}) ")
+        let old = successor_of.map_or(String::new(), |old| format!(", successor of pid {old}"));
+        let failure = failure.as_ref().map(|f| {
+            if *outcome == Outcome::Unconfirmed && f.kind == FailureKind::Unresponsive {
+                format!("unresponsive before the run: {}", f.text)
             } else {
-                String::new()
-            };
-            self.line(word, &format!("[{at}] {place}{who}{why}"));
-        } else if word == "FAILED" {
-            // The pid of the text is what makes equal reasons different.
-            self.failures
-                .entry(
-                    trouble
-                        .unwrap_or("not proven")
-                        .replace(&format!("pid {pid} "), ""),
-                )
-                .or_default()
-                .push(pid);
-        }
-        if !listed && done == all {
-            self.flush();
+                f.text.clone()
+            }
+        });
+        self.batch.end(successor_of.unwrap_or(*pid));
+        self.show_batch();
+        let proof = proof_text(*proof, draining);
+        let (word, result) = match outcome {
+            Outcome::Confirmed => ("Confirmed", proof),
+            Outcome::Unconfirmed => ("Signalled", unconfirmed_text(failure.as_deref())),
+            Outcome::Reverted => {
+                let first = failure.map_or(String::new(), |text| format!(" (first: {text})"));
+                ("Reverted", proof + &first)
+            }
+            _ => {
+                let why = failure.unwrap_or_else(|| "not proven".into());
+                self.batch.fail(*pid, &why, self.verbose);
+                ("FAILED", format!(": {why}"))
+            }
+        };
+        if self.batch.is_listed(self.verbose) {
+            let time = seconds(self.elapsed());
+            let place = self.batch.place();
+            let text = format!("[{time}] {place}{group} pid {pid}{old}{address}{result}");
+            self.line(word, &text);
+        } else if self.batch.is_over() {
+            self.end_batch();
         }
     }
 
-    /// Names the failures of a large batch by their reason, and counts its successes.
-    fn flush(&mut self) {
-        let (all, done) = std::mem::take(&mut self.batch);
-        let failures = std::mem::take(&mut self.failures);
-        let at = seconds(self.elapsed());
-        if all > LISTED && !self.verbose && done > 0 {
-            let failed: usize = failures.values().map(Vec::len).sum();
-            self.line(
-                if self.undo { "Reverted" } else { "Confirmed" },
-                &format!("[{at}] ({done}/{all}) {}", instances(done - failed)),
-            );
-        }
-        for (why, pids) in failures {
-            self.line(
-                "FAILED",
-                &format!(
-                    "[{at}] {}: {why}: pid {}",
-                    instances(pids.len()),
-                    named(&pids)
-                ),
-            );
+    /// Counts the successes of a large batch, and names its failures by their reason.
+    fn end_batch(&mut self) {
+        let batch = self.batch.take();
+        let time = seconds(self.elapsed());
+        for (word, text) in batch.summary(self.verbose) {
+            self.line(word, &format!("[{time}] {text}"));
         }
     }
 
     /// Shows the end.
     pub fn finish(&mut self, summary: &Summary) {
-        self.flush();
-        self.batch = (0, 0);
+        self.end_batch();
         self.idle();
         if self.output != Output::Screen {
             self.data(summary);
-        } else if summary.dry_run_text {
-            self.data.line(summary.rehearsal(self.verbose).trim_end());
+        } else if summary.is_preview {
+            let text = dry_run::text(summary, self.verbose);
+            self.stdout.line(text.trim_end());
         }
-        if summary.exit == 0 && summary.run.is_empty() && !summary.dry_run_text {
+        if summary.exit == 0 && summary.run.is_empty() && !summary.is_preview {
             self.line("Unchanged", &summary.reason);
         }
-        let counts: Vec<String> = summary
-            .counts
-            .iter()
-            .map(|(state, n)| format!("{n} {}", name(state)))
-            .collect();
-        let counts = if counts.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", counts.join(", "))
-        };
-        let (n, verdict) = (
-            summary.instances.len(),
-            if summary.dry_run_text {
-                "dry run".into()
-            } else {
-                name(summary.verdict)
-            },
-        );
-        // Before anything was touched, nobody's state is more than what the error says.
-        let n = if n == 0 {
-            String::new()
-        } else {
-            format!("{}: ", instances(n))
-        };
-        self.line(
-            "Summary",
-            &format!("[{}] {n}{verdict}{counts}", seconds(self.elapsed())),
-        );
+        let time = seconds(self.elapsed());
+        self.line("Summary", &format!("[{time}] {}", end_text(summary)));
         if summary.exit != 0 {
-            self.people
+            self.stderr
                 .line(&format!("\n{}", screen::failure(&summary.reason)));
-            if let Some(hint) = summary.hint() {
-                self.people
+            if let Some(hint) = &summary.hint {
+                self.stderr
                     .line(&format!("\n{}", screen::hint(&hint.what, &hint.commands)));
             }
         }
@@ -393,59 +320,42 @@ impl Reporter {
 
     /// Waits until the readers have taken everything, as long as that is of use.
     pub fn close(&mut self) {
-        self.data.close();
-        self.people.close();
+        self.stdout.close();
+        self.stderr.close();
     }
 
-    /// One JSON object on stdout.
+    /// Writes one JSON object to stdout.
     fn data(&self, value: &impl Serialize) {
         if let Ok(line) = serde_json::to_string(value) {
-            self.data.data(line);
+            self.stdout.data(line);
         }
     }
 
-    /// Shows how far the batch is, and which of its instances is awaited.
-    fn bar(&self) {
-        let (all, done) = self.batch;
-        self.people.progress(done == 0 || done >= all, || {
-            let word = if self.undo { "Reverting" } else { "Confirming" };
-            let (left, since) = &self.awaited;
-            let more = and_more(left.len().saturating_sub(1));
-            match left.first() {
-                Some(pid) if done < all => Some(Progress {
-                    done,
-                    all,
-                    awaited: Some((format!("pid {pid}{more}"), *since)),
-                    ..Progress::of(word, "")
-                }),
-                // The last look, and what follows it, may take their time.
-                _ if all > 0 => Some(Progress::of("Checking", "")),
-                _ => None,
-            }
-        });
+    fn show_batch(&self) {
+        self.stderr
+            .progress(self.batch.is_at_an_end(), || self.batch.progress());
     }
 
-    /// Nothing is waited for.
+    /// Removes the progress line.
     fn idle(&self) {
-        self.people.progress(true, || None);
+        self.stderr.progress(true, || None);
     }
 
-    /// One line for people.
+    /// Shows one line.
     pub fn line(&self, word: &str, text: &str) {
         match &self.past {
-            Some((clock, _)) => self.people.line(&format!(
+            Some((clock, _)) => self.stderr.line(&format!(
                 "{clock} {}",
                 screen::worded(word, &screen::line(text))
             )),
             None if self.quiet => {}
-            None => self.people.line(&screen::worded(word, text)),
+            None => self.stderr.line(&screen::worded(word, text)),
         }
     }
 }
 
-/// How a part of a run is shown while it lasts. Of what is counted, the one that is under way is
-/// named.
-fn progress_of(phase: Phase, done: usize, all: usize) -> Progress {
+/// Returns the progress line of a phase: the item that is under way, and the number of all.
+fn phase_progress(phase: Phase, done: usize, all: usize) -> Progress {
     let word = match phase {
         Phase::Surveying => "Surveying",
         Phase::Staging => "Staging",
@@ -459,48 +369,33 @@ fn progress_of(phase: Phase, done: usize, all: usize) -> Progress {
     }
 }
 
-/// What proved it, where that is less than its own word on the very bytes; and who will end later.
-fn proof_text(proof: Option<Proof>, draining: &[i32]) -> String {
-    let by = match proof {
-        None | Some(Proof::Exact | Proof::None) => String::new(),
-        Some(proof) => format!(" by {}", name(proof)),
-    };
-    let drains = draining
-        .iter()
-        .map(|pid| format!("pid {pid}"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    if drains.is_empty() {
-        by
-    } else {
-        format!("{by}; draining: {drains}")
-    }
-}
-
-/// Why an instance that lives, and of which no fault was seen, is not proven.
-fn unconfirmed_text(trouble: Option<&str>) -> String {
-    let why = trouble.unwrap_or("nothing that can be seen of it proves it");
-    format!(": it lives, and its config is not proven: {why}")
-}
-
-/// All waves from the first.
-fn wave_text(wave: usize) -> String {
-    if wave == 1 {
-        "1".into()
-    } else {
-        format!("1 to {wave}")
-    }
-}
-
-/// Who is put back alone, and why; the reason names who was the first.
+/// Says how many instances are rolled back alone, and why.
 fn rolled_back_text(pids: &[i32], why: &str) -> String {
-    match pids {
-        [] => format!("nobody was signalled, so only files go back: {why}"),
-        [one] if why.starts_with(&format!("pid {one}:")) => why.into(),
-        all => format!("pid {} ({why})", named(all)),
+    match pids.len() {
+        0 => format!("only files, since no instance was signalled: {why}"),
+        count => format!("{}: {why}", instances(count)),
     }
 }
 
-fn seconds(elapsed: Duration) -> String {
-    format!("{:8.3}s", elapsed.as_secs_f64())
+fn end_text(summary: &Summary) -> String {
+    let counts: Vec<String> = summary
+        .counts
+        .iter()
+        .map(|(outcome, n)| format!("{n} {}", name(outcome)))
+        .collect();
+    let counts = if counts.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", counts.join(", "))
+    };
+    let verdict = if summary.is_preview {
+        "dry run".into()
+    } else {
+        name(summary.verdict)
+    };
+    // A run that ended before it touched anything may have no instance to count.
+    match summary.instances.len() {
+        0 => format!("{verdict}{counts}"),
+        n => format!("{}: {verdict}{counts}", instances(n)),
+    }
 }

@@ -2,19 +2,19 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::event::Verdict;
+use crate::event::{VERSION, Verdict};
 
-/// An object with the verdict, its exit code and the reason. `rest` are the keys that such an
-/// answer of this command has besides.
+/// Returns an object with the verdict, its exit code and the reason. `rest` holds the other keys of
+/// this command's answer.
 #[must_use]
 pub fn refused(verdict: Verdict, reason: &str, next: &[String], rest: Map<String, Value>) -> Value {
-    let mut answer = json!({
-        "v": 1, "dry_run": false,
-        "verdict": verdict, "exit": verdict.exit(), "reason": reason, "next": next,
-    });
-    answer
-        .as_object_mut()
-        .into_iter()
-        .for_each(|answer| answer.extend(rest.clone()));
-    answer
+    let mut answer = Map::new();
+    answer.insert("v".into(), VERSION.into());
+    answer.insert("dry_run".into(), false.into());
+    answer.insert("verdict".into(), json!(verdict));
+    answer.insert("exit".into(), verdict.exit().into());
+    answer.insert("reason".into(), reason.into());
+    answer.insert("next".into(), next.into());
+    answer.extend(rest);
+    answer.into()
 }

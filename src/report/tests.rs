@@ -8,11 +8,11 @@ use std::{
 use super::*;
 use crate::event::{Failure, Instance, TargetKind, TargetReport, Verdict};
 
-/// What is written to it stays.
+/// A writer that keeps everything.
 #[derive(Debug, Clone, Default)]
-struct Paper(Arc<Mutex<Vec<u8>>>);
+struct Kept(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Paper {
+impl Write for Kept {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }
@@ -22,37 +22,37 @@ impl Write for Paper {
     }
 }
 
-/// The lines that people read of these events and this end, at a clock that stands still.
+/// Returns the lines of these events and this end, with a clock that stands still.
 fn shown(events: &[Event], end: &Summary) -> String {
-    let paper = Paper::default();
-    let people = paper.clone();
+    let kept = Kept::default();
+    let stderr = kept.clone();
     let mut reporter = Reporter {
         past: Some((String::new(), Duration::from_millis(1500))),
-        people: Sink::new(move || people, false),
+        stderr: Sink::new(move || stderr, false),
         ..Reporter::new(Output::Screen, false, false)
     };
     events.iter().for_each(|event| reporter.event(event));
     reporter.finish(end);
-    let bytes = paper.0.lock().unwrap().clone();
+    let bytes = kept.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
 }
 
-fn instance(pid: i32, state: Outcome, trouble: Option<&str>) -> Instance {
-    let trouble = trouble.map(|text| Failure {
+fn instance(pid: i32, outcome: Outcome, failure: Option<&str>) -> Instance {
+    let failure = failure.map(|text| Failure {
         kind: Outcome::TimedOut.into(),
         text: text.into(),
     });
     let endpoint = format!("http://127.0.0.1:{pid}/");
     Instance {
-        outcome: state,
-        failure: trouble,
+        outcome,
+        failure,
         endpoint,
         targets: vec!["/c".into()],
         ..Instance::new("web", pid, 1)
     }
 }
 
-fn end(verdict: Verdict, instances: Vec<Instance>) -> Summary {
+fn report(verdict: Verdict, instances: Vec<Instance>) -> RunReport {
     let target = TargetReport {
         host: "local",
         path: "/c".into(),
@@ -63,16 +63,25 @@ fn end(verdict: Verdict, instances: Vec<Instance>) -> Summary {
         entries: Vec::new(),
         diff: None,
     };
-    Summary {
-        state_args: " --state /s".into(),
-        ..Summary::new(
-            "r1".into(),
-            verdict,
-            "why it is so".into(),
-            vec![target],
-            instances,
-        )
+    RunReport {
+        run: "r1".into(),
+        ..RunReport::new(verdict, "why it is so".into(), vec![target], instances)
     }
+}
+
+fn end(verdict: Verdict, instances: Vec<Instance>) -> Summary {
+    summary(report(verdict, instances))
+}
+
+fn summary(report: RunReport) -> Summary {
+    let context = CommandContext {
+        status_command: "hello status".into(),
+        help: "hello --help".into(),
+        doctor: None,
+        state_args: " --state /s".into(),
+        dry_run: false,
+    };
+    Summary::new(report, &context)
 }
 
 fn intent(undo: bool, wave: usize, pids: &[i32]) -> Event {
@@ -91,10 +100,10 @@ fn installed(sha256: &str) -> Event {
     }
 }
 
-#[test]
-fn a_failure_that_is_put_back_alone_reads_like_what_it_is() {
-    let silent = "no answer within 1s after 5s";
-    let events = [
+const TIMEOUT: &str = "no answer within 1s after 5s";
+
+fn partial_run() -> Vec<Event> {
+    vec![
         Event::Waves {
             instances: vec![1, 2],
         },
@@ -109,43 +118,51 @@ fn a_failure_that_is_put_back_alone_reads_like_what_it_is() {
             wave: 1,
             instances: 1,
         },
-        Event::Gate {
-            wave: 1,
-            command: vec!["errors".into(), "web".into()],
-            exit: Some(0),
-            output: "0.1 %\n".into(),
-        },
+        gate(1, &["errors", "web"], Some(0), "0.1 %\n"),
         intent(false, 2, &[2, 3]),
         Event::of(&instance(2, Outcome::Confirmed, None)),
-        Event::of(&instance(3, Outcome::TimedOut, Some(silent))),
+        Event::of(&instance(3, Outcome::TimedOut, Some(TIMEOUT))),
         Event::RolledBack {
             pids: vec![3],
-            why: format!("pid 3: {silent}"),
+            why: format!("pid 3: {TIMEOUT}"),
         },
         intent(true, 2, &[3]),
         installed("aa"),
-        Event::of(&instance(3, Outcome::Reverted, Some(silent))),
+        Event::of(&instance(3, Outcome::Reverted, Some(TIMEOUT))),
         intent(false, 2, &[]),
         installed("bb"),
-    ];
-    let all = vec![
+    ]
+}
+
+fn gate(wave: usize, command: &[&str], exit: Option<i32>, output: &str) -> Event {
+    Event::Gate {
+        wave,
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        exit,
+        output: output.into(),
+    }
+}
+
+#[test]
+fn a_partial_rollback_is_shown_line_by_line() {
+    let instances = vec![
         instance(1, Outcome::Confirmed, None),
         instance(2, Outcome::Confirmed, None),
-        instance(3, Outcome::Reverted, Some(silent)),
+        instance(3, Outcome::Reverted, Some(TIMEOUT)),
     ];
     let wanted = "
          Wave 1/2: 1 instance
     Installed /c sha256:bb
     Confirmed [   1.500s] (1/1) web pid 1 http://127.0.0.1:1/
        Baking wave 1 is left alone for 30s
-         Held [   1.500s] 1 instance of wave 1 still on the new config
-         Gate [   1.500s] gate of wave 1: `errors web` says yes
+        Baked [   1.500s] 1 instance of wave 1 still on the new config
+         Gate [   1.500s] gate of wave 1: `errors web` passed
               | 0.1 %
          Wave 2/2: 2 instances
     Confirmed [   1.500s] (1/2) web pid 2 http://127.0.0.1:2/
        FAILED [   1.500s] (2/2) web pid 3 http://127.0.0.1:3/: no answer within 1s after 5s
-   Undo alone pid 3: no answer within 1s after 5s
-     Put back /c sha256:aa
+ Rolling back 1 instance: pid 3: no answer within 1s after 5s
+     Restored /c sha256:aa
      Reverted [   1.500s] (1/1) web pid 3 http://127.0.0.1:3/ (first: no answer within 1s after 5s)
     Installed /c sha256:bb
       Summary [   1.500s] 3 instances: partial (2 confirmed, 1 reverted)
@@ -153,157 +170,117 @@ fn a_failure_that_is_put_back_alone_reads_like_what_it_is() {
 error: why it is so
 
 hint: every touched instance is proven, but not all on the new config: pid 3 is reverted; the \
-next broadcast takes them along; what each runs now, and then to put the old config back everywhere:
+next broadcast includes them; what each runs now, and then to restore the old config everywhere:
   hello status
   hello revert r1 --state /s
 ";
     assert_eq!(
-        shown(&events, &end(Verdict::Partial, all)),
+        shown(&partial_run(), &end(Verdict::Partial, instances)),
         wanted.trim_start_matches('\n')
     );
 }
 
 #[test]
-fn a_gate_that_says_no_and_a_run_that_is_stopped_say_why() {
+fn a_failed_gate_shows_the_first_lines_of_its_output() {
     let output: String = (0..12).map(|n| format!("\x1b[31m{n}\n")).collect();
+    let text = shown(
+        &[gate(2, &["errors"], Some(3), &output)],
+        &end(Verdict::Partial, Vec::new()),
+    );
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines[0],
+        "       FAILED [   1.500s] gate of wave 2: `errors` failed (exit status 3)"
+    );
+    assert!(lines[1].ends_with(" | \\x1b[31m0"), "{text}");
+    assert!(lines[11].ends_with(".. and 2 more lines"), "{text}");
+    assert!(!text.contains('\x1b'), "{text}");
+}
+
+#[test]
+fn a_gate_that_could_not_run_and_a_run_that_stopped_say_why() {
     let events = [
-        Event::Gate {
-            wave: 2,
-            command: vec!["errors".into()],
-            exit: Some(3),
-            output,
-        },
-        Event::Gate {
-            wave: 2,
-            command: vec!["/nowhere".into()],
-            exit: None,
-            output: "`/nowhere` could not be run".into(),
-        },
+        gate(2, &["/nowhere"], None, "`/nowhere` could not be run"),
         Event::RolledBack {
             pids: Vec::new(),
             why: "stuck".into(),
         },
         Event::RolledBack {
             pids: vec![3, 4],
-            why: "pid 3: silent; and 1 more".into(),
+            why: "pid 3: silent and 1 more".into(),
         },
         Event::Stopped {
-            why: "the gate says no".into(),
+            why: "the gate failed".into(),
         },
-        // Who fails once more, or came meanwhile, is one of no batch.
+        // An instance that fails a second time is not counted in a batch.
         Event::of(&instance(
             5,
             Outcome::TimedOut,
             Some("no longer proven: silent"),
         )),
     ];
-    let text = shown(
-        &events,
-        &end(
-            Verdict::Partial,
-            vec![instance(1, Outcome::Confirmed, None)],
-        ),
-    );
-    let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(
-        lines[0],
-        "        FAILED [   1.500s] gate of wave 2: `errors` says no (exit status 3)"
-            .get(1..)
-            .unwrap()
-    );
-    assert!(
-        lines[1].ends_with(" | \\x1b[31m0")
-            && lines[11].ends_with(".. and 2 more lines")
-            && !text.contains('\x1b'),
-        "{text}"
-    );
-    assert!(
-        lines[12].ends_with("`/nowhere` has not judged it, which is no")
-            && lines[13].ends_with("`/nowhere` could not be run"),
-        "{text}"
-    );
-    assert!(
-        lines[14].ends_with("Undo alone nobody was signalled, so only files go back: stuck"),
-        "{text}"
-    );
-    assert!(
-        lines[15].ends_with("Undo alone pid 3, 4 (pid 3: silent; and 1 more)"),
-        "{text}"
-    );
-    assert!(
-        lines[16].ends_with("Stopped nobody else is signalled: the gate says no"),
-        "{text}"
-    );
-    assert!(
-        lines[17].ends_with(
-            "FAILED [   1.500s] web pid 5 http://127.0.0.1:5/: no longer proven: silent"
-        ),
-        "{text}"
-    );
-    assert!(
-        text.contains(
-            "hint: every instance is proven on the new config, and the run was not to its end"
-        ),
-        "{text}"
-    );
+    let instances = vec![instance(1, Outcome::Confirmed, None)];
+    let text = shown(&events, &end(Verdict::Partial, instances));
+    for (line, end) in text.lines().zip([
+        "`/nowhere` failed (no exit status)",
+        "`/nowhere` could not be run",
+        "Rolling back only files, since no instance was signalled: stuck",
+        "Rolling back 2 instances: pid 3: silent and 1 more",
+        "Stopped no other instance is signalled: the gate failed",
+        "FAILED [   1.500s] web pid 5 http://127.0.0.1:5/: no longer proven: silent",
+    ]) {
+        assert!(line.ends_with(end), "{text}");
+    }
+    let hint =
+        "hint: every instance is proven on the new config, and the run stopped before its end";
+    assert!(text.contains(hint), "{text}");
+}
+
+fn hint(report: RunReport) -> Hint {
+    summary(report).hint.unwrap()
 }
 
 #[test]
-fn the_commands_that_read_come_before_those_that_write() {
-    let last = |verdict: Verdict, instances: Vec<Instance>| {
-        end(verdict, instances)
-            .hint()
-            .unwrap()
-            .commands
-            .pop()
-            .unwrap()
-    };
-    let dead = || Instance {
+fn commands_that_read_come_before_those_that_write() {
+    let commands = |verdict, instance| hint(report(verdict, vec![instance])).commands;
+    let timed_out = || instance(1, Outcome::TimedOut, Some("silent"));
+    assert_eq!(
+        commands(Verdict::Mixed, timed_out()),
+        [
+            "hello status",
+            "hello resume r1 --state /s",
+            "hello revert r1 --state /s"
+        ]
+    );
+    let died = Instance {
         start: Some("systemctl start web".into()),
         ..instance(1, Outcome::Died, Some("gone"))
     };
+    assert_eq!(commands(Verdict::Mixed, died)[1], "systemctl start web");
+    let reverted = instance(1, Outcome::Reverted, None);
+    assert_eq!(commands(Verdict::Reverted, reverted), ["hello status"]);
+    let mut no_old_bytes = report(Verdict::Mixed, vec![timed_out()]);
+    no_old_bytes.targets[0].from = None;
     assert_eq!(
-        last(
-            Verdict::Mixed,
-            vec![instance(1, Outcome::TimedOut, Some("silent"))]
-        ),
-        "hello revert r1 --state /s"
-    );
-    assert_eq!(
-        end(Verdict::Mixed, vec![dead()]).hint().unwrap().commands[1],
-        "systemctl start web"
-    );
-    assert_eq!(
-        last(
-            Verdict::Reverted,
-            vec![instance(1, Outcome::Reverted, None)]
-        ),
-        "hello status"
-    );
-    let mut no_way_back = end(
-        Verdict::Mixed,
-        vec![instance(1, Outcome::TimedOut, Some("silent"))],
-    );
-    no_way_back.targets[0].from = None;
-    assert_eq!(
-        no_way_back.hint().unwrap().commands,
+        hint(no_old_bytes).commands,
         ["hello status", "hello resume r1 --state /s"]
-    );
-    let many: Vec<Instance> = (0..12)
-        .map(|pid| instance(pid, Outcome::TimedOut, None))
-        .collect();
-    assert!(
-        end(Verdict::Mixed, many)
-            .hint()
-            .unwrap()
-            .what
-            .contains("pid 9 timed out and 2 more;")
     );
 }
 
 #[test]
-fn many_that_fail_once_more_are_named_together() {
-    let again: Vec<Event> = (0..30)
+fn a_hint_names_ten_instances() {
+    let instances = (0..12).map(|pid| instance(pid, Outcome::TimedOut, None));
+    let hint = hint(report(Verdict::Mixed, instances.collect()));
+    assert!(
+        hint.what.contains("pid 9 timed out and 2 more;"),
+        "{}",
+        hint.what
+    );
+}
+
+#[test]
+fn many_that_fail_a_second_time_are_named_together() {
+    let events: Vec<Event> = (0..30)
         .map(|pid| {
             Event::of(&instance(
                 pid,
@@ -312,7 +289,7 @@ fn many_that_fail_once_more_are_named_together() {
             ))
         })
         .collect();
-    let text = shown(&again, &end(Verdict::Mixed, Vec::new()));
+    let text = shown(&events, &end(Verdict::Mixed, Vec::new()));
     assert_eq!(
         text.lines().filter(|line| line.contains("FAILED")).count(),
         21,

@@ -120,7 +120,7 @@ impl Case {
             Plan {
                 waves: (0..self.waves).map(wave).collect(),
                 newcomers: Vec::new(),
-                left_out: Vec::new(),
+                skipped: Vec::new(),
                 restart: None,
             },
             host,

@@ -1,5 +1,9 @@
+#![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 use super::*;
-use crate::event::{Failure, TargetKind};
+use crate::{
+    event::{Failure, TargetKind, Verdict},
+    report::{CommandContext, RunReport},
+};
 
 fn instance(pid: i32, wave: usize, target: &str) -> Instance {
     Instance {
@@ -10,9 +14,8 @@ fn instance(pid: i32, wave: usize, target: &str) -> Instance {
     }
 }
 
-/// What people read of a dry run over `/a`, which changes, and `/b`, which is what it should
-/// be.
-fn text(instances: Vec<Instance>, all: bool) -> String {
+/// Returns the text of a dry run over `/a`, which changes, and `/b`, which is adopted.
+fn text_of(instances: Vec<Instance>, verbose: bool) -> String {
     let target = |path: &str, to: &str| TargetReport {
         host: "local",
         path: path.into(),
@@ -24,39 +27,35 @@ fn text(instances: Vec<Instance>, all: bool) -> String {
         diff: None,
     };
     let last = instances.iter().map(|i| i.wave).max().unwrap_or(0);
-    let of = |wave| {
+    let signalled = |wave| {
         instances
             .iter()
             .filter(|i| i.wave == wave && i.outcome != Outcome::Unchanged)
             .count()
     };
-    let (bake_seconds, gates) = (
-        0.5,
-        vec![vec!["check".to_owned(), "web".into()], vec!["other".into()]],
-    );
-    let mut waves: Vec<_> = (1..=last)
-        .map(|wave| WaveReport {
-            wave,
-            instances: of(wave),
-            bake_seconds: 0.0,
-            gates: Vec::new(),
-        })
-        .collect();
-    if let Some(first) = waves.first_mut() {
-        (first.bake_seconds, first.gates) = (bake_seconds, gates);
-    }
+    let wave = |wave| WaveReport {
+        wave,
+        instances: signalled(wave),
+        bake_seconds: if wave == 1 { 0.5 } else { 0.0 },
+        gates: match wave {
+            1 => vec![vec!["check".to_owned(), "web".into()], vec!["other".into()]],
+            _ => Vec::new(),
+        },
+    };
+    let waves = (1..=last).map(wave).collect();
     let targets = vec![target("/a", "new"), target("/b", "old")];
-    Summary {
+    let report = RunReport {
         waves,
-        ..Summary::new(
-            String::new(),
-            Verdict::Converged,
-            String::new(),
-            targets,
-            instances,
-        )
-    }
-    .rehearsal(all)
+        ..RunReport::new(Verdict::Converged, String::new(), targets, instances)
+    };
+    let context = CommandContext {
+        status_command: String::new(),
+        help: String::new(),
+        doctor: None,
+        state_args: String::new(),
+        dry_run: true,
+    };
+    text(&Summary::new(report, &context), verbose)
 }
 
 #[test]
@@ -65,38 +64,38 @@ fn a_dry_run_shows_each_wave_with_what_follows_it() {
         outcome: Outcome::Unchanged,
         ..instance(2, 1, "/a")
     };
-    let trouble = Some(Failure {
+    let failure = Some(Failure {
         kind: FailureKind::Unresponsive,
         text: "no answer".into(),
     });
-    let left_out = Instance {
-        failure: trouble,
+    let skipped = Instance {
+        failure,
         ..instance(4, 0, "/a")
     };
-    let silent = Instance {
-        failure: left_out.failure.clone(),
+    let unresponsive = Instance {
+        failure: skipped.failure.clone(),
         ..instance(6, 2, "/b")
     };
-    let unsure = Instance {
+    let unvalidated = Instance {
         validated: false,
         endpoint: "http://x/".into(),
         ..instance(3, 2, "/b")
     };
     assert_eq!(
-        text(
+        text_of(
             vec![
                 instance(1, 1, "/a"),
                 unchanged,
-                unsure,
+                unvalidated,
                 instance(5, 2, "/b"),
-                silent,
-                left_out
+                unresponsive,
+                skipped
             ],
             false
         ),
-        "/a: sha256:old -> sha256:new; on a failure it is put back\n\
-         /b: sha256:old -> sha256:old; adopted as it is; on a failure the config of before is \
-         put back\n\
+        "/a: sha256:old -> sha256:new; a failure rolls it back\n\
+         /b: sha256:old -> sha256:old; adopted as it is; a failure rolls it back to the config \
+         from before\n\
          wave 1/2: 1 instance, then 0.5s of bake, then the gate `check web`, then the gate \
          `other`\n\
          \x20 web pid 1 reads /a: would be signalled, validated\n\
@@ -104,16 +103,16 @@ fn a_dry_run_shows_each_wave_with_what_follows_it() {
          wave 2/2: 3 instances\n\
          \x20 web pid 3 http://x/ reads /b: would be signalled, not validated\n\
          \x20 web pid 5 reads /b: would be signalled, validated\n\
-         \x20 web pid 6 reads /b: is silent and would be signalled, validated\n\
-         left out: web pid 4: no answer; what it reads changes for the others, so it would \
-         start on the new config\n"
+         \x20 web pid 6 reads /b: is unresponsive and would be signalled, validated\n\
+         skipped: web pid 4: no answer; its config changes for the others, so it would start on \
+         the new one\n"
     );
 }
 
 #[test]
-fn a_file_that_several_waves_read_is_told_unless_it_stands_there_already() {
-    let of = |target: &str| {
-        text(
+fn a_file_that_several_waves_read_is_noted_unless_it_is_adopted() {
+    let shared = |target: &str| {
+        text_of(
             [1, 2, 4]
                 .map(|wave| instance(wave, wave as usize, target))
                 .to_vec(),
@@ -121,16 +120,16 @@ fn a_file_that_several_waves_read_is_told_unless_it_stands_there_already() {
         )
     };
     assert!(
-        of("/a").contains(
-            "put back\n  is installed with wave 1 and read in waves 2, 4 \
+        shared("/a").contains(
+            "rolls it back\n  is installed with wave 1 and read in waves 2, 4 \
                                too: an instance of these that starts again"
         ),
         "{}",
-        of("/a")
+        shared("/a")
     );
-    assert!(!of("/b").contains("is installed"), "{}", of("/b"));
+    assert!(!shared("/b").contains("is installed"), "{}", shared("/b"));
     assert!(
-        !text(
+        !text_of(
             vec![
                 instance(1, 1, "/a"),
                 instance(2, 1, "/a"),
@@ -140,13 +139,13 @@ fn a_file_that_several_waves_read_is_told_unless_it_stands_there_already() {
         )
         .contains("is installed")
     );
-    // Who needs no signal does not wait for one.
+    // An instance that needs no signal waits for no wave.
     let unchanged = Instance {
         outcome: Outcome::Unchanged,
         ..instance(2, 2, "/a")
     };
     assert!(
-        !text(
+        !text_of(
             vec![instance(1, 1, "/a"), unchanged, instance(3, 2, "/b")],
             false
         )
@@ -155,14 +154,14 @@ fn a_file_that_several_waves_read_is_told_unless_it_stands_there_already() {
 }
 
 #[test]
-fn a_large_wave_is_counted_and_who_is_unvalidated_is_named() {
+fn a_large_wave_is_counted_and_unvalidated_instances_are_named() {
     let mut all: Vec<Instance> = (1..=34)
         .map(|pid| instance(pid, if pid == 1 { 1 } else { 2 }, "/a"))
         .collect();
     all[1..13].iter_mut().for_each(|i| i.validated = false);
     all[33].group = "other".into();
-    let said = text(all.clone(), false);
-    let (_, waves) = said.split_once("wave 1/2").unwrap_or_default();
+    let text = text_of(all.clone(), false);
+    let (_, waves) = text.split_once("wave 1/2").unwrap_or_default();
     assert_eq!(
         waves.split_once('\n').unwrap_or_default().1,
         "\x20 web pid 1 reads /a: would be signalled, validated\n\
@@ -173,7 +172,7 @@ fn a_large_wave_is_counted_and_who_is_unvalidated_is_named() {
          \x20 web: 20 would be signalled, validated\n"
     );
     assert_eq!(
-        text(all, true)
+        text_of(all, true)
             .lines()
             .filter(|line| line.contains(" pid "))
             .count(),

@@ -1,0 +1,131 @@
+//! The instances that were signalled together, as far as they are shown.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+use super::text::{LISTED, instances};
+use crate::{names, screen::Progress};
+
+/// One batch of instances.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// True if it is part of a rollback.
+    pub(super) undo: bool,
+    /// Number of instances that were to be signalled.
+    all: usize,
+    /// Number of instances that have ended. A newcomer was not counted beforehand, nor was an
+    /// instance that fails a second time, so this may exceed `all`.
+    done: usize,
+    /// The instances that have not ended.
+    awaited: BTreeSet<i32>,
+    since: Instant,
+    /// Pids of failed instances by the reason; only of a large batch.
+    failures: BTreeMap<String, Vec<i32>>,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new(false, [])
+    }
+}
+
+impl Batch {
+    pub(super) fn new(undo: bool, pids: impl IntoIterator<Item = i32>) -> Self {
+        let pids: Vec<i32> = pids.into_iter().collect();
+        Self {
+            undo,
+            all: pids.len(),
+            done: 0,
+            awaited: pids.into_iter().collect(),
+            since: Instant::now(),
+            failures: BTreeMap::new(),
+        }
+    }
+
+    /// Counts an instance that has ended.
+    pub(super) fn end(&mut self, pid: i32) {
+        self.done += 1;
+        self.awaited.remove(&pid);
+    }
+
+    /// Keeps the failure of the instance that ended last for the summary, unless it has a line of
+    /// its own.
+    pub(super) fn fail(&mut self, pid: i32, why: &str, verbose: bool) {
+        if !self.is_listed(verbose) {
+            self.failures.entry(why.into()).or_default().push(pid);
+        }
+    }
+
+    /// Returns true if the instance that ended last has a line of its own.
+    pub(super) fn is_listed(&self, verbose: bool) -> bool {
+        verbose || (self.all <= LISTED && self.uncounted() <= LISTED)
+    }
+
+    /// Returns the number of instances that have ended and were not counted beforehand.
+    fn uncounted(&self) -> usize {
+        self.done.saturating_sub(self.all)
+    }
+
+    /// Returns ` (3/10)` for the instance that ended last; empty where it was not counted
+    /// beforehand.
+    pub(super) fn place(&self) -> String {
+        if self.uncounted() == 0 {
+            format!("({}/{}) ", self.done, self.all)
+        } else {
+            String::new()
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.done == self.all
+    }
+
+    /// Returns true where the progress line must be drawn at once.
+    pub(super) fn is_at_an_end(&self) -> bool {
+        self.done == 0 || self.done >= self.all
+    }
+
+    /// Ends the batch; the direction stays for the files that follow.
+    pub(super) fn take(&mut self) -> Self {
+        let next = Self::new(self.undo, []);
+        std::mem::replace(self, next)
+    }
+
+    /// Returns the lines of a large batch: its successes, counted, and its failures by reason.
+    pub(super) fn summary(self, verbose: bool) -> Vec<(&'static str, String)> {
+        let mut lines = Vec::new();
+        if self.all > LISTED && !verbose && self.done > 0 {
+            let failed: usize = self.failures.values().map(Vec::len).sum();
+            let word = if self.undo { "Reverted" } else { "Confirmed" };
+            let succeeded = instances(self.done - failed);
+            lines.push((word, format!("({}/{}) {succeeded}", self.done, self.all)));
+        }
+        for (why, pids) in self.failures {
+            let count = instances(pids.len());
+            let text = format!("{count}: {why}: pid {}", names::pids(&pids));
+            lines.push(("FAILED", text));
+        }
+        lines
+    }
+
+    /// Returns the progress line: how far the batch is, and an instance that is awaited.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        let word = if self.undo { "Reverting" } else { "Confirming" };
+        match self.awaited.first() {
+            Some(pid) if self.done < self.all => {
+                let more = names::and_more(self.awaited.len() - 1);
+                Some(Progress {
+                    done: self.done,
+                    all: self.all,
+                    awaited: Some((format!("pid {pid}{more}"), self.since)),
+                    ..Progress::of(word, "")
+                })
+            }
+            // The last check, and the steps after it, may take seconds.
+            _ if self.all > 0 => Some(Progress::of("Checking", "")),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! A dry run as people read it on stdout.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    summary::{Summary, WaveReport},
+    text::{LISTED, instances, name},
+};
+use crate::{
+    event::{FailureKind, Instance, Outcome, TargetReport},
+    names,
+    screen::{line as plain, quoted},
+    step::short,
+};
+
+/// Returns the text of a dry run. With `verbose`, every instance is a line.
+pub(super) fn text(summary: &Summary, verbose: bool) -> String {
+    let targets = summary.targets.iter().map(|t| target_text(summary, t));
+    let waves = summary.waves.iter().map(|w| wave_text(summary, w, verbose));
+    let skipped = summary.instances.iter().filter(|i| i.wave == 0);
+    let skipped = skipped.map(|i| skipped_text(summary, i));
+    targets.chain(waves).chain(skipped).collect()
+}
+
+fn target_text(summary: &Summary, target: &TargetReport) -> String {
+    let adopted = target.disk.as_ref() == Some(&target.to);
+    let back = match &target.from {
+        None => "no rollback: no copy of the served config is known",
+        Some(_) if adopted => "adopted as it is; a failure rolls it back to the config from before",
+        Some(_) => "a failure rolls it back",
+    };
+    let mut text = format!(
+        "{}: sha256:{} -> sha256:{}; {back}\n",
+        plain(&target.path.to_string_lossy()),
+        target.from.as_deref().map_or("?", short),
+        short(&target.to)
+    );
+    if !adopted {
+        text += &shared_target_note(summary, target);
+    }
+    for entry in &target.entries {
+        text += &format!("  {:<7} {}\n", name(entry.change), plain(&entry.path));
+    }
+    text + &quoted(target.diff.as_deref().unwrap_or_default())
+}
+
+/// Says what follows where instances of several waves read a target; empty where one wave does.
+fn shared_target_note(summary: &Summary, target: &TargetReport) -> String {
+    let reads = |i: &&Instance| {
+        i.outcome != Outcome::Unchanged && i.wave != 0 && i.targets.contains(&target.path)
+    };
+    let waves: BTreeSet<usize> = summary
+        .instances
+        .iter()
+        .filter(reads)
+        .map(|i| i.wave)
+        .collect();
+    let mut waves = waves.into_iter();
+    let Some(first) = waves.next() else {
+        return String::new();
+    };
+    let later: Vec<String> = waves.map(|wave| wave.to_string()).collect();
+    if later.is_empty() {
+        return String::new();
+    }
+    let word = if later.len() == 1 { "wave" } else { "waves" };
+    let why = "an instance of these that starts again before its wave starts on the new config, \
+               and must then prove it like any other";
+    format!(
+        "  is installed with wave {first} and read in {word} {} too: {why}\n",
+        later.join(", ")
+    )
+}
+
+fn wave_text(summary: &Summary, wave: &WaveReport, verbose: bool) -> String {
+    let bake = if wave.bake_seconds > 0.0 {
+        format!(", then {}s of bake", wave.bake_seconds)
+    } else {
+        String::new()
+    };
+    let gates: String = wave
+        .gates
+        .iter()
+        .map(|gate| format!(", then the gate `{}`", plain(&gate.join(" "))))
+        .collect();
+    let head = format!(
+        "wave {}/{}: {}{bake}{gates}\n",
+        wave.wave,
+        summary.waves.len(),
+        instances(wave.instances)
+    );
+    let members: Vec<&Instance> = summary
+        .instances
+        .iter()
+        .filter(|i| i.wave == wave.wave)
+        .collect();
+    if verbose || members.len() <= LISTED {
+        head + &members.into_iter().map(instance_text).collect::<String>()
+    } else {
+        head + &grouped(&members)
+    }
+}
+
+fn skipped_text(summary: &Summary, instance: &Instance) -> String {
+    let why = instance.failure.as_ref().map_or("", |f| &f.text);
+    let changes = summary
+        .targets
+        .iter()
+        .any(|t| instance.targets.contains(&t.path) && t.from.as_ref() != Some(&t.to));
+    let more = if changes {
+        "; its config changes for the others, so it would start on the new one"
+    } else {
+        ""
+    };
+    format!(
+        "skipped: {} pid {}: {}{more}\n",
+        plain(&instance.group),
+        instance.pid,
+        plain(why)
+    )
+}
+
+/// Says what would be done with an instance.
+fn next_outcome(instance: &Instance) -> String {
+    let failure = instance.failure.as_ref();
+    let unresponsive = failure.is_some_and(|f| f.kind == FailureKind::Unresponsive);
+    let what = match instance.outcome {
+        Outcome::Unchanged => "runs it already, no signal",
+        _ if unresponsive => "is unresponsive and would be signalled",
+        _ => "would be signalled",
+    };
+    let validated = if instance.validated {
+        "validated"
+    } else {
+        "not validated"
+    };
+    format!("{what}, {validated}")
+}
+
+fn instance_text(instance: &Instance) -> String {
+    let targets: Vec<String> = instance
+        .targets
+        .iter()
+        .map(|t| t.display().to_string())
+        .collect();
+    let reads = if targets.is_empty() {
+        String::new()
+    } else {
+        format!(" reads {}", targets.join(", "))
+    };
+    let endpoint = if instance.endpoint.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", instance.endpoint)
+    };
+    let text = format!(
+        "{} pid {}{endpoint}{reads}: {}",
+        instance.group,
+        instance.pid,
+        next_outcome(instance)
+    );
+    format!("  {}\n", plain(&text))
+}
+
+/// Counts the instances of a large wave, and names those that were not validated.
+fn grouped(instances: &[&Instance]) -> String {
+    let mut groups: BTreeMap<(&str, String), Vec<&Instance>> = BTreeMap::new();
+    for instance in instances {
+        let key = (instance.group.as_str(), next_outcome(instance));
+        groups.entry(key).or_default().push(instance);
+    }
+    let mut text = String::new();
+    for ((group, outcome), members) in groups {
+        let unvalidated = members.iter().filter(|i| !i.validated).map(|i| i.pid);
+        let unvalidated: Vec<i32> = unvalidated.collect();
+        let named = if unvalidated.is_empty() {
+            String::new()
+        } else {
+            format!(": pid {}", names::pids(&unvalidated))
+        };
+        text += &format!("  {}: {} {outcome}{named}\n", plain(group), members.len());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! What to do after a run that did not converge.
+
+use super::summary::{CommandContext, RunReport};
+use crate::{
+    event::{Outcome, TargetReport, Verdict},
+    names,
+};
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hint {
+    /// A sentence that leads to the commands.
+    pub what: String,
+    /// The commands to type; those that only read come first.
+    pub commands: Vec<String>,
+}
+
+impl Hint {
+    /// Returns the hint after a run; none if it converged.
+    pub(super) fn of(report: &RunReport, context: &CommandContext) -> Option<Self> {
+        (report.verdict != Verdict::Converged).then(|| Advisor { report, context }.hint())
+    }
+}
+
+/// The facts that a hint depends on.
+struct Advisor<'a> {
+    report: &'a RunReport,
+    context: &'a CommandContext,
+}
+
+impl Advisor<'_> {
+    fn hint(&self) -> Hint {
+        let refused = self.report.instances.first();
+        match self.report.verdict {
+            Verdict::Usage => Hint {
+                what: "see the arguments:".into(),
+                commands: vec![self.context.help.clone()],
+            },
+            Verdict::Refused if let Some(first) = refused => {
+                let doctor = self.context.doctor.clone();
+                Hint {
+                    what: "nothing was touched; why, and what to do about it:".into(),
+                    commands: vec![doctor.unwrap_or_else(|| format!("hello doctor {}", first.pid))],
+                }
+            }
+            Verdict::Partial => self.partial(),
+            Verdict::Unproven => self.unproven(),
+            Verdict::Mixed => self.mixed(),
+            verdict => self.look(untouched_text(verdict)),
+        }
+    }
+
+    /// Only the command that reads.
+    fn look(&self, what: &str) -> Hint {
+        Hint {
+            what: what.into(),
+            commands: vec![self.context.status_command.clone()],
+        }
+    }
+
+    fn partial(&self) -> Hint {
+        let is_other = |outcome| {
+            !matches!(
+                outcome,
+                Outcome::Confirmed | Outcome::Unconfirmed | Outcome::Unchanged
+            )
+        };
+        match self.list(is_other).as_str() {
+            "" => self.look_or_revert(
+                "every instance is proven on the new config, and the run stopped before its end",
+            ),
+            others => self.look_or_revert(&format!(
+                "every touched instance is proven, but not all on the new config: {others}; the \
+                 next broadcast includes them"
+            )),
+        }
+    }
+
+    fn unproven(&self) -> Hint {
+        let unconfirmed = self.list(|outcome| outcome == Outcome::Unconfirmed);
+        self.look_or_revert(&format!(
+            "every instance was signalled and lives, and nothing proves which config it runs: \
+             {unconfirmed}; add a [[group.confirm]] that shows it, or `unproven = \"accept\"` to \
+             its group"
+        ))
+    }
+
+    /// The command that reads, and the one that restores the old config where that is possible.
+    fn look_or_revert(&self, what: &str) -> Hint {
+        let look = self.context.status_command.clone();
+        match self.revert_command() {
+            Some(revert) => Hint {
+                what: format!(
+                    "{what}; what each runs now, and then to restore the old config everywhere:"
+                ),
+                commands: vec![look, revert],
+            },
+            None => Hint {
+                what: format!("{what}; what each runs now:"),
+                commands: vec![look],
+            },
+        }
+    }
+
+    fn mixed(&self) -> Hint {
+        let failed = self.list(|outcome| {
+            matches!(
+                outcome,
+                Outcome::RevertFailed | Outcome::TimedOut | Outcome::Rejected | Outcome::Died
+            )
+        });
+        let failed = if failed.is_empty() {
+            self.misplaced()
+        } else {
+            failed
+        };
+        // An instance that died is started again first, on the config that is on disk now.
+        let start = self.report.instances.iter().find_map(|i| {
+            i.start
+                .clone()
+                .filter(|_| matches!(i.outcome, Outcome::Died | Outcome::RevertFailed))
+        });
+        let resume = format!(
+            "hello resume {}{}",
+            self.report.run, self.context.state_args
+        );
+        let revert = self.revert_command();
+        let then = match (start.is_some(), revert.is_some()) {
+            (true, true) => "to start it again; then to resume, or to revert:",
+            (true, false) => "to start it again; then to resume:",
+            (false, true) => "then to resume when the cause is fixed, or to revert:",
+            (false, false) => "then to resume when the cause is fixed:",
+        };
+        let look = self.context.status_command.clone();
+        let commands = [Some(look), start, Some(resume), revert];
+        Hint {
+            what: format!("this needs you: {failed}; what there is now; {then}"),
+            commands: commands.into_iter().flatten().collect(),
+        }
+    }
+
+    /// Names the targets that do not hold the new config, or that hold it though the run has not
+    /// converged.
+    fn misplaced(&self) -> String {
+        let (new, old): (Vec<&TargetReport>, Vec<&TargetReport>) = self
+            .report
+            .targets
+            .iter()
+            .partition(|t| t.disk.as_ref() == Some(&t.to));
+        match (new.as_slice(), old.as_slice()) {
+            ([], []) => "not everything was checked".into(),
+            (new, []) => format!("{} holds what this run installed", paths(new)),
+            ([], old) => format!("{} does not hold what this run installed", paths(old)),
+            (new, old) => format!(
+                "{} holds what this run installed, and {} does not",
+                paths(new),
+                paths(old)
+            ),
+        }
+    }
+
+    /// Returns the command that reverts the run, if all old bytes are known. A run that installed
+    /// an old config is resumed instead: to revert it would do the same.
+    fn revert_command(&self) -> Option<String> {
+        let report = self.report;
+        let possible = !report.back
+            && !report.run.is_empty()
+            && !report.targets.is_empty()
+            && report.targets.iter().all(|t| t.from.is_some());
+        possible.then(|| format!("hello revert {}{}", report.run, self.context.state_args))
+    }
+
+    /// Lists the instances with such an outcome.
+    fn list(&self, is: impl Fn(Outcome) -> bool) -> String {
+        let instances = self.report.instances.iter().filter(|i| is(i.outcome));
+        let texts = instances.map(|i| format!("pid {} {}", i.pid, outcome_text(i.outcome)));
+        names::list(texts, ", ", names::MOST)
+    }
+}
+
+/// What to read after a run that left nothing to do by a command of its own.
+fn untouched_text(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::NoMatch => "nothing was touched; see what there is:",
+        Verdict::Invalid => {
+            "nothing was touched; fix the config and run the same command again; what each runs \
+             now:"
+        }
+        Verdict::Busy => {
+            "nothing was touched; wait for the other run with --lock-timeout 60s; what each runs \
+             now:"
+        }
+        Verdict::Reverted => {
+            "every touched instance is proven on the old config; when the cause is fixed, look \
+             again:"
+        }
+        _ => "nothing was touched; when it is fixed, look again:",
+    }
+}
+
+fn paths(targets: &[&TargetReport]) -> String {
+    let paths = targets.iter().map(|t| format!("`{}`", t.path.display()));
+    names::list(paths, ", ", names::MOST)
+}
+
+/// Returns the end of a sentence that begins with an instance.
+fn outcome_text(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Untouched => "was not touched",
+        Outcome::Unchanged => "is unchanged",
+        Outcome::Confirmed => "is confirmed",
+        Outcome::Unconfirmed => "is unconfirmed",
+        Outcome::Refused => "was refused",
+        Outcome::Rejected => "rejected the new config",
+        Outcome::TimedOut => "timed out",
+        Outcome::Died => "died",
+        Outcome::Reverted => "is reverted",
+        Outcome::RevertFailed => "is not proven on the old config",
+    }
+}

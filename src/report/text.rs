@@ -1,0 +1,54 @@
+//! Words that several reports share.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{event::Proof, screen};
+
+/// Above this number of instances, successes are counted and failures are grouped.
+pub(super) const LISTED: usize = 20;
+
+pub(super) fn instances(n: usize) -> String {
+    screen::counted(n, "instance")
+}
+
+/// Returns an outcome or a verdict as people read it.
+pub(super) fn name(value: impl Serialize) -> String {
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|v| v.as_str().map(|s| s.replace('_', " ")))
+        .unwrap_or_default()
+}
+
+/// Names the proof, where it is weaker than the instance's own digest, and the draining workers.
+pub(super) fn proof_text(proof: Option<Proof>, draining: &[i32]) -> String {
+    let by = match proof {
+        None | Some(Proof::Exact | Proof::None) => String::new(),
+        Some(proof) => format!(" by {}", name(proof)),
+    };
+    if draining.is_empty() {
+        return by;
+    }
+    let pids: Vec<String> = draining.iter().map(|pid| format!("pid {pid}")).collect();
+    format!("{by}; draining: {}", pids.join(", "))
+}
+
+/// Says why an instance that lives, and of which no fault was seen, is not proven.
+pub(super) fn unconfirmed_text(failure: Option<&str>) -> String {
+    let why = failure.unwrap_or("nothing that can be seen of it proves it");
+    format!(": it lives, and its config is not proven: {why}")
+}
+
+/// Names all waves from the first.
+pub(super) fn waves_text(wave: usize) -> String {
+    if wave == 1 {
+        "1".into()
+    } else {
+        format!("1 to {wave}")
+    }
+}
+
+pub(super) fn seconds(elapsed: Duration) -> String {
+    format!("{:8.3}s", elapsed.as_secs_f64())
+}
