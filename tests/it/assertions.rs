@@ -102,14 +102,7 @@ impl Daemon {
     /// Writes a group of this daemon alone with these assertions or other keys.
     pub(crate) fn group(&self, facts: &str) {
         let (script, config) = (self.path("daemon.py"), self.path("daemon.toml"));
-        self.fleet.write(
-            "fleet.toml",
-            &format!(
-                "version = 1\n[[group]]\nname = \"d\"\nmatch = {{ args = [\"{}\"] }}\nconfig = \"{}\"\nreloads = true\ntimeout = \"20s\"\n{facts}\n",
-                script.display(),
-                config.display()
-            ),
-        );
+        self.fleet.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"d\"\nmatch = {{ args = [\"{}\"] }}\nconfig = \"{}\"\nreloads = true\ntimeout = \"20s\"\n{facts}\n", script.display(), config.display()), );
     }
 
     pub(crate) fn broadcast(&self, facts: &str, set: &[&str]) -> CommandResult {
@@ -387,7 +380,7 @@ fn the_first_entry_that_matches_exactly_one_socket_selects_the_endpoint() {
     let exit = "[[group.confirm]]\nexec = [\"grep\", \"-q\", \"three\", \"{config}.runs\"]\nread = \"exit\"\nequals = \"0\"";
     let result = daemon.broadcast(exit, &["message=three"]).expect(0);
     // A literal need not hold before. That it did not hold is reported and recorded.
-    assert!(result.stderr.contains("Unheld"), "{}", result.stderr);
+    assert!(result.stderr.contains("Failing"), "{}", result.stderr);
     assert!(
         result.stderr.contains("reads `1`, and wanted is `0`"),
         "{}",

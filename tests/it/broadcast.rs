@@ -40,7 +40,7 @@ fn a_good_change_converges_and_a_second_run_sends_no_signal() {
         .broadcast(&["--config", new.to_str().unwrap()])
         .expect(0);
     assert_eq!(result.states(), ["unchanged"; 3]);
-    assert!(!result.stderr.contains("No way back"), "{}", result.stderr);
+    assert!(!result.stderr.contains("No rollback"), "{}", result.stderr);
     assert_eq!(fleet.attempts(), [2; 3], "the second run sent no signal");
     let (head, _) = get(fleet.url(0), "/");
     assert!(head.contains("x-config-generation: 2"), "{head}");
@@ -502,12 +502,12 @@ fn missing_rollback_content_is_reported_before_the_run() {
     let by_hand = "message = \"by hand\"\nlisten = \"127.0.0.1:0\"\n";
     fleet.write("web.toml", by_hand);
     let output = fleet.command(&["--dry-run"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains("no way back"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("no rollback"));
     with_a_victim(&fleet);
     let result = fleet
         .broadcast(&["--waves", "100%", "--validate", "--timeout", "500ms"])
         .expect(7);
-    assert!(result.stderr.contains("No way back"), "{}", result.stderr);
+    assert!(result.stderr.contains("No rollback"), "{}", result.stderr);
     assert!(result.stderr.contains("web.toml"), "{}", result.stderr);
     assert_eq!(
         (result.states(), fleet.text().as_str()),

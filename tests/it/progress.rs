@@ -194,7 +194,7 @@ fn the_progress_line_fits_a_narrower_terminal_and_is_cleared_on_interrupt() {
     });
     // The first interrupt rolls back, the second exits.
     kill(Pid::from_raw(hello), Signal::SIGINT).unwrap();
-    until("it rolls back", || terminal.text().contains("Undo"));
+    until("it rolls back", || terminal.text().contains("Rolling back"));
     kill(Pid::from_raw(hello), Signal::SIGINT).unwrap();
     assert_eq!(terminal.end(), Some(7), "{}", terminal.text());
     let text = terminal.text();

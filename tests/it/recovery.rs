@@ -328,7 +328,7 @@ fn an_interrupt_while_waiting_for_a_lock_aborts_the_run() {
         let output = run.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert!(
-            String::from_utf8_lossy(&output.stdout).contains("halted by the operator"),
+            String::from_utf8_lossy(&output.stdout).contains("interrupted by the operator"),
             "{output:?}"
         );
         assert_eq!(fleet.bodies(), ["one"]);

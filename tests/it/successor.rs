@@ -171,14 +171,8 @@ impl Testbed {
             testbed.fleet.dir.path().display(),
         );
         let group = group.replace("DIR", &dir.to_string());
-        testbed.fleet.write(
-            "fleet.toml",
-            &format!(
-                "version = 1\n[[group]]\nname = \"d\"\nmatch = {{ script = \"{}\" }}\nconfig = \"{{arg:--config}}\"\nreloads = true\ntimeout = \"4s\"\nsamples = 1\n{group}\n\
-                 [[group.confirm]]\nhttp = \"http://{{listen}}/\"\nequals = \"{{candidate.message}}\"\n",
-                script.display()
-            ),
-        );
+        testbed.fleet.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"d\"\nmatch = {{ script = \"{}\" }}\nconfig = \"{{arg:--config}}\"\nreloads = true\ntimeout = \"4s\"\nsamples = 1\n{group}\n\
+                 [[group.confirm]]\nhttp = \"http://{{listen}}/\"\nequals = \"{{candidate.message}}\"\n", script.display()), );
         testbed
     }
 
@@ -246,9 +240,7 @@ fn a_successor_must_prove_the_new_config() {
     assert!(i["successor_of"] == old, "{i:#}");
     assert!(i["outcome"] == "confirmed", "{i:#}");
     assert!(
-        result
-            .stderr
-            .contains(&format!("in the place of pid {old}")),
+        result.stderr.contains(&format!("successor of pid {old}")),
         "{}",
         result.stderr
     );
@@ -419,7 +411,7 @@ fn a_successor_is_checked_again_under_its_own_identity() {
         result.stderr
     );
     assert!(i["outcome"] == "confirmed", "{i:#}\n{}", result.stderr);
-    assert!(result.stderr.contains("Held"), "{i:#}\n{}", result.stderr);
+    assert!(result.stderr.contains("Baked"), "{i:#}\n{}", result.stderr);
     // An instance that has ended by then is dead, even if its answer was proven.
     let testbed = Testbed::new("hand-over-soon", "[group.rollout]\nbake = \"2s\"");
     testbed.group("equals = \"{candidate.message}\"", "contains = \"\"");

@@ -402,7 +402,7 @@ fn a_directory_is_merged_and_extra_entries_are_removed_only_on_request() {
     std::fs::remove_dir_all(testbed.path("state")).unwrap();
     let result = testbed.run(&["--config", &new], 0);
     assert!(!result.stderr.contains("Installed"), "{}", result.stderr);
-    assert!(result.stderr.contains("No way back"), "{}", result.stderr);
+    assert!(result.stderr.contains("No rollback"), "{}", result.stderr);
 }
 
 #[test]
@@ -597,7 +597,7 @@ fn a_failed_second_install_rolls_back_the_first_without_a_signal() {
             "{}",
             result.stderr
         );
-        assert!(result.stderr.contains("Put back"), "{}", result.stderr);
+        assert!(result.stderr.contains("Restored"), "{}", result.stderr);
         assert_eq!(
             (result.states(), daemon.says("/loads")),
             (vec!["untouched"], "1".to_owned())
@@ -916,7 +916,7 @@ fn a_full_disk_stops_staging_and_never_the_rollback() {
         return;
     };
     assert_eq!(result, "6 2", "{stderr}");
-    assert!(stderr.contains("Put back"), "{stderr}");
+    assert!(stderr.contains("Restored"), "{stderr}");
     assert!(!stderr.contains(".hello-"), "{stderr}");
 }
 
@@ -1017,7 +1017,7 @@ fn a_second_exchange_that_fails_rolls_the_run_back() {
         );
         assert!(stderr.contains(targets[1]), "{stderr}");
         assert!(stderr.contains("os error 5"), "{stderr}");
-        assert!(stderr.contains("Put back"), "{stderr}");
+        assert!(stderr.contains("Restored"), "{stderr}");
         assert_eq!(testbed.beside(), ["conf.d", "main.conf"]);
     }
 }

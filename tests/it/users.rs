@@ -60,10 +60,7 @@ pub(crate) fn serve(fleet: &Fleet, config: &str) -> Other {
 
 pub(crate) fn group(fleet: &Fleet, more: &str) {
     let name = fleet.exe().file_name().unwrap().to_str().unwrap();
-    fleet.write(
-        "fleet.toml",
-        &format!("version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\ntimeout = \"3s\"\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n{more}\n"),
-    );
+    fleet.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\ntimeout = \"3s\"\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n{more}\n"), );
 }
 
 pub(crate) fn script(fleet: &Fleet, name: &str, text: &str) -> String {
@@ -101,7 +98,7 @@ fn a_server_of_another_user_is_skipped_by_name_and_untouched() {
     let result = fleet
         .broadcast(&["--validate", "--set", "message=x"])
         .expect(0);
-    assert!(result.stderr.contains("Left out"), "{}", result.stderr);
+    assert!(result.stderr.contains("Skipped"), "{}", result.stderr);
     assert!(
         result
             .stderr

@@ -630,7 +630,7 @@ fn an_interrupt_during_bake_or_gate_rolls_back_or_stops() {
                 result["reason"]
                     .as_str()
                     .unwrap()
-                    .contains("halted by the operator"),
+                    .contains("interrupted by the operator"),
                 "{result:#}"
             );
             assert_eq!(fleet.text().contains("\"x\""), on_failure == "stop");
@@ -661,7 +661,10 @@ fn an_interrupt_between_two_waves_leaves_no_instance_on_the_new_config() {
     );
     let result = fleet.broadcast(&["--set", "message=x"]).expect(6);
     assert!(
-        result.json["reason"].as_str().unwrap().contains("halted"),
+        result.json["reason"]
+            .as_str()
+            .unwrap()
+            .contains("interrupted"),
         "{:#}",
         result.json
     );

@@ -206,7 +206,7 @@ mod tests {
         };
         let (said, ()) = tokio::join!(ask(&script, "r1", 1, &[], &mut halts), halt);
         assert!(
-            said.exit.is_none() && said.output.contains("halted"),
+            said.exit.is_none() && said.output.contains("interrupted"),
             "{said:?}"
         );
         ended(pid().unwrap()).await;
