@@ -21,7 +21,7 @@
 //!          proc         what the kernel says of processes
 //!          parallel     many things at once
 //! ----------------------------------------------------------------------------------------------
-//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact
+//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> assertion
 //!          tree -> config -> fault · identity · told · trust · runtime
 //! floor    screen (all that is printed)   exact (paths in JSON)   names (lists in sentences)
 //! ```
@@ -29,6 +29,7 @@
 //! An arrow goes right or down, never back; a test holds every file to it. The engine and the
 //! report never see each other: both see `event`.
 
+pub mod assertion;
 pub mod broadcast;
 pub mod change;
 pub mod check;
@@ -40,7 +41,6 @@ pub mod engine;
 pub mod event;
 mod exact;
 pub mod execute;
-pub mod fact;
 pub mod fleet;
 pub mod forget;
 pub mod history;

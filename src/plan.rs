@@ -11,10 +11,10 @@ use self::{
     readers::{Readers, group_by_targets},
 };
 use crate::{
+    assertion::Assertion,
     change::{Change, Changes},
     config,
     event::{Abort, Event, Failure, Instance, Outcome, TargetKind, Verdict},
-    fact::Assertion,
     fleet::{Count, Fleet, Group, Speaks, Unproven},
     runs::{ProofCache, ProvenTarget},
     screen,

@@ -12,12 +12,12 @@ use std::{
 use rustix::fs::FileType;
 
 use crate::{
+    assertion::{Assertion, Expectation},
     config::{self, MAX_TARGET, ReadError},
     event::{
         Abort, Event, Failure, FailureKind, Instance, Outcome, Proof, TargetKind, TargetReport,
         Verdict,
     },
-    fact::{Assertion, Expectation},
     fleet::Group,
     identity::Identity,
     tree::Tree,

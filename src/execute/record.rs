@@ -2,7 +2,7 @@
 
 use super::RunContext;
 use crate::{
-    fact::Expectation,
+    assertion::Expectation,
     fleet::outside_order,
     plan::Plan,
     runs::{Readings, Record},

@@ -11,7 +11,7 @@ use super::{
     reading::Reading,
     rollout::Rollout,
 };
-use crate::fact::Assertion;
+use crate::assertion::Assertion;
 
 /// One group, resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

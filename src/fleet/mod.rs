@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
+    assertion::{password_in, without_passwords},
     config::{self, ReadError},
     diagnostic::ConfigError,
-    fact::{password_in, without_passwords},
     trust::{Distrust, ResolvedPath},
 };
 

@@ -14,8 +14,8 @@ use super::{
     validation::{RawValidate, validation},
 };
 use crate::{
+    assertion::{Access, Assertion, RawAssertion, RawAssertionError, Source, names_a_user},
     diagnostic::{self, ConfigError, suggest},
-    fact::{Access, Assertion, RawAssertion, RawAssertionError, Source, names_a_user},
 };
 
 #[derive(Debug, Deserialize)]

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    assertion::{Assertion, Expectation, Showing},
     event::{Event, Failure, Instance, Outcome},
-    fact::{Assertion, Expectation, Showing},
     step::{PlannedInstance, Step, TargetChange},
 };
 
@@ -186,7 +186,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        fact::{Access, Extract, HttpRequest, Source},
+        assertion::{Access, Extract, HttpRequest, Source},
         fleet::Fleet,
         step::Content,
     };

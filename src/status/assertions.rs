@@ -2,7 +2,7 @@
 
 use super::row::Row;
 use crate::{
-    fact::{Expectation, Showing},
+    assertion::{Expectation, Showing},
     host::{
         local::baseline::take_baseline,
         net::sockets::Listeners,

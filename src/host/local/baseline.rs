@@ -3,7 +3,7 @@
 use std::{sync::LazyLock, time::Instant};
 
 use crate::{
-    fact::{Assertion, Expectation},
+    assertion::{Assertion, Expectation},
     fleet::{Fleet, Speaks},
     host::{
         net::sockets::Listeners,

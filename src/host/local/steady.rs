@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    assertion::{Assertion, Expectation},
     event::{Abort, Instance, Interrupts, Outcome},
-    fact::{Assertion, Expectation},
     host::{
         local::{
             host::LocalHost,

@@ -12,8 +12,8 @@ use hyper::header::HeaderValue;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use crate::{
+    assertion::{Access, HttpRequest},
     config::{self, ReadError},
-    fact::{Access, HttpRequest},
     trust::{Distrust, ResolvedPath},
 };
 

@@ -20,7 +20,7 @@ use tokio::{
 pub(crate) use self::answer::Answer;
 use self::destination::{Destination, Socket, without_brackets};
 use crate::{
-    fact::HttpRequest,
+    assertion::HttpRequest,
     host::{
         exec::placeholders::Values,
         net::{

@@ -14,7 +14,7 @@ use self::{
     diag::{each_tcp_listener, each_unix_listener},
 };
 use crate::{
-    fact::Source,
+    assertion::Source,
     fleet::{Group, ListenAt, Speaks},
     host::proc::{
         guard::shares,

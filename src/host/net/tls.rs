@@ -16,7 +16,7 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{fact::HttpRequest, host::net::credentials::Credentials};
+use crate::{assertion::HttpRequest, host::net::credentials::Credentials};
 
 /// Speaks TLS over `stream` with a peer that shows a certificate for `name` which the request
 /// trusts.

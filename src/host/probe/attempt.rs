@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    fact::{Assertion, Source, old_workers},
+    assertion::{Assertion, Source, old_workers},
     host::{
         exec::placeholders::Values,
         net::http::{STATUS, get, own},

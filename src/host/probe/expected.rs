@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, collections::BTreeSet};
 
-use crate::fact::{Assertion, Source};
+use crate::assertion::{Assertion, Source};
 
 /// What an instance must prove. The readings from before the signal are in its `PlannedInstance`.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use crate::{
-    fact::address_of,
+    assertion::address_of,
     host::{
         net::sockets::{Address, Listeners, sockets_of},
         probe::{limits::ProbeLimits, port_sharing::probed_address},

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    fact::address_of,
+    assertion::address_of,
     host::{
         net::sockets::{Listeners, sockets_of},
         probe::limits::ProbeLimits,

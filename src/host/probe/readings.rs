@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::fact::{Assertion, Expectation};
+use crate::assertion::{Assertion, Expectation};
 
 /// The seconds from now at which a stamp is taken as one of another clock. No signal waits for it.
 const MAX_AHEAD: i64 = 2;
@@ -85,7 +85,7 @@ pub(crate) fn show_other_config(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
     use super::*;
-    use crate::fact::{Extract, Source};
+    use crate::assertion::{Extract, Source};
 
     fn assertion(expectation: Expectation) -> Assertion {
         Assertion {

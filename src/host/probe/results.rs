@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    fact::{Assertion, Extract, Source, metric},
+    assertion::{Assertion, Extract, Source, metric},
     host::{
         exec::Output,
         net::{

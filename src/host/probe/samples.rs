@@ -3,7 +3,7 @@
 //! Two processes may answer at one endpoint in turn, one on each config. Each source is therefore
 //! probed several times in a row: two probes in a row reach both processes.
 
-use crate::fact::Source;
+use crate::assertion::Source;
 
 /// The factor by which an endpoint is probed more often, once it has answered by the expected
 /// config and by another one later.

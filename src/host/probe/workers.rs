@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crate::{
-    fact::{KEPT, worker_name},
+    assertion::{KEPT, worker_name},
     host::{
         net::sockets::{Listeners, sockets_of},
         proc::{

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use crate::{
+    assertion::{Assertion, Expectation, Source},
     event::Outcome,
-    fact::{Assertion, Expectation, Source},
     host::{
         probe::{
             endpoint::follow_moved_endpoint,

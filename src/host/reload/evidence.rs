@@ -1,8 +1,8 @@
 //! The evidence of a proof: what the assertions of an instance show once all of them hold.
 
 use crate::{
+    assertion::{Assertion, Expectation},
     event::Proof,
-    fact::{Assertion, Expectation},
     host::probe::{
         expected::{Expected, OtherConfig, WaitUntil},
         readings,

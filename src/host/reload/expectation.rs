@@ -1,8 +1,8 @@
 //! The expectations of an instance: its assertions for the config that the run installs.
 
 use crate::{
+    assertion::{Assertion, Expectation},
     event::{Failure, Outcome},
-    fact::{Assertion, Expectation},
     fleet::Speaks,
     host::probe::expected::{Expected, SelfReportExpectation, WaitUntil},
     step::{PlannedInstance, PriorReadings, TargetChange},

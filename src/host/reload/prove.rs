@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::sync::SemaphorePermit;
 
 use crate::{
+    assertion::Assertion,
     event::{Failure, Outcome, Proof},
-    fact::Assertion,
     fleet::Speaks,
     host::{
         net::sockets::sockets_of,

@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    assertion::{Assertion, Expectation},
     event::{Failure, Outcome},
-    fact::{Assertion, Expectation},
     host::{
         parallel::admission::Slot,
         probe::{confirm::confirm, expected::Expected, limits::ProbeLimits, results::ProbeResults},
@@ -147,7 +147,7 @@ async fn read_again(member: &mut PlannedInstance, expected: &Expected, limits: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::{Extract, Source};
+    use crate::assertion::{Extract, Source};
 
     #[test]
     fn a_value_that_changed_since_the_first_signal_is_the_end_of_its_reload() {

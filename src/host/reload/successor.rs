@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    assertion::Source,
     event::Outcome,
-    fact::Source,
     fleet::Group,
     host::{
         discover::{self, found::Found, new_processes::NewProcesses},

@@ -32,7 +32,7 @@ const FLOORS: &[&[&str]] = &[
     &["step"],
     &["event"],
     &["fleet"],
-    &["fact"],
+    &["assertion"],
     &["tree"],
     &["config"],
     &["fault", "identity", "told", "trust", "runtime"],

@@ -2,8 +2,8 @@
 
 use super::finding::{Finding, Topic};
 use crate::{
+    assertion::{Assertion, Expectation},
     event::Proof,
-    fact::{Assertion, Expectation},
     fleet::Speaks,
     host::reload::evidence::strongest_proof,
     step::{Content, PlannedInstance},

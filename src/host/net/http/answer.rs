@@ -8,7 +8,7 @@ use hyper::{
     header::{HeaderMap, HeaderName, LOCATION, WWW_AUTHENTICATE},
 };
 
-use crate::fact::without_passwords;
+use crate::assertion::without_passwords;
 
 /// The longest part of a header that a message repeats, in characters.
 const MAX_SHOWN: usize = 120;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use hyper::http::uri::Authority;
 
-use crate::{fact::HttpRequest, host::exec::placeholders::Values};
+use crate::{assertion::HttpRequest, host::exec::placeholders::Values};
 
 /// The destination of a request.
 #[derive(Debug, PartialEq, Eq)]

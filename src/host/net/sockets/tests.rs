@@ -146,8 +146,8 @@ fn the_scheme_is_that_of_the_assertions() {
             ..group(&[])
         };
         group.confirm = vec![
-            toml::from_str::<crate::fact::RawAssertion>(confirm)
-                .map(crate::fact::Assertion::try_from)
+            toml::from_str::<crate::assertion::RawAssertion>(confirm)
+                .map(crate::assertion::Assertion::try_from)
                 .unwrap()
                 .unwrap(),
         ];

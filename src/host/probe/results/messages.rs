@@ -3,7 +3,7 @@
 use std::{os::unix::fs::MetadataExt, path::PathBuf};
 
 use super::{ProbeResult, ProbeResults, Role, is_refused};
-use crate::fact::{self, Assertion, Expectation, Extract, Showing, Source, why_no_moment};
+use crate::assertion::{self, Assertion, Expectation, Extract, Showing, Source, why_no_moment};
 
 impl ProbeResults<'_> {
     /// Returns why `assertion` does not hold: what was read, and what was expected.
@@ -35,7 +35,7 @@ impl ProbeResults<'_> {
             .shown(assertion)
             .filter(|_| self.showing() == Showing::Open)
             .map_or(String::new(), |reading| {
-                format!(" ({} reads {})", assertion.read, fact::shown(&reading))
+                format!(" ({} reads {})", assertion.read, assertion::shown(&reading))
             });
         format!(
             "{} says that it kept the old config{reading}",

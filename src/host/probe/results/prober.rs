@@ -7,7 +7,7 @@ use std::{
 
 use super::{ProbeError, ProbeResult};
 use crate::{
-    fact::{Extract, HttpRequest, Source},
+    assertion::{Extract, HttpRequest, Source},
     host::{
         exec::{
             self, RunError, Subject,

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::PAUSE;
 use crate::{
+    assertion::{Assertion, Expectation, Source},
     event::{Failure, Instance, Outcome, Proof},
-    fact::{Assertion, Expectation, Source},
     fleet::Speaks,
     host::{
         discover::found::Found,

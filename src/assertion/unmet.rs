@@ -95,7 +95,7 @@ impl Assertion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::{Access, Extract, HttpRequest, Source};
+    use crate::assertion::{Access, Extract, HttpRequest, Source};
 
     #[test]
     fn what_was_read_and_wanted_is_said_but_no_secret() {
