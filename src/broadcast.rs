@@ -120,7 +120,7 @@ async fn attempt(
         changes: &changes,
         count: options.count,
         overwrite: options.overwrite,
-        include_sick: options.include_unresponsive,
+        include_unresponsive: options.include_unresponsive,
         proven: &proven,
     };
     let plan = Plan::new(found, &request, |sha256| {

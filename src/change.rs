@@ -1,4 +1,4 @@
-//! What the operator wants changed: whole bytes, edits of keys, or what is on disk already.
+//! The change that the operator wants: whole contents, edits of keys, or the content on disk.
 
 use std::{
     collections::BTreeMap,
@@ -14,35 +14,35 @@ use crate::{
     trust,
 };
 
-/// What one group's configs become.
+/// The change of one group's targets.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// A file or directory that was named, or why it is none: judged later, in the order of the
-    /// exit codes.
+    /// A file or directory that was named, or why it cannot be used. That failure is reported later,
+    /// in the order of the exit codes.
     Put {
-        /// As the operator named it.
+        /// The path as the operator named it.
         named: PathBuf,
-        /// What it is.
-        form: TargetKind,
-        /// What was read, once.
+        /// Whether it is a file or a directory.
+        kind: TargetKind,
+        /// Its content, read once.
         content: Result<Content, String>,
     },
     /// These keys of each target's own bytes are edited.
     Set(Vec<(String, String)>),
-    /// What is on disk already is taken over.
+    /// The content on disk is adopted.
     Adopt,
 }
 
-/// What was asked for on the command line, read once.
+/// The change of every group, read once.
 #[derive(Debug, Clone)]
 pub struct Changes {
     named: BTreeMap<String, Change>,
     others: Change,
-    /// What only a live directory has goes.
+    /// Whether entries that only the live directory has are removed.
     pub prune: bool,
 }
 
-/// The arguments as they were given.
+/// The arguments of a change as they were given.
 #[derive(Debug, Clone, Default)]
 pub struct ChangeRequest {
     /// `--config PATH`, a file or directory, for one group.
@@ -59,57 +59,31 @@ impl Changes {
     /// Reads every file and directory that was named, once and size-limited.
     ///
     /// # Errors
-    /// When one cannot be read: nothing is known of it then.
-    pub fn read(asked: &ChangeRequest) -> Result<Self, Abort> {
-        let file = |path: &PathBuf| {
-            let (named, form) = (
-                path.clone(),
-                if path.is_dir() {
-                    TargetKind::Directory
-                } else {
-                    TargetKind::File
-                },
-            );
-            match Content::read(path) {
-                Ok(blob) => Ok(Change::Put {
-                    named,
-                    form: blob.kind(),
-                    content: Ok(blob),
-                }),
-                Err(ReadError::Unacceptable(why)) => Ok(Change::Put {
-                    named,
-                    form,
-                    content: Err(why),
-                }),
-                Err(ReadError::Io(e)) => Err(Abort::new(
-                    Verdict::Failed,
-                    format!("cannot read `{}`: {e}", path.display()),
-                )),
-            }
-        };
-        let mut set = Vec::new();
-        for (key, value) in &asked.set {
-            set.push((key.clone(), value_of(key, value)?));
+    /// Fails if one cannot be read.
+    pub fn read(request: &ChangeRequest) -> Result<Self, Abort> {
+        let mut edits = Vec::new();
+        for (key, value) in &request.set {
+            edits.push((key.clone(), value_of(key, value)?));
         }
-        let others = match &asked.config {
-            Some(path) => file(path)?,
-            None if set.is_empty() => Change::Adopt,
-            None => Change::Set(set),
+        let others = match &request.config {
+            Some(path) => read_candidate(path)?,
+            None if edits.is_empty() => Change::Adopt,
+            None => Change::Set(edits),
         };
-        let named = asked
+        let named = request
             .configs
             .iter()
-            .map(|(group, path)| Ok((group.clone(), file(path)?)))
+            .map(|(group, path)| Ok((group.clone(), read_candidate(path)?)))
             .collect::<Result<_, Abort>>()?;
         Ok(Self {
             named,
             others,
-            prune: asked.prune,
+            prune: request.prune,
         })
     }
 
-    /// Whether nothing was named: every group takes over what is there already, or what its
-    /// `source` offers.
+    /// Tells whether nothing was named: every group adopts the content on disk, or takes that of
+    /// its `source`.
     #[must_use]
     pub fn adopt(&self) -> bool {
         self.named
@@ -118,21 +92,47 @@ impl Changes {
             .all(|change| matches!(change, Change::Adopt))
     }
 
-    /// What becomes of `group`'s configs.
+    /// Returns the change of `group`'s targets.
     #[must_use]
     pub fn of(&self, group: &str) -> &Change {
         self.named.get(group).unwrap_or(&self.others)
     }
 }
 
-/// What a live file or directory becomes when `new` is put in its place.
+fn read_candidate(path: &Path) -> Result<Change, Abort> {
+    let named = path.to_owned();
+    // Looked up before the read, which may fail.
+    let kind = if path.is_dir() {
+        TargetKind::Directory
+    } else {
+        TargetKind::File
+    };
+    match Content::read(path) {
+        Ok(content) => Ok(Change::Put {
+            named,
+            kind: content.kind(),
+            content: Ok(content),
+        }),
+        Err(ReadError::Unacceptable(why)) => Ok(Change::Put {
+            named,
+            kind,
+            content: Err(why),
+        }),
+        Err(ReadError::Io(e)) => Err(Abort::new(
+            Verdict::Failed,
+            format!("cannot read `{}`: {e}", path.display()),
+        )),
+    }
+}
+
+/// Returns the content of a live file or directory after `new` replaces it.
 ///
 /// # Errors
-/// A sentence: one is a file and the other a directory, nothing is in it, or see
-/// [`Tree::overlaid`].
+/// Fails with a sentence if one is a file and the other a directory, if `new` is an empty
+/// directory, or as [`Tree::overlaid`] does.
 pub fn put(live: &Content, new: &Content, prune: bool) -> Result<Content, String> {
     match (&live.tree, &new.tree) {
-        // Whoever meant that the directory is to go does not say it so.
+        // An empty directory is more likely a mistake than the wish to remove every file.
         (Some(_), Some(new)) if new.entries.is_empty() => Err("nothing is in it".into()),
         (Some(live), Some(new)) => {
             Content::from_tree(live.overlaid(new, prune)?).map_err(|e| e.to_string())
@@ -141,10 +141,10 @@ pub fn put(live: &Content, new: &Content, prune: bool) -> Result<Content, String
     }
 }
 
-/// Whether the one can become the other.
+/// Checks that a target of one kind can become the other.
 ///
 /// # Errors
-/// A sentence when it cannot.
+/// Fails with a sentence if it cannot.
 pub fn fits(live: TargetKind, new: TargetKind) -> Result<(), String> {
     match (live, new) {
         (TargetKind::Directory, TargetKind::File) => {
@@ -157,13 +157,13 @@ pub fn fits(live: TargetKind, new: TargetKind) -> Result<(), String> {
     }
 }
 
-/// The entry of a directory that is for the target of that name, where a group has several; none
-/// when the target stays as it is.
+/// Returns the entry of a directory for the target of that name, in a group with several; none if
+/// the target stays.
 ///
 /// # Errors
-/// A sentence when it is a link: where that leads to is not looked at.
-pub fn entry(all: &Tree, name: &OsStr) -> Result<Option<Content>, String> {
-    match all.entries.get(name) {
+/// Fails with a sentence if the entry is a link. Links are not followed.
+pub fn entry(tree: &Tree, name: &OsStr) -> Result<Option<Content>, String> {
+    match tree.entries.get(name) {
         None => Ok(None),
         Some(Node::File(_, bytes)) => Ok(Some(Content::new(bytes.to_vec()))),
         Some(Node::Tree(tree)) => Content::from_tree(tree.clone())
@@ -173,7 +173,7 @@ pub fn entry(all: &Tree, name: &OsStr) -> Result<Option<Content>, String> {
     }
 }
 
-/// The value itself, or the text of its `@FILE` without the last line end.
+/// Returns the value itself, or the text of its `@FILE` without the last line end.
 fn value_of(key: &str, value: &str) -> Result<String, Abort> {
     let Some(path) = value.strip_prefix('@') else {
         return Ok(value.to_owned());
@@ -196,19 +196,18 @@ fn value_of(key: &str, value: &str) -> Result<String, Abort> {
 /// Edits keys (dotted for tables) of a TOML file; comments and order stay.
 ///
 /// # Errors
-/// When the bytes are no TOML, or a key stands for something that is no table.
+/// Fails if the bytes are not TOML, or a key is below a value that is not a table.
 pub fn edit(bytes: &[u8], edits: &[(String, String)]) -> Result<Vec<u8>, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| {
-        "not UTF-8 text, so no TOML that --set could edit (else say --config)".to_owned()
-    })?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| "not UTF-8 text, so --set cannot edit it (use --config)".to_owned())?;
     let mut doc: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| {
         format!(
-            "no TOML that --set could edit (else say --config): {}",
+            "not TOML, so --set cannot edit it (use --config): {}",
             e.message()
         )
     })?;
     for (key, value) in edits {
-        let path = toml_edit::Key::parse(key).map_err(|_| format!("`{key}` is no key"))?;
+        let path = toml_edit::Key::parse(key).map_err(|_| format!("`{key}` is not a key"))?;
         let Some((last, tables)) = path.split_last() else {
             continue;
         };
@@ -217,14 +216,14 @@ pub fn edit(bytes: &[u8], edits: &[(String, String)]) -> Result<Vec<u8>, String>
             let item = table.entry(part.get()).or_insert_with(toml_edit::table);
             table = item
                 .as_table_like_mut()
-                .ok_or_else(|| format!("`{key}`: `{}` is no table", part.get()))?;
+                .ok_or_else(|| format!("`{key}`: `{}` is not a table", part.get()))?;
         }
         let old = table.get(last.get());
         if old.is_some_and(|item| !item.is_value()) {
             return Err(format!("`{key}` is a table, which --set does not replace"));
         }
         let old = old.and_then(toml_edit::Item::as_value);
-        // A value of the old one's type is taken as TOML; anything else is the literal text.
+        // A value of the old type is read as TOML; any other is the literal text.
         let mut new = match value.parse::<toml_edit::Value>() {
             Ok(v) if old.is_none_or(|o| o.type_name() == v.type_name()) => v,
             _ => toml_edit::Value::from(value.as_str()),
@@ -233,7 +232,7 @@ pub fn edit(bytes: &[u8], edits: &[(String, String)]) -> Result<Vec<u8>, String>
             Some(decor) => *new.decor_mut() = decor,
             None => new.decor_mut().clear(),
         }
-        // In place: a key that is inserted anew would lose the comments above it.
+        // The old item is overwritten: a key that is inserted again would lose the comments above it.
         match table.get_mut(last.get()) {
             Some(item) => *item = toml_edit::Item::Value(new),
             None => drop(table.insert(last.get(), toml_edit::Item::Value(new))),
@@ -264,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_edited_is_told() {
+    fn an_edit_of_something_else_than_a_toml_table_fails() {
         for (text, key) in [
             ("a = 1\n", "a.b"),
             ("[t]\n", "t"),

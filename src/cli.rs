@@ -236,7 +236,7 @@ struct BroadcastArgs {
     #[arg(long, value_parser = fleet::parse_duration)]
     timeout: Option<Duration>,
     /// Whose endpoint is silent before the run goes along, after the others, and is proven by the
-    /// new config alone. Without this it is left out while so many of its group fit `max_sick`, and
+    /// new config alone. Without this it is left out while so many of its group fit `max_unresponsive`, and
     /// else refused.
     #[arg(long)]
     include_unresponsive: bool,

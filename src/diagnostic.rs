@@ -1,4 +1,4 @@
-//! What is wrong in a TOML text, where, and what would be right.
+//! An error in a TOML text, with its position and a hint.
 
 use std::{fmt, ops::Range, path::Path};
 
@@ -6,16 +6,16 @@ use serde::de::DeserializeOwned;
 
 use crate::screen;
 
-/// A fault with its place.
+/// An error in a TOML text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
-    /// What is wrong, in one line.
+    /// The error in one line.
     pub message: String,
-    /// Counted from 1; none where the whole text is meant.
+    /// The line, from 1; none if the whole text is meant.
     pub line: Option<usize>,
-    /// Counted from 1, in bytes.
+    /// The column, from 1, in bytes.
     pub column: Option<usize>,
-    /// What would be right.
+    /// A likely fix.
     pub hint: Option<String>,
     span: Option<Range<usize>>,
 }
@@ -33,7 +33,7 @@ impl fmt::Display for ConfigError {
 }
 
 impl ConfigError {
-    /// A fault at `span` of `bytes`.
+    /// Returns an error at `span` of `bytes`.
     #[must_use]
     pub fn new(
         bytes: &[u8],
@@ -53,7 +53,7 @@ impl ConfigError {
         }
     }
 
-    /// Line and column alone, for a text that must not be shown.
+    /// Returns line and column alone, for a text that must not be shown.
     #[must_use]
     pub fn place(&self) -> String {
         format!(
@@ -63,12 +63,13 @@ impl ConfigError {
         )
     }
 
-    /// For people: the file, the place, the line itself, and what would be right.
+    /// Renders the error with the file, the position, the line itself, and the hint.
     #[must_use]
     pub fn render(&self, path: &Path, bytes: &[u8]) -> String {
         use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
         let name = path.to_string_lossy();
-        let (name, message) = (screen::line(&name), screen::line(&self.message));
+        let name = screen::line(&name);
+        let message = screen::line(&self.message);
         let (Ok(source), Some(span)) = (std::str::from_utf8(bytes), self.span.clone()) else {
             return format!("{name}: {self}");
         };
@@ -84,15 +85,15 @@ impl ConfigError {
 /// Parses a whole text.
 ///
 /// # Errors
-/// The first fault.
+/// Returns the first error.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ConfigError> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
-        let at = e.valid_up_to();
-        ConfigError::new(bytes, "not UTF-8 text", None, Some(at..at))
+        let end = e.valid_up_to();
+        ConfigError::new(bytes, "not UTF-8 text", None, Some(end..end))
     })?;
     toml::from_str(text).map_err(|e| {
         let message = e.message().lines().next().unwrap_or_default();
-        // "unknown field `x`, expected one of `a`, `b`": the text itself says what is known.
+        // "unknown field `x`, expected one of `a`, `b`": the parser's message lists the known keys.
         let (what, expected) = message.split_once(", expected").unwrap_or((message, ""));
         let quoted = |text: &str| {
             text.split('`')
@@ -111,17 +112,22 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ConfigError> {
     })
 }
 
-/// What was probably meant; without anything near, what there is.
+/// The least similarity, from 0 to 1, of a word that is suggested.
+const MIN_SIMILARITY: f64 = 0.66;
+
+/// Suggests the known word that is most similar to `word`; without a similar one, lists all.
 #[must_use]
 pub fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     let known: Vec<&str> = known.collect();
-    // A swap of two letters in a short word is near for one, a wrong ending of a long word for the
-    // other.
-    let near = |k: &&&str| {
+    // Jaro-Winkler tolerates a wrong ending of a long word, and Damerau-Levenshtein two swapped
+    // letters in a short one.
+    let similarity = |k: &&&str| {
         strsim::jaro_winkler(k, word).max(strsim::normalized_damerau_levenshtein(k, word))
     };
-    let best = known.iter().max_by(|a, b| near(a).total_cmp(&near(b)))?;
-    Some(if near(&best) > 0.66 {
+    let best = known
+        .iter()
+        .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
+    Some(if similarity(&best) > MIN_SIMILARITY {
         format!("did you mean `{best}`?")
     } else {
         format!("there are: {}", known.join(", "))

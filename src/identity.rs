@@ -1,5 +1,5 @@
-//! Who a process is, as the survey saw it: whatever starts a command for it later must find the
-//! same again.
+//! The identity of a process at the survey. A command that runs for it later must find the same
+//! identity.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -14,48 +14,48 @@ pub struct Credentials {
     pub gids: [u32; 3],
     /// Supplementary groups, sorted.
     pub groups: Vec<u32>,
-    /// Capabilities that it may use, as bits.
+    /// Its permitted capabilities, as bits, capabilities(7).
     pub permitted: u64,
-    /// Capabilities that a program which it executes could gain at most.
+    /// Its capability bounding set: the most that a program which it executes can gain.
     pub bounding: u64,
-    /// Capabilities that a program which it executes keeps.
+    /// Its ambient capabilities, which a program that it executes keeps.
     pub ambient: u64,
 }
 
 /// Whether a process has the namespaces and the root directory of this one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Sees {
-    /// It was not looked at.
+    /// It was not checked.
     #[default]
     NotAsked,
-    /// It has.
+    /// It has the same.
     TheSame,
     /// It has others, or this user may not see them.
     Another,
 }
 
-/// A process and what it runs.
+/// A process and its executable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// Process number.
+    /// Pid.
     pub pid: i32,
-    /// Its number in its own PID namespace.
+    /// Its pid in its own PID namespace.
     pub inside: i32,
     /// Start time in clock ticks since boot.
     pub started: u64,
-    /// Device and inode of its executable; zeros where this user may not see it.
+    /// Device and inode of its executable; zeros if this user may not see it.
     pub exe: (u64, u64),
-    /// Its user, groups and capabilities; equal ones are kept once.
+    /// Its user, groups and capabilities; equal ones share memory.
     pub person: Arc<Credentials>,
-    /// What of its surroundings is its own.
+    /// Whether its namespaces are those of this process.
     pub sees: Sees,
-    /// Whether its command line is one.
+    /// The meaning of its command line.
     pub line: Line,
-    /// What its reload executes.
+    /// The program that its reload executes.
     pub renewal: Renewal,
 }
 
-/// What `/proc/PID/cmdline` of a process holds.
+/// The content of a process's `/proc/PID/cmdline`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Line {
     /// The arguments that it was started with.
@@ -63,11 +63,11 @@ pub enum Line {
     Arguments,
     /// A title that the process wrote over them.
     Title,
-    /// The same, and its group says where the arguments stand in it.
+    /// A title that contains the arguments, in the place that its group declares.
     Told,
 }
 
-/// What a process that executes itself again on the signal will execute.
+/// The program that a process executes on the signal, if it executes itself again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Renewal {
     /// Its reload executes nothing.
@@ -75,30 +75,30 @@ pub enum Renewal {
     None,
     /// The program that it runs.
     Same,
-    /// Another program, which stands at this path by now; with its device and inode.
+    /// Another program, which is at this path now; with its device and inode.
     Another(PathBuf, (u64, u64)),
-    /// Another program, to which this path leads by now, though what it runs is not at the end of
-    /// it.
+    /// Another program, which this path resolves to now. The running program was at a different
+    /// path.
     Elsewhere(PathBuf),
-    /// Nothing: this path leads to no program any more.
+    /// Nothing: this path does not resolve to a program any more.
     Missing(PathBuf),
 }
 
 impl Credentials {
-    /// Whether it acts as another user than it was started by, or could again.
+    /// Tells whether it acts as another user than the one that started it, or could again.
     #[must_use]
     pub fn is_setuid(&self) -> bool {
         self.uids.iter().any(|uid| *uid != self.uids[0])
     }
 
-    /// Whether it acts as another group than it was started by, or could again.
+    /// Tells whether it acts as another group than the one that started it, or could again.
     #[must_use]
     pub fn is_setgid(&self) -> bool {
         self.gids.iter().any(|gid| *gid != self.gids[0])
     }
 
-    /// As whom a process of this identity is started again. One that changed its users by itself
-    /// was started by root, if it can be root again, and by its real user otherwise.
+    /// Returns the credentials to start a process of this identity again. A process that changed its
+    /// users by itself was started by root, if it can be root again, and else by its real user.
     #[must_use]
     pub fn starter(&self) -> Self {
         let uid = if self.is_setuid() && self.uids.contains(&0) {
@@ -113,19 +113,19 @@ impl Credentials {
         }
     }
 
-    /// Whether it acts as root, or was started by root and acts as another user.
+    /// Tells whether it acts as root, or was started by root and acts as another user.
     #[must_use]
     pub fn has_root(&self) -> bool {
         self.uids[..2].contains(&0)
     }
 
-    /// Its effective user.
+    /// Returns its effective user.
     #[must_use]
     pub fn uid(&self) -> u32 {
         self.uids[1]
     }
 
-    /// Its effective group.
+    /// Returns its effective group.
     #[must_use]
     pub fn gid(&self) -> u32 {
         self.gids[1]

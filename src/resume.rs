@@ -155,7 +155,7 @@ fn recovery_plan(
         left,
         way: direction,
         at_once,
-        include_sick: options.include_unresponsive || at_once,
+        include_unresponsive: options.include_unresponsive || at_once,
         proven: &proven,
     };
     let stored = |sha256: &str| runs::stored(&options.state, sha256);

@@ -1,4 +1,4 @@
-//! What an instance tells of itself: shapes that `serve` answers with and `confirm` reads.
+//! The self-report of an instance: the JSON that `serve` answers with and a probe reads.
 #![expect(
     missing_docs,
     reason = "the fields are the names of the JSON on the wire"
@@ -15,7 +15,7 @@ pub const X_CONFIG_GENERATION: &str = "x-config-generation";
 /// `PID:START-TICKS` of the process that answers.
 pub const X_INSTANCE: &str = "x-instance";
 
-/// `GET /-/config`.
+/// The answer to `GET /-/config`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SelfReport {
     pub v: u32,
@@ -26,13 +26,13 @@ pub struct SelfReport {
     pub restart_only: BTreeMap<String, String>,
 }
 
-/// Why an answer is not what an instance tells of itself.
+/// Why an answer is not a self-report.
 #[derive(Debug, thiserror::Error)]
 pub enum NoSelfReport {
-    /// No such JSON.
+    /// It is not the JSON of a self-report.
     #[error("{0}")]
     Shape(#[from] serde_json::Error),
-    /// A digest is none.
+    /// A digest is not valid.
     #[error("`{0}` is not 64 lower-case hex digits")]
     Digest(&'static str),
 }
@@ -41,26 +41,26 @@ impl SelfReport {
     /// Reads the answer to `GET /-/config`.
     ///
     /// # Errors
-    /// It is no such answer.
+    /// Fails if it is no such answer.
     pub fn read(body: &[u8]) -> Result<Self, NoSelfReport> {
-        let told: Self = serde_json::from_slice(body)?;
-        if !is_digest(&told.effective.sha256) {
+        let report: Self = serde_json::from_slice(body)?;
+        if !is_digest(&report.effective.sha256) {
             return Err(NoSelfReport::Digest("effective.sha256"));
         }
-        match &told.last_attempt.sha256 {
+        match &report.last_attempt.sha256 {
             Some(sha256) if !is_digest(sha256) => Err(NoSelfReport::Digest("last_attempt.sha256")),
-            _ => Ok(told),
+            _ => Ok(report),
         }
     }
 }
 
-/// Whether `text` is a SHA-256 as `hello` writes it.
+/// Tells whether `text` is a SHA-256 in lower-case hex.
 #[must_use]
 pub fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Whether `text` is the `PID:START-TICKS` of a process.
+/// Tells whether `text` is the `PID:START-TICKS` of a process.
 #[must_use]
 pub fn is_instance(text: &str) -> bool {
     let digits = |text: &str| {
@@ -70,7 +70,7 @@ pub fn is_instance(text: &str) -> bool {
         .is_some_and(|(pid, started)| digits(pid) && digits(started))
 }
 
-/// Who answers; `started` is in clock ticks since boot.
+/// The process that answers; `started` is in clock ticks since boot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct InstanceId {
     pub pid: i32,
@@ -80,7 +80,7 @@ pub struct InstanceId {
     pub version: String,
 }
 
-/// What is served.
+/// The config that is served.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Effective {
     pub sha256: String,
@@ -90,8 +90,8 @@ pub struct Effective {
     pub path: PathBuf,
 }
 
-/// The last time the config file was looked at; `seq` rises every time, so that
-/// "has not looked yet" and "looked and refused" are different answers.
+/// The last time that the process read its config file. `seq` rises every time, so that "not read
+/// yet" and "read and rejected" are different answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attempt {
     pub seq: u64,
@@ -102,7 +102,7 @@ pub struct Attempt {
     pub took_us: u64,
 }
 
-/// How an attempt ended.
+/// The result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptResult {

@@ -1,30 +1,31 @@
-//! How a request shows that it may ask: the paths of credentials, and URLs that may not hold any.
+//! Credentials of a request: the paths of their files, and URLs, which must not contain any.
 
 use std::{borrow::Cow, ops::Range, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// Files whose content a request shows. The content itself is never kept.
+/// Files with the credentials of a request. Their content is never stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
-    /// Holds `USER:PASSWORD`, sent as Basic authentication (RFC 7617).
+    /// Contains `USER:PASSWORD`, sent as Basic authentication (RFC 7617).
     pub auth_file: Option<PathBuf>,
-    /// Holds a token, sent as Bearer authentication (RFC 6750).
+    /// Contains a token, sent as Bearer authentication (RFC 6750).
     pub bearer_file: Option<PathBuf>,
-    /// Certificates in PEM that the client shows in TLS.
+    /// Certificates in PEM that the client presents in TLS.
     pub client_cert: Option<PathBuf>,
     /// The private key of the first of them, in PEM.
     pub client_key: Option<PathBuf>,
 }
 
 impl Access {
-    /// Whether it names nothing.
+    /// Tells whether no file is named.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What is wrong with the keys themselves, in one sentence; `https` is whether TLS is spoken.
+    /// Returns a sentence about what is wrong with the keys themselves; `https` is whether a request
+    /// uses TLS.
     pub(crate) fn fault(&self, https: bool) -> Option<String> {
         let named = [
             ("auth_file", &self.auth_file),
@@ -36,10 +37,10 @@ impl Access {
             .iter()
             .find_map(|(key, path)| Some((key, path.as_ref().filter(|path| !path.is_absolute())?)));
         if let Some((key, path)) = relative {
-            return Some(format!("{key} = {path:?} is no absolute path"));
+            return Some(format!("{key} = {path:?} is not an absolute path"));
         }
         if self.auth_file.is_some() && self.bearer_file.is_some() {
-            return Some("say one of auth_file and bearer_file".into());
+            return Some("set one of auth_file and bearer_file".into());
         }
         match (&self.client_cert, &self.client_key) {
             (Some(_), None) | (None, Some(_)) => {
@@ -50,7 +51,7 @@ impl Access {
         }
     }
 
-    /// Takes from `group` what this assertion does not say itself; a certificate only for `https`.
+    /// Takes from `group` what this assertion does not set itself; a certificate only for `https`.
     pub(crate) fn or(&mut self, group: &Self, https: bool) {
         if self.auth_file.is_none() && self.bearer_file.is_none() {
             self.auth_file.clone_from(&group.auth_file);
@@ -63,14 +64,15 @@ impl Access {
     }
 }
 
-/// Where the user and the password of a URL end, from the end of its `://` on. A password with a
-/// `/` in it is none by RFC 3986, and people write it all the same: what stands behind the colon is
-/// then no port.
+/// Returns the length of the user and the password in a URL, whose `://` is cut off.
+///
+/// RFC 3986 does not allow a `/` in a password, but operators write it: the text after the colon is
+/// then not a port.
 fn userinfo(rest: &str) -> Option<usize> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, _) = rest.split_at(end);
-    if let Some(at) = authority.rfind('@') {
-        return Some(at);
+    if let Some(end) = authority.rfind('@') {
+        return Some(end);
     }
     let port = authority.rsplit_once(':')?.1;
     let is_port = port.is_empty()
@@ -81,12 +83,12 @@ fn userinfo(rest: &str) -> Option<usize> {
     if is_port { None } else { rest.find('@') }
 }
 
-/// Whether a URL, or an address without a scheme, names a user or a password.
+/// Tells whether a URL, or an address without a scheme, names a user or a password.
 pub(crate) fn names_a_user(url: &str) -> bool {
     userinfo(url.split_once("://").map_or(url, |(_, rest)| rest)).is_some()
 }
 
-/// Where in a text a URL holds a password: from the user on, without the `@`.
+/// Finds URLs with a password in a text: the ranges from the user to before the `@`.
 fn passwords(text: &str) -> impl Iterator<Item = Range<usize>> {
     text.match_indices("://").filter_map(|(at, mark)| {
         let begin = at + mark.len();
@@ -95,14 +97,14 @@ fn passwords(text: &str) -> impl Iterator<Item = Range<usize>> {
             .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`'))
             .unwrap_or(rest.len());
         let user = userinfo(&rest[..end])?;
-        // A colon may be written as an escape of TOML.
+        // TOML may have the colon as an escape.
         rest[..user]
             .contains([':', '\\'])
             .then_some(begin..begin + user)
     })
 }
 
-/// The first password of a URL in a text of TOML, but for lines that are a comment.
+/// Finds the first URL with a password in a TOML text, outside of comment lines.
 pub(crate) fn password_in(text: &str) -> Option<Range<usize>> {
     passwords(text).find(|found| {
         let line = text[..found.start].rfind('\n').map_or(0, |at| at + 1);
@@ -110,8 +112,8 @@ pub(crate) fn password_in(text: &str) -> Option<Range<usize>> {
     })
 }
 
-/// Where in a text a URL holds a user that may be a token: of HTTP, or of no scheme at all. What
-/// stands behind its `@` and is no host belongs to it.
+/// Finds URLs with a user that may be a token in a text: of HTTP, or without a scheme. Text after
+/// the `@` that is not a host belongs to it.
 fn tokens(text: &str) -> impl Iterator<Item = Range<usize>> {
     text.match_indices("//").filter_map(|(at, mark)| {
         let before = text[..at].to_ascii_lowercase();
@@ -134,8 +136,8 @@ fn tokens(text: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Where a quoted text without a `://` holds what may be a user and a password before an `@`: a URL
-/// with a letter too few.
+/// Finds quoted texts without a `://` that may have a user and a password before an `@`: misspelled
+/// URLs.
 fn misspelled(text: &str) -> impl Iterator<Item = Range<usize>> {
     let quotes = text.match_indices(['"', '\'']).map(|(at, _)| at + 1);
     quotes.filter_map(|begin| {
@@ -149,17 +151,17 @@ fn misspelled(text: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// The same text with every user and password of a URL as stars, byte for byte.
+/// Returns the text with every user and password of a URL replaced by as many stars as bytes.
 pub(crate) fn without_passwords(text: &str) -> Cow<'_, str> {
     let mut masked = Cow::Borrowed(text);
-    let mut all: Vec<Range<usize>> = passwords(text)
+    let mut found: Vec<Range<usize>> = passwords(text)
         .chain(tokens(text))
         .chain(misspelled(text))
         .collect();
-    all.sort_by_key(|found| (found.start, found.end));
-    for found in all {
-        let stars = "*".repeat(found.len());
-        masked.to_mut().replace_range(found, &stars);
+    found.sort_by_key(|range| (range.start, range.end));
+    for range in found {
+        let stars = "*".repeat(range.len());
+        masked.to_mut().replace_range(range, &stars);
     }
     masked
 }

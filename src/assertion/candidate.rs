@@ -1,4 +1,4 @@
-//! `{candidate.KEY}` in what an assertion compares with: a key of the new config, or its digest.
+//! `{candidate.KEY}` in the expectation of an assertion: a key of the new config, or its digest.
 
 use yaml_rust2::{Yaml, YamlLoader};
 
@@ -22,52 +22,57 @@ enum Config {
 }
 
 impl Config {
-    /// None where the text is neither JSON, TOML nor YAML with keys in it.
+    /// Parses a config; none if the text is neither JSON, TOML nor YAML with keys in it.
     fn parse(text: &str) -> Option<Self> {
-        // Every JSON is YAML as well, and nearly every text is a YAML that is one word.
+        // JSON is also valid YAML, and nearly every text is a YAML scalar.
         if let Ok(json) = serde_json::from_str(text) {
             return Some(Self::Json(json));
         }
         if let Ok(table) = text.parse::<toml::Table>() {
             return Some(Self::Toml(toml::Value::Table(table)));
         }
-        let all = YamlLoader::load_from_str(text).ok()?;
-        all.iter()
-            .any(|one| matches!(one, Yaml::Hash(_) | Yaml::Array(_)))
-            .then_some(Self::Yaml(all))
+        let documents = YamlLoader::load_from_str(text).ok()?;
+        documents
+            .iter()
+            .any(|document| matches!(document, Yaml::Hash(_) | Yaml::Array(_)))
+            .then_some(Self::Yaml(documents))
     }
 
-    /// What stands at `key`, in text.
+    /// Returns the value of `key` as text.
     fn get(&self, key: &str) -> Option<String> {
         let parts: Vec<&str> = key.split('.').collect();
         let found = match self {
             Self::Json(value) => Node::Json(value).below(&parts),
             Self::Toml(value) => Node::Toml(value).below(&parts),
-            Self::Yaml(all) => all.iter().find_map(|one| Node::Yaml(one).below(&parts)),
+            Self::Yaml(documents) => documents
+                .iter()
+                .find_map(|document| Node::Yaml(document).below(&parts)),
         };
         found?.text()
     }
 }
 
 impl<'a> Node<'a> {
-    /// The value at a path. A key may have dots in it itself: the longest one that is there counts.
+    /// Returns the value at a path. A key may contain dots itself; the longest key that exists
+    /// counts.
     fn below(self, parts: &[&str]) -> Option<Self> {
         if parts.is_empty() {
             return Some(self);
         }
-        (1..=parts.len())
-            .rev()
-            .find_map(|many| self.get(&parts[..many].join("."))?.below(&parts[many..]))
+        (1..=parts.len()).rev().find_map(|length| {
+            self.get(&parts[..length].join("."))?
+                .below(&parts[length..])
+        })
     }
 
     fn get(self, key: &str) -> Option<Self> {
-        let place = || key.parse::<usize>().ok();
+        let index = || key.parse::<usize>().ok();
         match self {
-            Self::Json(serde_json::Value::Array(all)) => all.get(place()?).map(Node::Json),
+            Self::Json(serde_json::Value::Array(list)) => list.get(index()?).map(Node::Json),
             Self::Json(value) => value.get(key).map(Node::Json),
-            Self::Toml(toml::Value::Array(all)) => all.get(place()?).map(Node::Toml),
+            Self::Toml(toml::Value::Array(list)) => list.get(index()?).map(Node::Toml),
             Self::Toml(value) => value.get(key).map(Node::Toml),
-            Self::Yaml(Yaml::Array(all)) => all.get(place()?).map(Node::Yaml),
+            Self::Yaml(Yaml::Array(list)) => list.get(index()?).map(Node::Yaml),
             Self::Yaml(Yaml::Hash(map)) => map
                 .iter()
                 .find(|(name, _)| Node::Yaml(name).text().as_deref() == Some(key))
@@ -76,7 +81,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// As an answer would say it; none of a YAML list or map.
+    /// Returns the value as an answer would have it; none for a YAML list or map.
     fn text(self) -> Option<String> {
         match self {
             Self::Json(value) => Some(
@@ -98,15 +103,17 @@ impl<'a> Node<'a> {
     }
 }
 
-/// A text with every placeholder filled in.
+/// Returns a text with every placeholder replaced.
 ///
 /// # Errors
-/// A sentence: the candidate is not one file (none), has no such key, or is in no language that has
-/// keys.
+/// Fails with a sentence if the candidate is not one file (none), has no such key, or is in no
+/// format that has keys.
 pub(super) fn fill(text: &str, candidate: Option<&[u8]>) -> Result<String, String> {
-    let (mut filled, mut rest, mut config) = (String::new(), text, None);
-    while let Some((head, behind)) = rest.split_once(OPEN) {
-        let (key, tail) = behind.split_once('}').ok_or_else(|| unclosed(text))?;
+    let mut filled = String::new();
+    let mut rest = text;
+    let mut config = None;
+    while let Some((head, opened)) = rest.split_once(OPEN) {
+        let (key, tail) = opened.split_once('}').ok_or_else(|| unclosed(text))?;
         let candidate = candidate
             .ok_or_else(|| format!("`{{candidate.{key}}}` needs a config that is one file"))?;
         filled += head;
@@ -117,8 +124,8 @@ pub(super) fn fill(text: &str, candidate: Option<&[u8]>) -> Result<String, Strin
                 .get_or_insert_with(|| std::str::from_utf8(candidate).ok().and_then(Config::parse));
             let parsed = parsed.as_ref().ok_or_else(|| {
                 format!(
-                    "`{{candidate.{key}}}` needs a \
-                config in TOML, JSON or YAML, and the new one is none"
+                    "`{{candidate.{key}}}` needs a config in TOML, JSON or YAML, and the new one is \
+                     none"
                 )
             })?;
             filled += &parsed.get(key).ok_or_else(|| {
@@ -139,16 +146,16 @@ fn unclosed(text: &str) -> String {
     format!("{text:?} has no `}}` after `{OPEN}`")
 }
 
-/// What is wrong with the placeholders of a text that an assertion compares with, and what would be
-/// right. Braces around anything but a word are text, such as those of JSON.
+/// Returns what is wrong with the placeholders of an expectation, and a hint. Braces around
+/// anything but a word are text, such as those of JSON.
 pub(super) fn template_fault(text: &str) -> Option<(String, String)> {
-    let there = "there are {candidate.KEY} and {candidate.sha256}";
-    for (at, _) in text.match_indices('{') {
-        let rest = &text[at + 1..];
+    let known = "there are {candidate.KEY} and {candidate.sha256}";
+    for (brace, _) in text.match_indices('{') {
+        let rest = &text[brace + 1..];
         let Some((name, _)) = rest.split_once('}') else {
             return rest
                 .starts_with("candidate")
-                .then(|| (unclosed(text), there.into()));
+                .then(|| (unclosed(text), known.into()));
         };
         if name
             .strip_prefix("candidate.")
@@ -167,7 +174,7 @@ pub(super) fn template_fault(text: &str) -> Option<(String, String)> {
             let key = name
                 .split_once(['.', ':'])
                 .map_or("KEY", |(_, key)| key.trim_matches(['.', ':']));
-            let hint = meant.map_or(there.into(), |_| {
+            let hint = meant.map_or(known.into(), |_| {
                 format!(
                     "did you mean `{{candidate.{}}}`?",
                     if key.is_empty() { "KEY" } else { key }
@@ -185,11 +192,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_found_in_every_language() {
-        let of = |key: &str, config: &str| {
+    fn a_key_is_found_in_every_format() {
+        let value = |key: &str, config: &str| {
             fill(&format!("<{{candidate.{key}}}>"), Some(config.as_bytes()))
         };
-        let yaml = "# said\nglobal: { scrape_interval: 1m, ratio: 1.10, on: true }\njobs:\n- \
+        let yaml = "# text\nglobal: { scrape_interval: 1m, ratio: 1.10, on: true }\njobs:\n- \
                     name: 'a: b'\n- name: 7\n---\nlate: x\n";
         let json = r#"{"global": {"scrape_interval": "1m", "ratio": 1.5, "on": true},
                        "jobs": [{"name": "a: b"}], "a.b": {"c": 1}}"#;
@@ -201,28 +208,35 @@ mod tests {
                 ("global.on", "<true>"),
                 ("jobs.0.name", "<a: b>"),
             ] {
-                assert_eq!(of(key, config).as_deref(), Ok(wanted), "{key} of {config}");
+                assert_eq!(
+                    value(key, config).as_deref(),
+                    Ok(wanted),
+                    "{key} of {config}"
+                );
             }
             assert!(
-                of("global.none", config)
+                value("global.none", config)
                     .unwrap_err()
                     .contains("no `global.none`"),
                 "{config}"
             );
             assert!(
-                of("jobs.9", config).is_err() && of("", config).is_err(),
+                value("jobs.9", config).is_err() && value("", config).is_err(),
                 "{config}"
             );
         }
         assert_eq!(
-            (of("a.b.c", json).as_deref(), of("a.b.c", toml).as_deref()),
+            (
+                value("a.b.c", json).as_deref(),
+                value("a.b.c", toml).as_deref()
+            ),
             (Ok("<1>"), Ok("<1>"))
         );
         assert_eq!(
             (
-                of("global.ratio", yaml).as_deref(),
-                of("jobs.1.name", yaml).as_deref(),
-                of("late", yaml).as_deref()
+                value("global.ratio", yaml).as_deref(),
+                value("jobs.1.name", yaml).as_deref(),
+                value("late", yaml).as_deref()
             ),
             (Ok("<1.10>"), Ok("<7>"), Ok("<x>"))
         );
@@ -232,12 +246,12 @@ mod tests {
             "",
             "- a\n b: [\n",
         ] {
-            assert!(of("a", other).is_err(), "{other}");
+            assert!(value("a", other).is_err(), "{other}");
         }
     }
 
     #[test]
-    fn the_digest_needs_no_language() {
+    fn the_digest_needs_no_format() {
         let digest = config::digest(b"listen 80;\n");
         assert_eq!(
             fill("a {candidate.sha256} b", Some(b"listen 80;\n")),
@@ -251,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_for_nothing_is_a_fault() {
+    fn an_unknown_placeholder_is_a_fault() {
         for good in [
             "{candidate.a}",
             "x{candidate.a.b-c_d.0}y{candidate.sha256}",
@@ -278,7 +292,7 @@ mod tests {
             ("{listen}", "there are"),
         ] {
             assert!(
-                template_fault(bad).is_some_and(|(_, said)| said.contains(hint)),
+                template_fault(bad).is_some_and(|(_, shown)| shown.contains(hint)),
                 "{bad}: {:?}",
                 template_fault(bad)
             );

@@ -1,4 +1,4 @@
-//! Assertions as `fleet.toml` writes them.
+//! Assertions as `fleet.toml` has them.
 
 use std::{ops::Range, path::PathBuf};
 
@@ -8,10 +8,10 @@ use toml::Spanned;
 pub(crate) use super::access::names_a_user;
 use super::{
     Access, Assertion, Expectation, Extract, HttpRequest, Source, candidate::template_fault,
-    sample_name,
+    metric::sample_name,
 };
 
-/// A [`Fact`] as `fleet.toml` writes it.
+/// An [`Assertion`] as `fleet.toml` has it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawAssertion {
@@ -44,8 +44,8 @@ pub(crate) struct RawAssertion {
 }
 
 impl RawAssertion {
-    /// Where its URL stands.
-    pub(crate) fn place(&self) -> Option<Range<usize>> {
+    /// Returns the span of its URL.
+    pub(crate) fn url_span(&self) -> Option<Range<usize>> {
         self.http.as_ref().map(Spanned::span)
     }
 
@@ -57,7 +57,7 @@ impl RawAssertion {
             client_cert: self.client_cert.take(),
             client_key: self.client_key.take(),
         };
-        let shows = !access.is_empty() || self.status.is_some();
+        let has_http_keys = !access.is_empty() || self.status.is_some();
         let (host, ca) = (&mut self.host, &mut self.ca);
         let http = self.http.take().map(|url| {
             let url = url.into_inner();
@@ -75,22 +75,22 @@ impl RawAssertion {
             (self.workers, Source::Workers),
             (self.listener, Source::Listener),
         ]
-        .map(|(said, source)| said.then_some(source));
-        let mut all = http
+        .map(|(is_set, source)| is_set.then_some(source));
+        let mut sources = http
             .into_iter()
             .chain(self.exec.take().map(Source::Exec))
             .chain(kernel.into_iter().flatten());
-        let (Some(source), None) = (all.next(), all.next()) else {
-            return Err("say exactly one of http, exec, workers = true, listener = true".into());
+        let (Some(source), None) = (sources.next(), sources.next()) else {
+            return Err("set exactly one of http, exec, workers = true, listener = true".into());
         };
         match &source {
-            // The URL is not repeated: it is printed and kept wherever its answer is spoken of.
-            Source::Http(ask) if names_a_user(&ask.url) => Err(
-                "a URL here names no user and no password; say `auth_file = PATH` beside it".into(),
-            ),
-            Source::Http(ask) => http_fault(ask, tls).map_or(Ok(source), Err),
+            // The message does not repeat the URL: messages are printed and stored.
+            Source::Http(request) if names_a_user(&request.url) => {
+                Err("a URL here names no user and no password; use `auth_file = PATH`".into())
+            }
+            Source::Http(request) => http_fault(request, tls).map_or(Ok(source), Err),
             Source::Exec(argv) if argv.is_empty() => Err("exec is empty".into()),
-            _ if tls || shows || self.host.is_some() => {
+            _ if tls || has_http_keys || self.host.is_some() => {
                 Err("host, ca, insecure, status and credentials go with http".into())
             }
             _ => Ok(source),
@@ -98,29 +98,55 @@ impl RawAssertion {
     }
 }
 
-/// What is wrong with a request, in one sentence; `tls` is whether it says how a certificate is
-/// judged.
-fn http_fault(ask: &HttpRequest, tls: bool) -> Option<String> {
-    if !ask.is_https() && !ask.url.starts_with("http://") {
-        return Some("a URL here does not begin with http:// or https://".into());
+impl RawAssertion {
+    fn expectation(self) -> Result<Expectation, &'static str> {
+        let expectations = [
+            self.equals
+                .map(|text| Expectation::Equals(text.into_inner())),
+            self.contains
+                .map(|text| Expectation::Contains(text.into_inner())),
+            self.changed.then_some(Expectation::Changed),
+            self.increased.then_some(Expectation::Increased),
+            self.after_signal.then_some(Expectation::AfterSignal),
+            self.replaced.then_some(Expectation::Replaced),
+        ];
+        let mut set = expectations.into_iter().flatten();
+        match (set.next(), set.next()) {
+            (Some(expectation), None) => Ok(expectation),
+            _ => Err(
+                "set exactly one of equals, contains, changed = true, increased = true, \
+                 after_signal = true, replaced = true",
+            ),
+        }
     }
-    if tls && !ask.is_https() {
-        return Some("ca and insecure are for https".into());
-    }
-    if let Some(status) = ask.status.filter(|status| !(200..=599).contains(status)) {
-        return Some(format!(
-            "status = {status} is none that ends a request, from 200 to 599"
-        ));
-    }
-    ask.access.fault(ask.is_https())
 }
 
-/// What is wrong with an assertion.
+/// Returns a sentence about what is wrong with a request; `tls` is whether it sets `ca` or
+/// `insecure`.
+fn http_fault(request: &HttpRequest, tls: bool) -> Option<String> {
+    if !request.is_https() && !request.url.starts_with("http://") {
+        return Some("a URL here does not begin with http:// or https://".into());
+    }
+    if tls && !request.is_https() {
+        return Some("ca and insecure are for https".into());
+    }
+    if let Some(status) = request
+        .status
+        .filter(|status| !(200..=599).contains(status))
+    {
+        return Some(format!(
+            "status = {status} is not the status of an answer, from 200 to 599"
+        ));
+    }
+    request.access.fault(request.is_https())
+}
+
+/// An assertion that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RawAssertionError {
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
-    /// Where; none where the whole assertion is meant.
+    /// Its position; none if the whole assertion is meant.
     pub(crate) at: Option<Range<usize>>,
 }
 
@@ -149,18 +175,17 @@ impl TryFrom<RawAssertion> for Assertion {
             at: url,
             ..message.into()
         })?;
-        let kernel = matches!(source, Source::Workers | Source::Listener);
         let default = if matches!(source, Source::Exec(_)) {
             "stdout"
         } else {
             "body"
         };
         let read = match &raw.read {
-            Some(text) => read(text.get_ref()).map_err(|message| RawAssertionError {
+            Some(text) => extract(text.get_ref()).map_err(|message| RawAssertionError {
                 at: Some(text.span()),
                 ..message.into()
             })?,
-            None => read(default)?,
+            None => extract(default)?,
         };
         for text in raw.equals.iter().chain(&raw.contains) {
             if let Some((message, hint)) = template_fault(text.get_ref()) {
@@ -171,46 +196,29 @@ impl TryFrom<RawAssertion> for Assertion {
                 });
             }
         }
-        let wants = [
-            raw.equals
-                .map(|text| Expectation::Equals(text.into_inner())),
-            raw.contains
-                .map(|text| Expectation::Contains(text.into_inner())),
-            raw.changed.then_some(Expectation::Changed),
-            raw.increased.then_some(Expectation::Increased),
-            raw.after_signal.then_some(Expectation::AfterSignal),
-            raw.replaced.then_some(Expectation::Replaced),
-        ];
-        let mut wants = wants.into_iter().flatten();
-        let (Some(wants), None) = (wants.next(), wants.next()) else {
-            return Err(
-                "say exactly one of equals, contains, changed = true, increased = true, \
-                        after_signal = true, replaced = true"
-                    .into(),
-            );
-        };
-        let command = matches!(source, Source::Exec(_));
-        match (&read, &wants) {
-            (Extract::Status | Extract::Header(_), _) if command => {
+        let expectation = raw.expectation()?;
+        let is_command = matches!(source, Source::Exec(_));
+        match (&read, &expectation) {
+            (Extract::Status | Extract::Header(_), _) if is_command => {
                 Err("status and header are read over http".into())
             }
-            (Extract::Stdout | Extract::Exit, _) if !command => {
+            (Extract::Stdout | Extract::Exit, _) if !is_command => {
                 Err("stdout and exit are read of exec".into())
             }
-            (_, wants) if kernel != (*wants == Expectation::Replaced) => {
+            _ if source.is_kernel() != (expectation == Expectation::Replaced) => {
                 Err("replaced goes with workers and listener, and these with nothing else".into())
             }
             _ => Ok(Self {
                 source,
                 read,
-                expectation: wants,
+                expectation,
             }),
         }
     }
 }
 
-/// What is read, as `fleet.toml` says it.
-fn read(text: &str) -> Result<Extract, String> {
+/// Parses the value of `read`.
+fn extract(text: &str) -> Result<Extract, String> {
     Ok(match text {
         "body" => Extract::Body,
         "status" => Extract::Status,
@@ -221,7 +229,7 @@ fn read(text: &str) -> Result<Extract, String> {
             Some(("json", pointer)) => Extract::Json(pointer.to_owned()),
             Some(("metric", sample)) => {
                 let (name, labels) = sample_name(sample).ok_or_else(|| {
-                    format!("read = {other:?} is no metric:NAME{{label=\"value\"}}")
+                    format!("read = {other:?} is not metric:NAME{{label=\"value\"}}")
                 })?;
                 Extract::Metric(name, labels)
             }

@@ -1,22 +1,22 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 use super::*;
 
-fn fact(wants: Expectation) -> Assertion {
-    let ask = HttpRequest {
+fn assertion(expectation: Expectation) -> Assertion {
+    let request = HttpRequest {
         url: "http://{listen}/".into(),
         ..HttpRequest::default()
     };
     Assertion {
-        source: Source::Http(ask),
+        source: Source::Http(request),
         read: Extract::Body,
-        expectation: wants,
+        expectation,
     }
 }
 
 #[test]
 fn keys_of_the_candidate_are_filled_in() {
     let candidate = b"a = \"x\"\n[b]\nc = 5\n";
-    let filled = fact(Expectation::Equals(
+    let filled = assertion(Expectation::Equals(
         "<{candidate.a}-{candidate.b.c}>".into(),
     ))
     .resolved(Some(candidate))
@@ -26,39 +26,43 @@ fn keys_of_the_candidate_are_filled_in() {
             && !filled.holds("<x-6>", None, jiff::Timestamp::UNIX_EPOCH)
     );
     assert!(
-        fact(Expectation::Equals("{candidate.none}".into()))
+        assertion(Expectation::Equals("{candidate.none}".into()))
             .resolved(Some(candidate))
             .unwrap_err()
             .contains("no `none`")
     );
     assert!(
-        fact(Expectation::Equals("{candidate.a}".into()))
+        assertion(Expectation::Equals("{candidate.a}".into()))
             .resolved(Some(b"\xff"))
             .is_err()
     );
     assert!(
-        fact(Expectation::Contains("{candidate.a}".into()))
+        assertion(Expectation::Contains("{candidate.a}".into()))
             .resolved(None)
             .unwrap_err()
             .contains("one file")
     );
     assert!(
-        fact(Expectation::Contains("a".into()))
+        assertion(Expectation::Contains("a".into()))
             .resolved(None)
             .is_ok()
-            && fact(Expectation::Changed).resolved(None).is_ok()
+            && assertion(Expectation::Changed).resolved(None).is_ok()
     );
 }
 
 #[test]
 fn a_comparison_needs_a_reading_from_before() {
     assert!(
-        fact(Expectation::Increased).holds("10", Some("9"), jiff::Timestamp::UNIX_EPOCH)
-            && !fact(Expectation::Increased).holds("9", Some("9"), jiff::Timestamp::UNIX_EPOCH)
+        assertion(Expectation::Increased).holds("10", Some("9"), jiff::Timestamp::UNIX_EPOCH)
+            && !assertion(Expectation::Increased).holds(
+                "9",
+                Some("9"),
+                jiff::Timestamp::UNIX_EPOCH
+            )
     );
     assert!(
-        !fact(Expectation::Increased).holds("10", None, jiff::Timestamp::UNIX_EPOCH)
-            && !fact(Expectation::Changed).holds("x", None, jiff::Timestamp::UNIX_EPOCH)
+        !assertion(Expectation::Increased).holds("10", None, jiff::Timestamp::UNIX_EPOCH)
+            && !assertion(Expectation::Changed).holds("x", None, jiff::Timestamp::UNIX_EPOCH)
     );
 }
 
@@ -88,22 +92,22 @@ fn raw(read: &str) -> RawAssertion {
 
 #[test]
 fn workers_are_replaced_when_no_old_one_listens() {
-    let fact = fact(Expectation::Replaced);
+    let assertion = assertion(Expectation::Replaced);
     let holds = |now: &str| {
-        fact.holds(
+        assertion.holds(
             now,
             Some("1:5 listens\n2:6 listens"),
             jiff::Timestamp::UNIX_EPOCH,
         )
     };
     assert!(holds("3:9 listens") && holds("1:5\n3:9 listens") && holds("1:7 listens"));
-    assert!(fact.holds(
+    assert!(assertion.holds(
         "1:5 listens\n3:9 listens",
         Some("1:5 kept listens\n2:6 listens"),
         jiff::Timestamp::UNIX_EPOCH
     ));
     assert!(
-        !fact.holds(
+        !assertion.holds(
             "1:5 listens",
             Some("1:5 kept listens"),
             jiff::Timestamp::UNIX_EPOCH
@@ -125,14 +129,14 @@ fn workers_are_replaced_when_no_old_one_listens() {
         !holds("1:5\n2:6") && !holds("1:5 listens\n3:9 listens") && !holds("") && !holds("3:9")
     );
     assert!(
-        fact.holds("3:9", Some("1:5"), jiff::Timestamp::UNIX_EPOCH),
+        assertion.holds("3:9", Some("1:5"), jiff::Timestamp::UNIX_EPOCH),
         "where none listened, none must"
     );
 }
 
 #[test]
-fn sources_and_readings_that_do_not_go_together_are_told() {
-    for (text, says) in [
+fn keys_that_do_not_go_together_are_a_fault() {
+    for (text, wanted) in [
         ("changed = true", "exactly one of http"),
         (
             "http = \"http://x/\"\nexec = [\"x\"]\nchanged = true",
@@ -157,10 +161,10 @@ fn sources_and_readings_that_do_not_go_together_are_told() {
             "replaced goes with",
         ),
     ] {
-        let said = Assertion::try_from(toml::from_str::<RawAssertion>(text).unwrap())
+        let fault = Assertion::try_from(toml::from_str::<RawAssertion>(text).unwrap())
             .unwrap_err()
             .message;
-        assert!(said.contains(says), "{text}: {said}");
+        assert!(fault.contains(wanted), "{text}: {fault}");
     }
     assert!(
         Assertion::try_from(
@@ -194,40 +198,40 @@ fn a_reading_that_can_never_be_a_moment_after_a_signal_says_why() {
 }
 
 #[test]
-fn a_stamp_counts_as_finely_as_it_is_told_and_only_if_it_is_later_than_before() {
-    let (fact, sent) = (
-        fact(Expectation::AfterSignal),
-        "2026-01-01T00:00:10.5004Z".parse().unwrap(),
-    );
-    let at = |text: &str, before| fact.holds(text, before, sent);
-    assert!(at("2026-01-01T00:00:10.6Z", None) && !at("2026-01-01T00:00:10.4Z", None));
+fn a_moment_counts_in_its_own_precision_and_only_if_it_is_later_than_before() {
+    let assertion = assertion(Expectation::AfterSignal);
+    let sent = "2026-01-01T00:00:10.5004Z".parse().unwrap();
+    let holds = |text: &str, before| assertion.holds(text, before, sent);
+    assert!(holds("2026-01-01T00:00:10.6Z", None) && !holds("2026-01-01T00:00:10.4Z", None));
     assert!(
-        at("2026-01-01T00:00:10Z", Some("2026-01-01T00:00:09Z"))
-            && !at("2026-01-01T00:00:10Z", Some("2026-01-01T00:00:10Z"))
+        holds("2026-01-01T00:00:10Z", Some("2026-01-01T00:00:09Z"))
+            && !holds("2026-01-01T00:00:10Z", Some("2026-01-01T00:00:10Z"))
     );
     assert!(
-        at("1767225611", None)
-            && at("1.767225611e9", None)
-            && !at("1767225609", None)
-            && !at("soon", None)
+        holds("1767225611", None)
+            && holds("1.767225611e9", None)
+            && !holds("1767225609", None)
+            && !holds("soon", None)
     );
-    // Prometheus and NATS: nanoseconds, whose zeros at the end are left out.
+    // Prometheus and NATS print nanoseconds without trailing zeros.
     assert!(
-        at("1.7672256105005e+09", Some("1.767225e+09"))
-            && !at("1.7672256105003e+09", None)
-            && !at("1.767225609e+09", None)
+        holds("1.7672256105005e+09", Some("1.767225e+09"))
+            && !holds("1.7672256105003e+09", None)
+            && !holds("1.767225609e+09", None)
     );
     assert!(
-        at("2026-01-01T00:00:10.500401001Z", None) && !at("2026-01-01T00:00:10.500398999Z", None)
+        holds("2026-01-01T00:00:10.500401001Z", None)
+            && !holds("2026-01-01T00:00:10.500398999Z", None)
     );
     // The clock of the daemon is a tick behind.
     assert!(
-        at("1767225610.4950", Some("1767225609.1")) && !at("1767225610.4850", Some("1767225609.1"))
+        holds("1767225610.4950", Some("1767225609.1"))
+            && !holds("1767225610.4850", Some("1767225609.1"))
     );
-    // Milliseconds that were cut off, and the same ones from before.
+    // Milliseconds were rounded down, in this reading and in the one from before.
     assert!(
-        at("1767225610.500\n", Some("1767225610.499"))
-            && !at("1767225610.500", Some("1767225610.500"))
-            && !at("1767225610.499", None)
+        holds("1767225610.500\n", Some("1767225610.499"))
+            && !holds("1767225610.500", Some("1767225610.500"))
+            && !holds("1767225610.499", None)
     );
 }

@@ -1,26 +1,25 @@
-//! Why a reading does not satisfy an assertion, for people.
+//! The sentence about a reading that does not satisfy its assertion.
 
 use std::fmt;
 
 use super::{Assertion, Expectation, Extract, Source};
 
-/// Longest part of a text that is repeated, in letters.
+/// The longest part of a text that a message repeats, in characters: about one line of a terminal.
 const SHOWN: usize = 100;
 
-/// Whether a text may be repeated for people and in the journal.
+/// Whether a text may be repeated in messages and in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Showing {
-    /// It may.
+    /// It may be repeated.
     Open,
-    /// What was read may repeat the credentials that it was asked with; what is wanted may be
-    /// shown.
+    /// The reading may contain the credentials of its request; the expectation may be repeated.
     Wanted,
-    /// The config is a secret, and so is what it makes a program answer.
+    /// Neither may be repeated: the config is a secret, and an answer may contain it.
     Secret,
 }
 
 impl Showing {
-    /// The same of an answer of `source`.
+    /// Returns the rule for an answer of `source`.
     #[must_use]
     pub fn of(self, source: &Source) -> Self {
         if self == Self::Open && source.shows_credentials() {
@@ -31,7 +30,7 @@ impl Showing {
     }
 }
 
-// As `fleet.toml` writes it; labels of a metric are left out.
+// As `fleet.toml` has it, without the labels of a metric.
 impl fmt::Display for Extract {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -46,7 +45,7 @@ impl fmt::Display for Extract {
     }
 }
 
-/// A text in backquotes: its first line, and no more than 100 letters of it.
+/// Returns the first line of a text in backquotes, of at most [`SHOWN`] characters.
 #[must_use]
 pub fn shown(text: &str) -> String {
     let line = text
@@ -60,16 +59,17 @@ pub fn shown(text: &str) -> String {
 }
 
 impl Assertion {
-    /// What was read and what was wanted; `read` is none where the answer has no such thing.
+    /// Describes the reading and the expectation; `read` is none if the answer does not have the part
+    /// that is read.
     #[must_use]
     pub fn unmet(&self, read: Option<&str>, showing: Showing) -> String {
         let wanted = match (&self.expectation, showing) {
             (Expectation::Changed, _) => "another text than before the signal".into(),
             (Expectation::Increased, _) => "more than before the signal".into(),
             (Expectation::AfterSignal, _) => "a moment after the signal".into(),
-            (Expectation::Replaced, _) => "what is new".into(),
+            (Expectation::Replaced, _) => "new workers or sockets alone".into(),
             (Expectation::Equals(_) | Expectation::Contains(_), Showing::Secret) => {
-                "what its config says, which is a secret".into()
+                "the value of its config, which is a secret".into()
             }
             (Expectation::Equals(text), Showing::Open | Showing::Wanted) => shown(text),
             (Expectation::Contains(text), Showing::Open | Showing::Wanted) => {
@@ -80,7 +80,7 @@ impl Assertion {
             (None, _) => format!("has no {}, and wanted is {wanted}", self.read),
             (Some(_), Showing::Secret) => format!("does not read as it should; wanted is {wanted}"),
             (Some(_), Showing::Wanted) => format!("reads something else, and wanted is {wanted}"),
-            // What is looked for may stand in any line.
+            // The expected text may be in any line.
             (Some(read), Showing::Open) if matches!(self.expectation, Expectation::Contains(_)) => {
                 format!(
                     "reads {}, and wanted is {wanted}",
@@ -98,13 +98,13 @@ mod tests {
     use crate::assertion::{Access, Extract, HttpRequest, Source};
 
     #[test]
-    fn what_was_read_and_wanted_is_said_but_no_secret() {
-        let fact = |wants| Assertion {
+    fn a_message_has_the_reading_and_the_expectation_but_no_secret() {
+        let assertion = |expectation| Assertion {
             source: Source::Exec(vec!["x".into()]),
             read: Extract::Body,
-            expectation: wants,
+            expectation,
         };
-        let equals = fact(Expectation::Equals("two".into()));
+        let equals = assertion(Expectation::Equals("two".into()));
         let with_a_token = Source::Http(HttpRequest {
             access: Access {
                 bearer_file: Some("/t".into()),
@@ -117,24 +117,24 @@ mod tests {
             "reads `one`, and wanted is `two`"
         );
         assert_eq!(
-            fact(Expectation::Contains("two".into())).unmet(Some("a\nb"), Showing::Open),
+            assertion(Expectation::Contains("two".into())).unmet(Some("a\nb"), Showing::Open),
             "reads `a\\nb`, and wanted is `two` in it"
         );
         assert_eq!(
-            fact(Expectation::Equals("two".into())).unmet(Some("a\nb"), Showing::Open),
+            assertion(Expectation::Equals("two".into())).unmet(Some("a\nb"), Showing::Open),
             "reads `a ..`, and wanted is `two`"
         );
         assert_eq!(
             equals.unmet(Some("Bearer x"), Showing::Open.of(&with_a_token)),
             "reads something else, and wanted is `two`"
         );
-        for wants in [
+        for expectation in [
             Expectation::Equals("two".into()),
             Expectation::Contains("two".into()),
             Expectation::Changed,
             Expectation::AfterSignal,
         ] {
-            let text = fact(wants).unmet(Some("one"), Showing::Secret);
+            let text = assertion(expectation).unmet(Some("one"), Showing::Secret);
             assert!(!text.contains("one") && !text.contains("two"), "{text}");
         }
         assert!(equals.unmet(Some(&"x".repeat(5_000)), Showing::Open).len() < 200);

@@ -1,6 +1,6 @@
-//! Placeholders in the argv of a command, as `fleet.toml` writes them; the host fills them in.
+//! Placeholders in the argv of a command; the host replaces them.
 
-/// What there is, besides any number of `opt:OPTION` and `arg:OPTION`.
+/// The placeholders besides `opt:OPTION` and `arg:OPTION`.
 const NAMES: [&str; 8] = [
     "exe",
     "config",
@@ -12,12 +12,13 @@ const NAMES: [&str; 8] = [
     "args",
 ];
 
-/// The text before the first placeholder, its name, and the text behind it. A shell's `${x}`,
-/// curl's `%{x}` and a brace that holds anything but a name are no placeholders.
+/// Returns the text before the first placeholder, its name, and the text after it. A shell's `${x}`,
+/// curl's `%{x}` and braces around anything but a name are not placeholders.
 #[must_use]
 pub fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
-    text.match_indices('{').find_map(|(at, _)| {
-        let (before, name) = (&text[..at], &text[at + 1..]);
+    text.match_indices('{').find_map(|(brace, _)| {
+        let before = &text[..brace];
+        let name = &text[brace + 1..];
         let (name, after) = name.split_once('}')?;
         let (word, option) = name.split_once(':').unwrap_or((name, ""));
         let is_word = word.starts_with(|c: char| c.is_ascii_lowercase())
@@ -29,23 +30,23 @@ pub fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
     })
 }
 
-/// The option whose every occurrence `name` stands for.
+/// Returns the option whose every occurrence `name` stands for.
 #[must_use]
 pub fn option_of(name: &str) -> Option<&str> {
     name.strip_prefix("opt:")
         .filter(|option| option.len() > 1 && option.starts_with('-'))
 }
 
-/// The option, or the number of the argument, whose value `name` stands for.
+/// Returns the option, or the number of the argument, whose value `name` stands for.
 #[must_use]
 pub fn value_of(name: &str) -> Option<&str> {
     let option = name.strip_prefix("arg:")?;
     let is_number = option.bytes().all(|b| b.is_ascii_digit());
-    let is_place = is_number && option.parse::<usize>().is_ok_and(|place| place > 0);
-    (!option.is_empty() && (is_place || !is_number)).then_some(option)
+    let is_index = is_number && option.parse::<usize>().is_ok_and(|index| index > 0);
+    (!option.is_empty() && (is_index || !is_number)).then_some(option)
 }
 
-/// Whether `name` stands for something anywhere in `argv`.
+/// Tells whether the placeholder `name` occurs in `argv`.
 #[must_use]
 pub fn uses(argv: &[String], name: &str) -> bool {
     let found = |arg: &String| {
@@ -55,15 +56,15 @@ pub fn uses(argv: &[String], name: &str) -> bool {
     argv.iter().any(found)
 }
 
-/// The first name in `arg` that stands for something in other commands.
+/// Returns the first name in `arg` that is a placeholder in other commands.
 pub(super) fn known(arg: &str) -> Option<&str> {
     let (_, name, after) = placeholder(arg)?;
     let is_known = NAMES.contains(&name) || option_of(name).is_some() || value_of(name).is_some();
     if is_known { Some(name) } else { known(after) }
 }
 
-/// What is wrong with an argument, and what would be right; `more` are placeholders that its
-/// command alone has.
+/// Returns what is wrong with an argument, and a hint; `more` are placeholders that only its
+/// command has.
 pub(super) fn fault(arg: &str, more: &[&str]) -> Option<(String, String)> {
     let (before, name, after) = placeholder(arg)?;
     if name == "args" || option_of(name).is_some() {
@@ -78,7 +79,7 @@ pub(super) fn fault(arg: &str, more: &[&str]) -> Option<(String, String)> {
     if value_of(name).is_some() || NAMES.iter().chain(more).any(|known| *known == name) {
         return fault(after, more);
     }
-    let there: Vec<String> = NAMES
+    let names: Vec<String> = NAMES
         .iter()
         .chain(more)
         .map(|name| format!("{{{name}}}"))
@@ -86,9 +87,9 @@ pub(super) fn fault(arg: &str, more: &[&str]) -> Option<(String, String)> {
     Some((
         format!("no placeholder `{{{name}}}`"),
         format!(
-            "there are: {}, {{opt:-o}}, {{arg:-o}}, {{arg:1}}; a brace that is meant as such is \
-             followed by a space",
-            there.join(", ")
+            "there are: {}, {{opt:-o}}, {{arg:-o}}, {{arg:1}}; a literal brace is followed by a \
+             space",
+            names.join(", ")
         ),
     ))
 }
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn placeholders_are_told_from_other_braces() {
+    fn other_braces_are_not_placeholders() {
         assert_eq!(placeholder("a{exe}b{pid}"), Some(("a", "exe", "b{pid}")));
         assert_eq!(
             placeholder("{opt:--config.file}"),
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_for_nothing_is_a_fault() {
+    fn an_unknown_placeholder_is_a_fault() {
         for good in [
             "{exe}",
             "-c{candidate}",
@@ -143,7 +144,7 @@ mod tests {
         ] {
             assert_eq!(fault(good, &[]), None, "{good}");
         }
-        for (bad, says) in [
+        for (bad, wanted) in [
             ("{candidat}", "there are: {exe}"),
             ("{exe}{x}", "there are"),
             ("-{args}", "alone"),
@@ -157,7 +158,7 @@ mod tests {
             ("{key}", "there are"),
         ] {
             assert!(
-                fault(bad, &[]).is_some_and(|(_, hint)| hint.contains(says)),
+                fault(bad, &[]).is_some_and(|(_, hint)| hint.contains(wanted)),
                 "{bad}"
             );
         }

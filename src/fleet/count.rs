@@ -1,4 +1,4 @@
-//! Numbers of instances, and times, as `fleet.toml` and options write them.
+//! Numbers of instances, and durations, of `fleet.toml` and of options.
 
 use std::time::Duration;
 
@@ -7,17 +7,18 @@ use serde::{Deserialize, Serialize};
 /// How many instances a group must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
-    /// At least.
+    /// The smallest number.
     pub min: usize,
-    /// At most.
+    /// The largest number.
     pub max: usize,
 }
 
 impl Count {
-    /// Whether so many are neither too few nor, counting only `sure` ones, too many.
+    /// Tells whether `found` instances are enough, and the `passed` of them, which no check refused,
+    /// are not too many.
     #[must_use]
-    pub fn holds(self, found: usize, sure: usize) -> bool {
-        found >= self.min && sure <= self.max
+    pub fn holds(self, found: usize, passed: usize) -> bool {
+        found >= self.min && passed <= self.max
     }
 }
 
@@ -31,10 +32,10 @@ impl std::fmt::Display for Count {
     }
 }
 
-/// `3`, `3..`, `..5` or `3..5`.
+/// Parses `3`, `3..`, `..5` or `3..5`.
 ///
 /// # Errors
-/// A sentence when it is none of these.
+/// Fails with a sentence if the text is none of these.
 pub fn parse_count(text: &str) -> Result<Count, String> {
     let number = |t: &str, default: usize| match t {
         "" => Ok(default),
@@ -58,15 +59,15 @@ pub fn parse_count(text: &str) -> Result<Count, String> {
         }
     };
     if count.min > count.max {
-        return Err(format!("count = {text:?} has its ends the wrong way round"));
+        return Err(format!("count = {text:?} has its ends in the wrong order"));
     }
     Ok(count)
 }
 
-/// `5s`, `500ms`, `2m`; above nothing, at most an hour.
+/// Parses a duration such as `5s`, `500ms` or `2m`, of at most an hour.
 ///
 /// # Errors
-/// A sentence when it is no such duration.
+/// Fails with a sentence if the text is no such duration.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::SignedDuration = text
         .parse()

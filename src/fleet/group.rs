@@ -13,100 +13,101 @@ use super::{
 };
 use crate::assertion::Assertion;
 
-/// One group, resolved.
+/// One resolved group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Group {
-    /// Unique in its file.
+    /// Its name, unique in its file.
     pub name: String,
-    /// Which processes.
+    /// The processes that match.
     pub matching: Match,
-    /// Which of these not.
+    /// The matches that are excluded.
     pub exclude: Option<Match>,
-    /// Which of the matches take the signal for all; without it, those whose parent is no match.
+    /// The matches that take the signal for the others. Default: those whose parent does not match.
     pub leader: Option<Match>,
-    /// What a match looks like that only works for a leader; one without a leader is refused.
+    /// The matches that are workers of a leader; one without a leader is refused.
     pub worker: Option<Match>,
-    /// Where a leader writes its number: the first that exists decides who leads.
+    /// Pid files of a leader: the first that exists names the leader.
     pub pid_file: Vec<PathBase>,
-    /// Whose processes, by name or number; `{self}` is the caller. Empty: the caller's own.
+    /// The users of the processes, by name or number; `{self}` is the caller. Empty: the caller's.
     pub users: Vec<String>,
-    /// Number of instances, checked before anything is touched.
+    /// The number of instances, checked before anything is touched.
     pub count: Count,
-    /// What an instance reads, changed as one step: of each target the first place that exists.
-    /// Empty for a group that is only signalled and confirmed.
+    /// The targets that an instance reads, changed as one step. For each target the first path that
+    /// exists counts. Empty for a group that is only signalled and confirmed.
     pub config: Vec<Vec<PathBase>>,
-    /// Where the config of another user's process may lie, when its own command line names it.
+    /// Directories that may contain the config of another user's process, if its own command line
+    /// names the config.
     pub config_under: Vec<PathBuf>,
-    /// How it reads its command line.
+    /// How its program reads the command line.
     #[serde(default)]
     pub reading: Reading,
-    /// Where each target's new content was put by somebody else; `{config}` stands for the target.
+    /// The path that another program stages each target's new content at; `{config}` stands for the
+    /// target.
     pub source: Option<String>,
-    /// Places that the signal does not make it read: a change of one needs a restart.
+    /// Paths that the signal does not make it read: a change of one needs a restart.
     pub needs_restart: Vec<PathBase>,
-    /// A command that names, one a line, the keys of the config that need a restart.
+    /// A command that prints, one per line, the keys of the config that need a restart.
     pub restart_keys: Vec<String>,
     /// A command that prints the value that `{candidate}` gives to `{key}`: the same value as now
     /// needs no restart.
     pub restart_value: Vec<String>,
-    /// A command that names, one a line, the keys that wait for a restart by what stands on the
-    /// disk already.
+    /// A command that prints, one per line, the keys on disk that already wait for a restart.
     pub restart_pending: Vec<String>,
-    /// A command that names, one a line, the keys of `{config}` that another place overrides.
+    /// A command that prints, one per line, the keys of `{config}` that another file overrides.
     #[serde(default)]
     pub overridden_keys: Vec<String>,
-    /// Whether the config must not be shown; none when its mode decides.
+    /// Whether the config must not be shown; none if its mode decides.
     pub secret: Option<bool>,
-    /// The validator's argv, with placeholders to fill in.
+    /// The validator's argv, with placeholders.
     pub validate: Vec<String>,
-    /// Whether one is wanted.
+    /// Whether a validator is required.
     #[serde(default)]
     pub validation: Validation,
-    /// The same for a process that hides its arguments behind a title, where `validate` stands for
-    /// some of them.
+    /// The validator's argv for a process that replaces its arguments by a title, if `validate`
+    /// needs some of them.
     #[serde(default)]
     pub validate_titled: Vec<String>,
-    /// What the program does with a config that it cannot load.
+    /// The reaction of the program to a config that it cannot load.
     pub on_bad_config: OnBadConfig,
-    /// Starts it again, after it died and the old config is back.
+    /// The command that starts it again after it died and the old config was restored.
     pub revive: Vec<String>,
-    /// Per instance, from its signal to the proof.
+    /// The longest time from the signal of an instance to its proof.
     pub timeout: Duration,
     /// A list of processes instead of a scan.
     pub instances: Vec<Listed>,
-    /// Whether somebody who knows the program says that it reloads on SIGHUP; a handler alone
-    /// proves nothing.
+    /// Whether the program is declared to reload on the signal; a handler alone proves nothing.
     pub reloads: Reloads,
-    /// Whether the signal makes it execute itself again.
+    /// Whether the program executes itself again on the signal.
     #[serde(default)]
     pub executes_itself: ExecutesItself,
-    /// What the program tells of itself.
+    /// What the program reports about itself.
     pub speaks: Speaks,
-    /// Which of several listening sockets is asked: the first entry that one fits.
+    /// The listening socket that is probed, of several: the first entry that matches one.
     pub listen: Vec<ListenAt>,
-    /// What makes it reload.
+    /// The reload signal.
     pub signal: Signal,
-    /// All must hold.
+    /// Assertions that must all hold.
     pub confirm: Vec<Assertion>,
-    /// One that holds after the signal and did not before says that the config was refused.
+    /// Assertions of which each shows, if it holds after the signal and did not before, that the
+    /// program rejected the config.
     pub reject: Vec<Assertion>,
-    /// How often in a row, each time on a fresh connection.
+    /// The number of successive probes that must satisfy the assertions, each on a new connection.
     pub samples: u32,
-    /// Without one, one instance is signalled and proven alone before the others: nobody knows what
-    /// this program does.
+    /// The kind. Without one the program is unknown, so one instance is signalled and proven alone
+    /// before the others.
     pub kind: Option<String>,
-    /// Whether an instance that nothing proves keeps the run from being a success.
+    /// Whether a run with an unproven instance can succeed.
     #[serde(default)]
     pub unproven: Unproven,
-    /// In which waves its instances go, and what may fail.
+    /// The waves of its instances, and the failures that a run tolerates.
     pub rollout: Rollout,
-    /// Groups whose last wave is proven before its first begins. One that is not in the run stands
-    /// for those that it comes after itself.
+    /// Groups whose last wave is proven before the first wave of this one. A group that is not in
+    /// the run stands for those that it comes after itself.
     pub after: Vec<String>,
 }
 
 impl Group {
-    /// Whether its instances are asked at an endpoint of their own.
+    /// Tells whether its instances are probed at endpoints of their own.
     #[must_use]
     pub fn needs_endpoint(&self) -> bool {
         self.speaks == Speaks::Hello
@@ -114,64 +115,64 @@ impl Group {
                 .confirm
                 .iter()
                 .chain(&self.reject)
-                .any(|fact| fact.source.uses_listen())
+                .any(|assertion| assertion.source.uses_listen())
     }
 }
 
-/// What a program does with a config that it cannot load.
+/// The reaction of a program to a config that it cannot load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBadConfig {
-    /// It goes on with the old one.
+    /// It keeps the old config.
     Keeps,
-    /// It ends: validation is strict, and one instance goes alone first.
+    /// It ends. Validation is strict, and the first wave is one instance.
     Dies,
 }
 
-/// Whether a group must have a validator where a config is dangerous.
+/// Whether a group must have a validator if a bad config ends its program.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Validation {
-    /// It must.
+    /// It must have one.
     #[default]
     Wanted,
-    /// The group says that its program has none.
+    /// Its program has none, as the group declares.
     Waived,
 }
 
-/// What becomes of a run in which nothing proves the new config of a signalled instance.
+/// The verdict of a run in which nothing proves the new config of a signalled instance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unproven {
-    /// It ends as unproven, exit 12.
+    /// The run is unproven, exit code 12.
     #[default]
     Report,
-    /// It may end as a success; only a `fleet.toml` can say so, never a kind.
+    /// The run may succeed; only a `fleet.toml` can set this, never a kind.
     Accept,
 }
 
 /// Whether a program reloads on the signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reloads {
-    /// Nobody says so.
+    /// It is not declared to.
     No,
-    /// Somebody says so, and its handler must be there.
+    /// It is declared to, and must have a handler.
     Yes,
-    /// Somebody says so, of a program that waits for it in `sigwait`, which shows no handler.
+    /// It is declared to, and waits for the signal in `sigwait`, which shows no handler.
     Unchecked,
 }
 
 /// Whether a program executes itself again on the signal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExecutesItself {
-    /// It goes on in the same program.
+    /// It keeps running the same executable.
     #[default]
     No,
-    /// It executes what stands at the path of its program by then.
+    /// It executes the file that is at the path of its program then.
     Yes,
 }
 
-/// What makes a program reload.
+/// A reload signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Signal {
@@ -181,7 +182,7 @@ pub enum Signal {
 }
 
 impl Signal {
-    /// As the kernel counts it.
+    /// Returns its number.
     #[must_use]
     pub fn number(self) -> u32 {
         match self {
@@ -191,7 +192,7 @@ impl Signal {
         }
     }
 
-    /// As people write it.
+    /// Returns its name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -202,22 +203,22 @@ impl Signal {
     }
 }
 
-/// What a program tells of itself.
+/// What a program reports about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Speaks {
-    /// Nothing: only the facts of `confirm` count.
+    /// Nothing: only the assertions of `confirm` count.
     None,
-    /// Digest, instance and refusals, as `hello serve` does.
+    /// Digest, instance and rejected configs, as `hello serve` does.
     Hello,
 }
 
-/// A process named by its number.
+/// A process that is listed by its pid.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listed {
-    /// The process.
+    /// Its pid.
     pub pid: i32,
-    /// Its URL; found from its sockets when absent.
+    /// Its URL; found from its sockets if absent.
     pub endpoint: Option<String>,
 }

@@ -1,11 +1,11 @@
 //! Kinds: groups that know a daemon, embedded as data in the schema of a group of `fleet.toml`.
 
-/// What is known of one daemon.
+/// The defaults for one daemon.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
-    /// As a group's `kind` names it.
+    /// The name that a group's `kind` has.
     pub name: &'static str,
-    /// Its TOML; the first comment begins with the name and says what the daemon does on the
+    /// Its TOML. The first comment begins with the name and describes what the daemon does on the
     /// signal.
     pub text: &'static str,
 }
@@ -16,7 +16,7 @@ macro_rules! kinds {
     };
 }
 
-/// Every kind; a group of that kind takes from it what it does not say itself.
+/// Every kind. A group takes from its kind each key that it does not set itself.
 pub const KINDS: &[Kind] = kinds![
     "hello",
     "nginx",
@@ -33,7 +33,7 @@ pub const KINDS: &[Kind] = kinds![
 ];
 
 impl Kind {
-    /// What the daemon does on the signal: the first line of its comment.
+    /// Returns what the daemon does on the signal: the first line of its comment.
     #[must_use]
     pub fn about(&self) -> &'static str {
         self.text
@@ -43,23 +43,19 @@ impl Kind {
             .trim_start_matches("# ")
     }
 
-    /// As a group of its own, to be copied into `fleet.toml` and changed.
+    /// Returns the kind as a group, to be copied into `fleet.toml` and changed.
     #[must_use]
     pub fn as_group(&self) -> String {
         let body = self
             .text
             .replace("[[confirm]]", "[[group.confirm]]")
             .replace("[[reject]]", "[[group.reject]]");
-        let (comments, keys): (Vec<&str>, Vec<&str>) = {
-            let at = body
-                .lines()
-                .take_while(|line| line.starts_with('#'))
-                .count();
-            (
-                body.lines().take(at).collect(),
-                body.lines().skip(at).collect(),
-            )
-        };
+        let length = body
+            .lines()
+            .take_while(|line| line.starts_with('#'))
+            .count();
+        let comments: Vec<&str> = body.lines().take(length).collect();
+        let keys: Vec<&str> = body.lines().skip(length).collect();
         format!(
             "{}\n[[group]]\nname = \"{}\"\n{}\n",
             comments.join("\n"),

@@ -1,39 +1,39 @@
-//! Which processes a group means: everything that is given must hold.
+//! The processes that belong to a group: every key that is set must hold.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// Which processes: everything that is given must hold.
+/// The processes that belong to a group: every key that is set must hold.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Match {
     /// Globs, of which one must fit the executable's file name, or its path where the glob holds a
     /// `/`.
     #[serde(with = "written")]
     pub exe: Vec<glob::Pattern>,
-    /// Globs over the script that an interpreter runs: its first argument that is no option (a `-m
-    /// MODULE` counts), by file name or path as `exe`; of one that calls itself `NAME: ..` it is
-    /// NAME.
+    /// Globs over the script that an interpreter runs, by file name or path as `exe`. The script is
+    /// the first argument that is not an option, or the module of `-m MODULE`. For a process that
+    /// calls itself `NAME: ..` it is NAME.
     #[serde(with = "written")]
     pub script: Vec<glob::Pattern>,
-    /// Of each entry one glob must fit an argument; a command line that was rewritten into one
+    /// For each entry, one glob must fit an argument. A command line that was rewritten into one
     /// string counts by its words.
     #[serde(with = "written")]
     pub args: Vec<Vec<glob::Pattern>>,
-    /// Who runs it, by name or number.
+    /// Its user, by name or number.
     pub user: Option<String>,
     /// Glob over its path in the unified control group hierarchy; `*` crosses `/`.
     #[serde(with = "written")]
     pub cgroup: Option<glob::Pattern>,
-    /// The systemd unit that it belongs to, with its suffix (`.service` when none is given); its
-    /// leader is the unit's MainPID.
+    /// The systemd unit that it belongs to, with its suffix (default `.service`). The leader is the
+    /// unit's MainPID.
     pub unit: Option<String>,
-    /// It is the process whose number stands in this file.
+    /// The file that contains its pid.
     pub pid_file: Option<PathBuf>,
-    /// It listens on this TCP port, or a child of it does: one of the same executable, or of any
-    /// where `exe` or `script` says who the parent is.
+    /// The TCP port that it or one of its children listens on. The child must have the same
+    /// executable, unless `exe` or `script` identifies the parent.
     pub port: Option<u16>,
-    /// It, or a child of it as for `port`, listens here.
+    /// The socket that it or one of its children, as for `port`, listens on.
     pub listens: Option<ListenAt>,
 }
 
@@ -41,7 +41,7 @@ pub struct Match {
 mod written {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-    /// What globs are in: one, one or none, a list, a list of lists.
+    /// A glob, or an option or a list of them.
     pub(super) trait Written: Sized {
         type Text: Serialize + for<'de> Deserialize<'de>;
         fn text(&self) -> Self::Text;
@@ -93,7 +93,7 @@ mod written {
 }
 
 impl Match {
-    /// Whether nothing at all is given, which would mean every process.
+    /// Tells whether no key is set, so that every process would match.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let Self {
@@ -116,11 +116,12 @@ impl Match {
             && listens.is_none()
     }
 
-    /// This match grown key by key, each with what is said of a process that it is the first not to
-    /// fit.
+    /// Returns this match grown key by key. Each comes with a sentence about a process that the key
+    /// is the first to exclude.
     #[must_use]
     pub fn steps(&self) -> Vec<(Self, String)> {
-        let (mut now, mut steps) = (Self::default(), Vec::new());
+        let mut now = Self::default();
+        let mut steps = Vec::new();
         let mut grow = |change: &dyn Fn(&mut Self), why: String| {
             change(&mut now);
             steps.push((now.clone(), why));
@@ -161,7 +162,7 @@ impl Match {
         if let Some(file) = &self.pid_file {
             grow(
                 &|m| m.pid_file = Some(file.clone()),
-                format!("is not whom `{}` names", file.display()),
+                format!("is not the process that `{}` names", file.display()),
             );
         }
         if let Some(port) = self.port {
@@ -170,38 +171,38 @@ impl Match {
                 format!("does not listen on port {port}"),
             );
         }
-        if let Some(place) = &self.listens {
+        if let Some(socket) = &self.listens {
             grow(
-                &|m| m.listens = Some(place.clone()),
-                format!("does not listen at {place}"),
+                &|m| m.listens = Some(socket.clone()),
+                format!("does not listen at {socket}"),
             );
         }
         steps
     }
 
-    /// Whether `exe`, as `/proc/PID/exe` says, is the wanted executable.
+    /// Tells whether `exe`, the link `/proc/PID/exe`, is the wanted executable.
     #[must_use]
     pub fn has_exe(&self, exe: &Path) -> bool {
-        // The kernel marks a replaced executable; the process is the same program all the same.
+        // The kernel adds ` (deleted)` to the path of a replaced executable, proc_pid_exe(5).
         let text = exe.to_string_lossy();
         let path = text.strip_suffix(" (deleted)").unwrap_or(&text);
         self.exe.is_empty() || self.exe.iter().any(|pattern| fits(pattern, path))
     }
 
-    /// Whether a program that only its names tell of (`comm`, of 15 bytes at most, and its first
-    /// argument) may be the wanted executable.
+    /// Tells whether a process may run the wanted executable, if only its names are known: `comm`, of
+    /// at most 15 bytes, and its first argument.
     #[must_use]
     pub fn may_have_exe(&self, comm: &str, name: &str) -> bool {
         self.exe.is_empty() || self.exe.iter().any(|pattern| may_fit(pattern, comm, name))
     }
 
-    /// Whether a process's arguments (without its own name) hold every wanted one.
+    /// Tells whether a process's arguments, without the program's name, include every wanted one.
     #[must_use]
     pub fn has_args(&self, args: &[String]) -> bool {
         self.lacks(args).is_none()
     }
 
-    /// The first wanted argument that is not there: the globs of which one should fit.
+    /// Returns the first wanted argument that is missing: the globs of which one should fit.
     #[must_use]
     pub fn lacks(&self, args: &[String]) -> Option<&[glob::Pattern]> {
         let is_there = |any: &[glob::Pattern]| {
@@ -223,13 +224,13 @@ fn any(patterns: &[glob::Pattern]) -> String {
         .join(" or ")
 }
 
-/// What is said of a process that has none of these among its arguments.
+/// Describes a process that has none of these among its arguments.
 #[must_use]
 pub fn lacking(patterns: &[glob::Pattern]) -> String {
     format!("has no {} among its arguments", any(patterns))
 }
 
-/// Names that systemd gives a unit's kind by.
+/// The suffixes of systemd's unit types, systemd.unit(5).
 const SUFFIXES: [&str; 11] = [
     ".service",
     ".scope",
@@ -244,7 +245,7 @@ const SUFFIXES: [&str; 11] = [
     ".device",
 ];
 
-/// The full name of a systemd unit.
+/// Returns the full name of a systemd unit.
 #[must_use]
 pub fn unit_name(unit: &str) -> String {
     if SUFFIXES.iter().any(|s| unit.ends_with(s)) {
@@ -254,27 +255,27 @@ pub fn unit_name(unit: &str) -> String {
     }
 }
 
-/// Whether a path in the control group hierarchy leads through `unit`.
+/// Tells whether a path in the control group hierarchy is in `unit`.
 #[must_use]
 pub fn in_unit(cgroup: &str, unit: &str) -> bool {
-    // systemd writes a `_` before a name that would be taken for one of the kernel's own files.
+    // systemd adds a `_` before a name that the kernel uses for its own files.
     cgroup
         .split('/')
         .any(|part| part == unit || part.strip_prefix('_') == Some(unit))
 }
 
-/// As [`fits`], where only names are to be had.
+/// Tells whether a glob may fit, as [`fits`] does, if only the names are known.
 fn may_fit(pattern: &glob::Pattern, comm: &str, name: &str) -> bool {
     let text = pattern.as_str();
     let last = text.rsplit('/').next().unwrap_or(text);
     let plain = last.split(['*', '?', '[']).next().unwrap_or(last);
-    // What the kernel cut off cannot be held against the pattern.
+    // The kernel cuts `comm` off after 15 bytes, so the rest of the name is not known.
     let cut = comm.len() >= 15 && (plain.starts_with(comm) || comm.starts_with(plain));
-    let by = |name: &str| glob::Pattern::new(last).is_ok_and(|p| p.matches(name));
-    cut || by(comm) || by(name.rsplit('/').next().unwrap_or(name))
+    let fits = |name: &str| glob::Pattern::new(last).is_ok_and(|p| p.matches(name));
+    cut || fits(comm) || fits(name.rsplit('/').next().unwrap_or(name))
 }
 
-/// By path where the pattern holds a `/`, else by file name.
+/// Tells whether a glob fits: by path if it contains a `/`, else by file name.
 #[must_use]
 pub fn fits(pattern: &glob::Pattern, path: &str) -> bool {
     let path = Path::new(path);
@@ -294,7 +295,7 @@ pub enum ListenAt {
     Tcp(std::net::SocketAddr),
     /// A socket file, by glob over its path.
     Unix(#[serde(with = "written")] glob::Pattern),
-    /// What this option of the process's own command line says: `PORT`, `:PORT` or `HOST:PORT`.
+    /// The value of this option on the process's own command line: `PORT`, `:PORT` or `HOST:PORT`.
     Arg(String),
 }
 
@@ -320,7 +321,7 @@ impl std::str::FromStr for ListenAt {
         {
             return Ok(Self::Arg(option.into()));
         }
-        let says = match text.split_once(':') {
+        let parsed = match text.split_once(':') {
             Some(("tcp", rest)) => rest
                 .parse()
                 .map(Self::TcpPort)
@@ -331,7 +332,7 @@ impl std::str::FromStr for ListenAt {
             }
             _ => None,
         };
-        says.ok_or_else(|| {
+        parsed.ok_or_else(|| {
             format!(
                 "{text:?} is none of tcp:PORT, tcp:ADDRESS:PORT, unix:/PATH and {{arg:--option}}"
             )

@@ -1,5 +1,5 @@
-//! `fleet.toml`: which processes make up the fleet, and how each group is found, judged and waited
-//! for.
+//! `fleet.toml`: the groups of the fleet, and how the instances of each are found, validated,
+//! signalled and proven.
 
 use std::{
     collections::BTreeSet,
@@ -15,8 +15,6 @@ use crate::{
 
 mod argv;
 mod count;
-#[cfg(test)]
-mod fuzz;
 mod group;
 mod kinds;
 mod matching;
@@ -25,8 +23,6 @@ mod path_base;
 mod raw;
 mod reading;
 mod rollout;
-#[cfg(test)]
-mod roundtrip;
 mod spanned;
 mod validation;
 
@@ -44,12 +40,13 @@ pub use self::{
     rollout::{OnFailure, Rollout, Share, check_waves},
 };
 
+/// The largest `fleet.toml`, in bytes. 1 MiB has room for thousands of groups.
 const MAX_FLEET: u64 = 1 << 20;
 
 /// Why a fleet cannot be used: exit 2.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
-    /// No file where one is looked for.
+    /// No `fleet.toml` in the default places.
     #[error(
         "no fleet.toml: looked for ./fleet.toml and /etc/hello/fleet.toml; name one with --fleet, \
          or name a kind as the group (`hello kinds` lists them)"
@@ -63,21 +60,21 @@ pub enum FleetError {
         /// The system's reason.
         why: String,
     },
-    /// Others than root and the caller decide what stands there, so its word does not count.
+    /// Another user than root and the caller can write the file, so it is not trusted.
     #[error("`{}` does not count: {}; {}", .0.display(), .1, mend(.1))]
     Untrusted(PathBuf, Distrust),
-    /// The file is not what it should be.
+    /// The file is not valid.
     #[error("{0}")]
     Fault(String),
     /// A name on the command line that no group has.
     #[error("no group `{0}`; there are: {1}")]
     NoGroup(String, String),
-    /// More than one group and none was named.
-    #[error("{0} groups: name one or more ({1}), or say --all")]
+    /// There are several groups and none was named.
+    #[error("{0} groups: name one or more ({1}), or use --all")]
     Unnamed(usize, String),
 }
 
-/// The next step where a fleet file does not count.
+/// Returns the next step if a fleet file is not trusted.
 fn mend(why: &Distrust) -> String {
     match why.fix_command() {
         Some(mend) => format!("run `{mend}`, or name another file with --fleet"),
@@ -88,11 +85,11 @@ fn mend(why: &Distrust) -> String {
 /// A fleet with every default filled in.
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
-    /// Where it was read from; none for a kind named on the command line.
+    /// The file that it was read from; none for a kind named on the command line.
     pub path: Option<PathBuf>,
-    /// In file order.
+    /// The groups in file order.
     pub groups: Vec<Group>,
-    /// What every group of the file comes after, also one that is not in a run.
+    /// The groups that each group of the file comes after, also of groups that are not in a run.
     pub order: Order,
 }
 
@@ -100,17 +97,18 @@ impl Fleet {
     /// Reads `path`.
     ///
     /// # Errors
-    /// When it cannot be read, others can write it, or it is not a fleet; the text names file, line
-    /// and column.
+    /// Fails if it cannot be read, another user can write it, or it is not valid; the text names
+    /// file, line and column.
     pub fn load(path: &Path) -> Result<Self, FleetError> {
         let unreadable = |why: String| FleetError::Unreadable {
             path: path.into(),
             why,
         };
-        let way = ResolvedPath::of(path).map_err(|e| unreadable(e.to_string()))?;
-        way.is_trusted()
+        let resolved = ResolvedPath::of(path).map_err(|e| unreadable(e.to_string()))?;
+        resolved
+            .is_trusted()
             .map_err(|why| FleetError::Untrusted(path.into(), why))?;
-        let file = way.open().map_err(|e| unreadable(e.to_string()))?;
+        let file = resolved.open().map_err(|e| unreadable(e.to_string()))?;
         let bytes = config::read_fd(file, MAX_FLEET).map_err(|e| match e {
             ReadError::Io(e) => unreadable(e.to_string()),
             ReadError::Unacceptable(why) => unreadable(why),
@@ -119,27 +117,27 @@ impl Fleet {
     }
 
     fn parse(bytes: &[u8], path: &Path) -> Result<Self, FleetError> {
-        // A fault shows its line, and never a password in it.
+        // An error shows its line, but no password in it.
         let text = String::from_utf8_lossy(bytes);
         let shown = without_passwords(&text);
-        let told = |fault: ConfigError| {
-            let all = format!(
+        let error = |fault: ConfigError| {
+            let text = format!(
                 "in `{}`: {fault}\n{}",
                 path.display(),
                 fault.render(path, shown.as_bytes())
             );
-            FleetError::Fault(without_passwords(&all).into_owned())
+            FleetError::Fault(without_passwords(&text).into_owned())
         };
-        let groups = raw::groups(bytes).map_err(told)?;
-        if let Some(place) = password_in(&text) {
+        let groups = raw::groups(bytes).map_err(error)?;
+        if let Some(span) = password_in(&text) {
             let hint =
                 "an assertion takes it from `auth_file = PATH`, a command from a file of its own"
                     .to_owned();
-            return Err(told(ConfigError::new(
+            return Err(error(ConfigError::new(
                 bytes,
-                "a URL with a password in it, which would be printed and kept",
+                "a URL with a password in it, which would be printed and stored",
                 Some(hint),
-                Some(place),
+                Some(span),
             )));
         }
         let order = groups
@@ -154,10 +152,10 @@ impl Fleet {
         })
     }
 
-    /// The fleet that a kind alone describes: every process of it.
+    /// Returns the fleet of every process of a kind.
     ///
     /// # Errors
-    /// When there is no such kind.
+    /// Fails if there is no such kind.
     pub fn of_kind(kind: &str) -> Result<Self, FleetError> {
         Ok(Self {
             groups: vec![raw::of_kind(kind).map_err(|e| FleetError::Fault(e.to_string()))?],
@@ -165,10 +163,10 @@ impl Fleet {
         })
     }
 
-    /// Keeps the named groups; with no name and not `all`, the only one there is.
+    /// Keeps the named groups. Without a name and without `all`, the fleet must have one group.
     ///
     /// # Errors
-    /// When a name is unknown, or several groups are left to choose from.
+    /// Fails if a name is unknown, or if there are several groups and none was named.
     pub fn select(mut self, names: &[String], all: bool) -> Result<Self, FleetError> {
         let known = self
             .groups

@@ -1,4 +1,4 @@
-//! Which group comes after which: a graph that is walked once, however many groups there are.
+//! The order of groups: a graph that is walked once, in linear time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -7,15 +7,15 @@ use super::Group;
 /// The groups that each group comes after, by name.
 pub type Order = BTreeMap<String, Vec<String>>;
 
-/// The part of `order` that says more of `groups` than they say themselves: what groups that are
-/// not among them come after, as far as one of `groups` comes after these.
+/// Returns the part of `order` for groups that are not among `groups`, as far as one of `groups`
+/// comes after them.
 #[must_use]
 pub fn outside_order(groups: &[Group], order: &Order) -> Order {
-    let mine: BTreeSet<&str> = groups.iter().map(|g| g.name.as_str()).collect();
+    let inside: BTreeSet<&str> = groups.iter().map(|g| g.name.as_str()).collect();
     let mut found = Order::new();
     let mut next: Vec<&String> = groups.iter().flat_map(|g| &g.after).collect();
     while let Some(name) = next.pop() {
-        if mine.contains(name.as_str()) || found.contains_key(name) {
+        if inside.contains(name.as_str()) || found.contains_key(name) {
             continue;
         }
         if let Some(after) = order.get(name) {
@@ -26,7 +26,7 @@ pub fn outside_order(groups: &[Group], order: &Order) -> Order {
     found
 }
 
-/// Nodes by their place in a list, and the edges between them.
+/// Nodes by their index in a list, and the edges between them.
 #[derive(Debug)]
 pub struct Graph {
     before: Vec<Vec<usize>>,
@@ -34,75 +34,78 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Of nodes with their names and the names that each comes after; an unknown name counts for
-    /// nothing.
+    /// Builds the graph of nodes with their names and the names that each comes after. Unknown names
+    /// are ignored.
     #[must_use]
     pub fn of(nodes: &[(&str, &[String])]) -> Self {
-        let places: BTreeMap<&str, usize> = nodes
+        let indices: BTreeMap<&str, usize> = nodes
             .iter()
             .enumerate()
-            .map(|(at, (name, _))| (*name, at))
+            .map(|(node, (name, _))| (*name, node))
             .collect();
         let mut graph = Self {
             before: vec![Vec::new(); nodes.len()],
             after: vec![Vec::new(); nodes.len()],
         };
-        for (at, (_, names)) in nodes.iter().enumerate() {
-            for before in names.iter().filter_map(|name| places.get(name.as_str())) {
-                graph.before[at].push(*before);
-                graph.after[*before].push(at);
+        for (node, (_, names)) in nodes.iter().enumerate() {
+            for before in names.iter().filter_map(|name| indices.get(name.as_str())) {
+                graph.before[node].push(*before);
+                graph.after[*before].push(node);
             }
         }
         graph
     }
 
-    /// The nodes that `at` comes after.
-    pub fn before(&self, at: usize) -> impl Iterator<Item = usize> {
-        self.before[at].iter().copied()
+    /// Iterates over the nodes that `node` comes after.
+    pub fn before(&self, node: usize) -> impl Iterator<Item = usize> {
+        self.before[node].iter().copied()
     }
 
-    /// Every node once, each behind all that it comes after. Nodes that wait for each other have
-    /// no such order: they and what comes after them stand at the end.
+    /// Returns every node once, each behind all nodes that it comes after. Nodes of a circle have no
+    /// such order: they and the nodes after them are last.
     #[must_use]
     pub fn sorted(&self) -> Vec<usize> {
         let (mut sorted, waiting) = self.walk();
-        sorted.extend((0..waiting.len()).filter(|at| waiting[*at] > 0));
+        sorted.extend((0..waiting.len()).filter(|node| waiting[*node] > 0));
         sorted
     }
 
-    /// Nodes of one circle, in their order; none where there is no circle.
+    /// Returns the nodes of one circle, sorted; none if there is no circle.
     #[must_use]
     pub fn circle(&self) -> Vec<usize> {
         let (_, waiting) = self.walk();
-        let Some(mut at) = waiting.iter().position(|waits| *waits > 0) else {
+        let Some(mut node) = waiting.iter().position(|waits| *waits > 0) else {
             return Vec::new();
         };
-        // Each node that waits comes after another one that waits, so the way back ends in a
-        // circle.
+        // Each node that waits comes after another that waits, so this walk reaches a circle.
         let mut path = Vec::new();
         let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
-        while !seen.contains_key(&at) {
-            seen.insert(at, path.len());
-            path.push(at);
-            match self.before[at].iter().find(|before| waiting[**before] > 0) {
-                Some(before) => at = *before,
+        while !seen.contains_key(&node) {
+            seen.insert(node, path.len());
+            path.push(node);
+            match self.before[node]
+                .iter()
+                .find(|before| waiting[**before] > 0)
+            {
+                Some(before) => node = *before,
                 None => return Vec::new(),
             }
         }
-        let mut circle = path.split_off(seen[&at]);
+        let mut circle = path.split_off(seen[&node]);
         circle.sort_unstable();
         circle
     }
 
-    /// The nodes in their order, and for how many nodes each of the others still waits.
+    /// Returns the nodes in their order, and the number of nodes that each of the others waits for.
     fn walk(&self) -> (Vec<usize>, Vec<usize>) {
         let mut waiting: Vec<usize> = self.before.iter().map(Vec::len).collect();
-        let mut ready: VecDeque<usize> =
-            (0..waiting.len()).filter(|at| waiting[*at] == 0).collect();
+        let mut ready: VecDeque<usize> = (0..waiting.len())
+            .filter(|node| waiting[*node] == 0)
+            .collect();
         let mut sorted = Vec::with_capacity(waiting.len());
-        while let Some(at) = ready.pop_front() {
-            sorted.push(at);
-            for next in &self.after[at] {
+        while let Some(node) = ready.pop_front() {
+            sorted.push(node);
+            for next in &self.after[node] {
                 waiting[*next] -= 1;
                 if waiting[*next] == 0 {
                     ready.push_back(*next);
@@ -142,16 +145,17 @@ mod tests {
         Fleet::parse(text.as_bytes(), Path::new("fleet.toml")).unwrap()
     }
 
-    fn name(at: usize) -> String {
-        format!("g{at}")
+    fn name(index: usize) -> String {
+        format!("g{index}")
     }
 
-    fn chain(all: usize) -> Fleet {
-        fleet((0..all).map(|at| (name(at), at.checked_sub(1).map(name).into_iter().collect())))
+    fn chain(length: usize) -> Fleet {
+        let before = |index: usize| index.checked_sub(1).map(name).into_iter().collect();
+        fleet((0..length).map(|index| (name(index), before(index))))
     }
 
     #[test]
-    fn what_is_not_in_a_run_still_says_what_comes_after_what() {
+    fn groups_outside_a_run_still_order_those_inside() {
         let whole = chain(9);
         let some = whole
             .clone()
@@ -166,21 +170,24 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_found_and_told_from_what_comes_after_it() {
+    fn a_circle_is_found_without_the_nodes_after_it() {
         let none: &[String] = &[];
-        let of = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let (a, b, c, d) = (of(&["c"]), of(&["a"]), of(&["b", "x"]), of(&["c"]));
+        let list = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let a = list(&["c"]);
+        let b = list(&["a"]);
+        let c = list(&["b", "x"]);
+        let d = list(&["c"]);
         let graph = Graph::of(&[("d", &d), ("a", &a), ("b", &b), ("c", &c), ("e", none)]);
         assert_eq!(
             (graph.circle(), graph.sorted()),
             (vec![1, 2, 3], vec![4, 0, 1, 2, 3])
         );
-        let own = of(&["a"]);
+        let own = list(&["a"]);
         assert_eq!(Graph::of(&[("a", &own)]).circle(), [0]);
     }
 
-    /// The processor time of this thread, which other processes of a busy machine add nothing to.
-    fn worked() -> Duration {
+    /// Returns the processor time of this thread, which the load of the machine does not change.
+    fn thread_time() -> Duration {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         Duration::new(
             time.tv_sec.try_into().unwrap(),
@@ -188,38 +195,46 @@ mod tests {
         )
     }
 
-    /// The shortest of a few tries.
-    fn took(of: impl Fn() -> Fleet) -> Duration {
+    /// Returns the shortest time of three tries.
+    fn shortest(make: impl Fn() -> Fleet) -> Duration {
         let tries = (0..3).map(|_| {
-            let began = worked();
-            assert!(!of().groups.is_empty());
-            worked() - began
+            let began = thread_time();
+            assert!(!make().groups.is_empty());
+            thread_time() - began
         });
         tries.min().unwrap_or_default()
     }
 
     #[test]
-    fn ten_times_the_groups_take_about_ten_times_as_long() {
-        let wide = |all: usize| {
-            fleet((0..all).map(|at| (name(at), if at == 0 { Vec::new() } else { vec![name(0)] })))
+    fn the_time_to_order_groups_is_linear() {
+        let wide = |length: usize| {
+            let before = |index| {
+                if index == 0 {
+                    Vec::new()
+                } else {
+                    vec![name(0)]
+                }
+            };
+            fleet((0..length).map(|index| (name(index), before(index))))
         };
         // Layers of two, each of which comes after both of the layer before.
-        let diamonds = |all: usize| {
-            fleet((0..all).map(|at| {
+        let diamonds = |length: usize| {
+            fleet((0..length).map(|index| {
                 (
-                    name(at),
-                    if at < 2 {
+                    name(index),
+                    if index < 2 {
                         Vec::new()
                     } else {
-                        vec![name(at / 2 * 2 - 2), name(at / 2 * 2 - 1)]
+                        vec![name(index / 2 * 2 - 2), name(index / 2 * 2 - 1)]
                     },
                 )
             }))
         };
         let shapes: [(&str, &dyn Fn(usize) -> Fleet); 3] =
             [("chain", &chain), ("wide", &wide), ("diamonds", &diamonds)];
-        for (shape, of) in shapes {
-            let (few, many) = (took(|| of(300)), took(|| of(3_000)));
+        for (shape, make) in shapes {
+            let few = shortest(|| make(300));
+            let many = shortest(|| make(3_000));
             assert!(
                 many < few * 50,
                 "{shape}: 300 groups take {few:?}, and 3,000 {many:?}"

@@ -1,20 +1,20 @@
-//! Where something of a process is.
+//! Paths of a process, with placeholders.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Where something of a process is.
+/// A path of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PathBase {
-    /// Below (or, when the path is empty, at) the value of this option on the process's own command
+    /// Below (or at, if the path is empty) the value of this option on the process's own command
     /// line.
     Arg(String, PathBuf),
     /// Below the process's working directory.
     Cwd(PathBuf),
-    /// Below the directory that a relative path of its command line is below.
+    /// Below the directory that relative paths of its command line are below.
     Base(PathBuf),
-    /// Below the path that stands behind this text in what the group's `built` command prints.
+    /// Below the path that follows this text in the output of the group's `built` command.
     Built(String, PathBuf),
     /// Below the value of this variable of the environment that the process was started with.
     Env(String, PathBuf),

@@ -1,53 +1,53 @@
-//! How a program reads its command line, and which file it takes where that names none.
+//! How a program reads its command line, and the file that it reads by default.
 
 use serde::{Deserialize, Serialize};
 
 use super::PathBase;
 
-/// How a program reads its command line, as its group or kind says.
+/// How a program reads its command line.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
-    /// Its short options as `getopt(3)` has them; empty where every option is a word of its own.
-    /// None where nothing says so: a word that may hold an option then refuses the instance.
+    /// Its short options as `getopt(3)` has them; empty if every option is a word of its own. If
+    /// none, a word that may contain several options refuses the instance.
     pub getopt: Option<String>,
-    /// Which value counts of an option that is given more than once.
+    /// The value that counts of an option that is given more than once.
     pub repeated: Repeated,
-    /// Its command line as it rewrites it, with `{argv}` for the arguments; the rest behind it is a
-    /// glob.
+    /// The command line that it writes over its own, with `{argv}` for the arguments; the text after
+    /// it is a glob.
     pub title: Option<String>,
-    /// Directories that a relative path of its command line is below: the first that there is.
+    /// Directories that relative paths of its command line are below: the first that exists.
     pub base: Vec<PathBase>,
     /// A command that prints the paths that are compiled into the program.
     pub built: Vec<String>,
     /// Directives of its config whose values are paths or globs of more of it.
     pub includes: Vec<String>,
-    /// Arguments with which it reads no file of its own accord: only what others name is its
+    /// Arguments that make it read no default file: only files that other arguments name are its
     /// config.
     #[serde(default)]
     pub no_default: Vec<String>,
 }
 
-/// Which value counts of an option that is given more than once.
+/// The value that counts of an option that is given more than once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Repeated {
     /// The last one.
     #[default]
     Last,
-    /// All of them: two different ones are no single file.
+    /// All of them; if they differ, the instance has no single config.
     All,
     /// The first one.
     First,
 }
 
-/// Where a `title` has the arguments of the process.
+/// Stands in a `title` for the arguments of the process.
 const ARGV: &str = "{argv}";
 
 impl Reading {
-    /// The text before the arguments in a rewritten command line, and the glob behind them.
+    /// Returns the text before the arguments in a rewritten command line, and the glob after them.
     ///
     /// # Errors
-    /// A sentence where `title` says neither.
+    /// Fails with a sentence if `title` has no arguments or no valid glob.
     pub fn title_parts(title: &str) -> Result<(&str, glob::Pattern), String> {
         let (before, after) = title.split_once(ARGV).ok_or_else(|| {
             format!("title = {title:?} does not say where the arguments are: {ARGV}")

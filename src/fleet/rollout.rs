@@ -1,4 +1,4 @@
-//! How a run goes over a fleet: in which waves, with how many failures, and what happens past them.
+//! The waves of a run, the failures that it tolerates, and its reaction to more of them.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -10,32 +10,34 @@ use super::{
     spanned::{SpannedError, spanned},
 };
 
-/// A part of some instances: a number of them, or hundredths of a percent.
+/// A number of instances, or a part of a group in hundredths of a percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Share {
-    /// So many.
+    /// A number of instances.
     Count(usize),
-    /// So many of 10,000.
+    /// A part in units of 1/10,000.
     Part(u32),
 }
 
 impl Share {
-    /// How many of `all` these are at least: a wave that is named is never smaller than its name.
+    /// Returns the number of instances of a group of `total`, rounded up: a wave is never smaller
+    /// than its share.
     #[must_use]
-    pub fn rounded_up(self, all: usize) -> usize {
+    pub fn rounded_up(self, total: usize) -> usize {
         match self {
-            Self::Count(n) => n.min(all),
-            Self::Part(part) => (all * part as usize).div_ceil(10_000),
+            Self::Count(n) => n.min(total),
+            Self::Part(part) => (total * part as usize).div_ceil(10_000),
         }
     }
 
-    /// How many of `all` these are at most: a limit is never larger than its name.
+    /// Returns the number of instances of a group of `total`, rounded down: a limit is never larger
+    /// than its share.
     #[must_use]
-    pub fn rounded_down(self, all: usize) -> usize {
+    pub fn rounded_down(self, total: usize) -> usize {
         match self {
-            Self::Count(n) => n.min(all),
-            Self::Part(part) => all * part as usize / 10_000,
+            Self::Count(n) => n.min(total),
+            Self::Part(part) => total * part as usize / 10_000,
         }
     }
 }
@@ -44,7 +46,7 @@ impl FromStr for Share {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let no = || {
+        let invalid = || {
             format!(
                 "{text:?} is neither a number such as 1 nor a percentage from 0% to 100% such as \
                  25% or 0.5%"
@@ -57,11 +59,11 @@ impl FromStr for Share {
                 .ok()
                 .filter(|_| digits(text))
                 .map(Self::Count)
-                .ok_or_else(no);
+                .ok_or_else(invalid);
         };
         let (whole, rest) = percent.split_once('.').unwrap_or((percent, "0"));
         if !digits(whole) || !digits(rest) || rest.len() > 2 {
-            return Err(no());
+            return Err(invalid());
         }
         let part = whole.parse::<u32>().ok().and_then(|w| {
             w.checked_mul(100)?
@@ -69,7 +71,7 @@ impl FromStr for Share {
         });
         part.filter(|part| *part <= 10_000)
             .map(Self::Part)
-            .ok_or_else(no)
+            .ok_or_else(invalid)
     }
 }
 
@@ -97,36 +99,36 @@ impl fmt::Display for Share {
     }
 }
 
-/// What happens when more instances failed than may.
+/// The reaction of a run to more failures than it tolerates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
-    /// The run goes on; who failed is put back alone.
+    /// The run goes on; failed instances are rolled back alone.
     Continue,
-    /// Nobody else is signalled; who is proven on the new config stays on it, and who failed is put
-    /// back alone.
+    /// No other instance is signalled. Instances that are proven on the new config keep it, and
+    /// failed instances are rolled back alone.
     Stop,
-    /// Everything goes back.
+    /// Every instance is rolled back.
     Revert,
 }
 
-/// How a run goes over the instances of a group.
+/// The rollout over the instances of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {
-    /// Cumulative; a last 100% is implied.
+    /// The cumulative size of each wave; a last one of 100% is implied.
     pub waves: Vec<Share>,
-    /// So many may fail without more than that: they are put back alone.
+    /// The number of failures that the run tolerates. These instances are rolled back alone.
     pub max_failures: Share,
-    /// Whether that is counted over this group alone; else over all groups of the run that say
-    /// nothing of their own.
+    /// Whether failures are counted over this group alone. Otherwise they are counted over all
+    /// groups of the run that do not set `max_failures`.
     pub alone: bool,
-    /// So many of the group may have a silent endpoint before the run: they are left out.
+    /// The number of unresponsive instances that the run may skip.
     pub max_unresponsive: Share,
-    /// How long a wave is left alone before every proven instance is looked at again.
+    /// The pause after a wave, before every proven instance is probed again.
     pub bake: Duration,
-    /// A command of the operator's that must exit 0 after each wave; empty for none.
+    /// The operator's command that must exit with 0 after each wave; empty for none.
     pub gate: Vec<String>,
-    /// Past `max_failures`.
+    /// The reaction to more failures than `max_failures`.
     pub on_failure: OnFailure,
 }
 
@@ -144,7 +146,7 @@ impl Default for Rollout {
     }
 }
 
-/// `[rollout]` and `[group.rollout]` as they are written.
+/// A `[rollout]` or `[group.rollout]` table as it is written.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRollout {
@@ -157,13 +159,13 @@ pub(super) struct RawRollout {
 }
 
 impl RawRollout {
-    /// Takes what is written here over what `base` says.
+    /// Takes from `base` each key that is not set here.
     pub(super) fn over(self, base: &Rollout) -> Result<Rollout, SpannedError> {
-        let one = |raw: Option<Spanned<Value>>| {
+        let optional = |raw: Option<Spanned<Value>>| {
             raw.map(|raw| share(raw.get_ref()).map_err(|why| spanned(raw.span(), why)))
                 .transpose()
         };
-        let max_failures = one(self.max_failures)?;
+        let max_failures = optional(self.max_failures)?;
         Ok(Rollout {
             waves: match self.waves {
                 Some(raw) => waves(raw.get_ref()).map_err(|why| spanned(raw.span(), why))?,
@@ -171,7 +173,7 @@ impl RawRollout {
             },
             alone: base.alone || max_failures.is_some(),
             max_failures: max_failures.unwrap_or(base.max_failures),
-            max_unresponsive: one(self.max_unresponsive)?.unwrap_or(base.max_unresponsive),
+            max_unresponsive: optional(self.max_unresponsive)?.unwrap_or(base.max_unresponsive),
             bake: match self.bake {
                 Some(text) => {
                     parse_duration(text.get_ref()).map_err(|why| spanned(text.span(), why))?
@@ -194,19 +196,19 @@ fn share(value: &Value) -> Result<Share, String> {
     }
 }
 
-/// One, or a list.
+/// Reads one wave, or a list of them.
 fn waves(value: &Value) -> Result<Vec<Share>, String> {
-    let all = match value {
-        Value::Array(all) if all.is_empty() => {
+    let waves = match value {
+        Value::Array(list) if list.is_empty() => {
             return Err("no wave in it: [\"100%\"] is all at once".into());
         }
-        Value::Array(all) => all.iter().map(share).collect::<Result<_, _>>()?,
-        one => vec![share(one)?],
+        Value::Array(list) => list.iter().map(share).collect::<Result<_, _>>()?,
+        single => vec![share(single)?],
     };
-    check_waves(&all).map(|()| all)
+    check_waves(&waves).map(|()| waves)
 }
 
-/// An argv; it speaks of a wave and not of a process, so nothing stands for anything in it.
+/// Reads an argv. It is about a wave and not about a process, so it has no placeholders.
 fn gate(raw: Vec<Spanned<String>>) -> Result<Vec<String>, SpannedError> {
     if let Some(nothing) = raw.first().filter(|program| program.get_ref().is_empty()) {
         return Err(spanned(
@@ -218,31 +220,31 @@ fn gate(raw: Vec<Spanned<String>>) -> Result<Vec<String>, SpannedError> {
         .iter()
         .find_map(|arg| argv::known(arg.get_ref()).map(|name| (name, arg.span())))
     {
-        Some((name, at)) => Err(spanned(
-            at,
+        Some((name, span)) => Err(spanned(
+            span,
             format!("`{{{name}}}`: a gate judges a wave, not a process, so it has no placeholders"),
         )),
         None => Ok(raw.into_iter().map(Spanned::into_inner).collect()),
     }
 }
 
-/// Waves are cumulative, so none is nothing and none is smaller than one before it.
+/// Checks that each wave is larger than the one before: waves are cumulative.
 ///
 /// # Errors
-/// A sentence that names the wave.
+/// Fails with a sentence that names the wave.
 pub fn check_waves(waves: &[Share]) -> Result<(), String> {
-    for (at, wave) in waves.iter().enumerate() {
-        let nobody_left = |before: &Share| match (before, wave) {
+    for (index, wave) in waves.iter().enumerate() {
+        let adds_none = |before: &Share| match (before, wave) {
             (Share::Count(before), Share::Count(wave)) => wave <= before,
             (Share::Part(before), Share::Part(wave)) => wave <= before,
             (before, _) => *before == Share::Part(10_000),
         };
         if matches!(wave, Share::Count(0) | Share::Part(0)) {
-            return Err(format!("a wave of {wave} is nobody"));
+            return Err(format!("a wave of {wave} has no instances"));
         }
-        if let Some(before) = waves[..at].iter().find(|before| nobody_left(before)) {
+        if let Some(before) = waves[..index].iter().find(|before| adds_none(before)) {
             return Err(format!(
-                "waves are cumulative: {wave} after {before} adds nobody"
+                "waves are cumulative: {wave} after {before} adds no instances"
             ));
         }
     }

@@ -1,4 +1,4 @@
-//! What is wrong with a value of `fleet.toml`, and where.
+//! An error in a value of `fleet.toml`, with its position.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::argv;
 
-/// What is wrong with a value, and where.
+/// An error in a value, with its position.
 pub(super) struct SpannedError {
     pub(super) message: String,
     pub(super) hint: Option<String>,
@@ -30,7 +30,7 @@ pub(super) fn spanned(at: Range<usize>, message: impl Into<String>) -> SpannedEr
     }
 }
 
-/// `more` are placeholders that this command alone has.
+/// Checks the placeholders of an argv; `more` are those that only this command has.
 pub(super) fn argv(
     raw: Option<Vec<Spanned<String>>>,
     more: &[&str],

@@ -1,4 +1,4 @@
-//! What a group says of its validator: a command, or that its program has none.
+//! The validator of a group: a command, or the declaration that its program has none.
 
 use std::fmt;
 
@@ -29,7 +29,7 @@ impl<'de> Deserialize<'de> for RawValidate {
     }
 }
 
-/// Keeps the place of each argument, which an untagged enum of serde loses.
+/// Keeps the position of each argument, which an untagged enum of serde loses.
 struct Either;
 
 impl<'de> Visitor<'de> for Either {
@@ -48,8 +48,8 @@ impl<'de> Visitor<'de> for Either {
     }
 }
 
-/// The validator's argv, and whether the group has been asked for one. A program that a bad config
-/// ends, and that nothing validates for, must be one that can be started again.
+/// Returns the validator's argv, and whether the group requires one. If a bad config ends the
+/// program and there is no validator, the group must be able to start it again.
 pub(super) fn validation(
     raw: Option<Spanned<RawValidate>>,
     on_bad: OnBadConfig,
@@ -63,7 +63,7 @@ pub(super) fn validation(
         RawValidate::Argv(words) => Ok((argv(Some(words), &[])?, Validation::Wanted)),
         RawValidate::Word(word) if word != NONE => Err(spanned(
             at,
-            format!("validate = {word:?} is no list of arguments"),
+            format!("validate = {word:?} is not a list of arguments"),
         )
         .hinted(format!(
             "`validate = [\"{word}\"]`, or \"{NONE}\" for a program that has no validator"
@@ -71,9 +71,9 @@ pub(super) fn validation(
         RawValidate::Word(_) if on_bad == OnBadConfig::Dies && revive.is_empty() => {
             let why = format!(
                 "a config that it cannot load ends the program, and with `validate = \"{NONE}\"` \
-                 nothing finds that out before"
+                 nothing detects that before"
             );
-            Err(spanned(at, why).hinted("say how it is started again: `revive = [argv]`"))
+            Err(spanned(at, why).hinted("add the command that starts it again: `revive = [argv]`"))
         }
         RawValidate::Word(_) => Ok((Vec::new(), Validation::Waived)),
     }

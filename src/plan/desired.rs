@@ -1,4 +1,4 @@
-//! What each target becomes: one answer for everybody who reads it.
+//! The new content of each target, which is the same for every instance that reads it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,46 +15,48 @@ use crate::{
     tree::shown,
 };
 
-/// What one target becomes.
+/// The new content of one target.
 #[derive(Debug)]
 pub(super) struct DesiredContent {
     pub(super) to: Content,
-    /// Where that comes from, for people; the target itself where nothing else was named.
+    /// The path of its source, for messages; the target itself if no other source was named.
     pub(super) named: PathBuf,
-    /// Whether it must not be shown.
+    /// Whether the content must not be shown.
     pub(super) secret: bool,
 }
 
-/// What every target becomes, and the first reason why a change is not acceptable: that is the end
-/// only where nobody is refused.
+/// Returns the new content of every target, and the first reason why a change is not valid. That
+/// reason ends the run only if no instance is refused.
 ///
 /// # Errors
-/// `Failed` where what was asked for is not there or cannot be read; `Refused` where a target would
-/// have to become two things.
+/// Returns `Failed` if a source does not exist or cannot be read, and `Refused` if a target would
+/// have to become two contents.
 pub(super) fn desired_contents<'a>(
-    seen: &'a BTreeMap<PathBuf, SurveyedTarget>,
+    targets: &'a BTreeMap<PathBuf, SurveyedTarget>,
     readers: &Readers,
     changes: &Changes,
 ) -> Result<(BTreeMap<&'a Path, DesiredContent>, Option<Abort>), Abort> {
-    offered(seen, readers, changes)?;
-    let mut invalid = strays(readers, changes);
-    let (mut all, mut groups_of) = (BTreeMap::new(), groups_of(readers));
-    for (path, target) in seen {
+    check_sources(targets, readers, changes)?;
+    let mut invalid = entries_without_target(readers, changes);
+    let mut groups_of = groups_of(readers);
+    let mut desired = BTreeMap::new();
+    for (path, target) in targets {
         let groups = groups_of.remove(path.as_path()).unwrap_or_default();
-        let (to, named) = match desired(path, target, &groups, changes) {
+        let (to, named) = match desired_content(path, target, &groups, changes) {
             Ok(new) => new.unwrap_or_else(|| (target.content.clone(), path.clone())),
-            Err(stop) if stop.verdict == Verdict::Invalid => {
-                invalid.get_or_insert(stop);
+            Err(abort) if abort.verdict == Verdict::Invalid => {
+                invalid.get_or_insert(abort);
                 (target.content.clone(), path.clone())
             }
-            Err(stop) => return Err(stop),
+            Err(abort) => return Err(abort),
         };
-        let said = groups.values().find_map(|g| g.secret).is_some();
-        let secret = target.secret || (!said && to.tree.as_ref().is_some_and(|t| !t.is_public()));
-        all.insert(path.as_path(), DesiredContent { to, named, secret });
+        let group_decides = groups.values().any(|group| group.secret.is_some());
+        let is_private = to.tree.as_ref().is_some_and(|tree| !tree.is_public());
+        let secret = target.secret || (!group_decides && is_private);
+        desired.insert(path.as_path(), DesiredContent { to, named, secret });
     }
-    nested(seen, &all)?;
-    Ok((all, invalid))
+    check_nesting(targets, &desired)?;
+    Ok((desired, invalid))
 }
 
 fn invalid(named: &Path, why: &str) -> Abort {
@@ -64,28 +66,28 @@ fn invalid(named: &Path, why: &str) -> Abort {
     )
 }
 
-/// The groups that read each target, by name.
+/// Returns the groups that read each target, by name.
 fn groups_of(readers: &Readers) -> BTreeMap<&Path, BTreeMap<&str, &Group>> {
-    let mut all: BTreeMap<&Path, BTreeMap<&str, &Group>> = BTreeMap::new();
-    for (path, members) in readers
-        .iter()
-        .flat_map(|(paths, members)| paths.iter().map(move |path| (path, members)))
-    {
-        all.entry(path)
-            .or_default()
-            .extend(members.iter().map(|m| (m.group.name.as_str(), &*m.group)));
+    let mut groups: BTreeMap<&Path, BTreeMap<&str, &Group>> = BTreeMap::new();
+    for (paths, instances) in readers {
+        for path in paths {
+            groups
+                .entry(path)
+                .or_default()
+                .extend(instances.iter().map(|m| (m.group.name.as_str(), &*m.group)));
+        }
     }
-    all
+    groups
 }
 
-/// What one target becomes, and where that comes from; none when it stays.
-fn desired(
+/// Returns the new content of one target and the path of its source; none if the target stays.
+fn desired_content(
     path: &Path,
     target: &SurveyedTarget,
     groups: &BTreeMap<&str, &Group>,
     changes: &Changes,
 ) -> Result<Option<(Content, PathBuf)>, Abort> {
-    let mut wanted: Option<(&str, Option<(Content, PathBuf)>)> = None;
+    let mut desired: Option<(&str, Option<(Content, PathBuf)>)> = None;
     let digest = |new: &Option<(Content, PathBuf)>| {
         new.as_ref()
             .map_or(&target.content, |(to, _)| to)
@@ -94,7 +96,7 @@ fn desired(
     };
     for (name, group) in groups {
         let new = for_group(path, target, group, changes)?;
-        match &wanted {
+        match &desired {
             Some((other, known)) if digest(known) != digest(&new) => {
                 return Err(Abort::new(
                     Verdict::Refused,
@@ -104,12 +106,13 @@ fn desired(
                     ),
                 ));
             }
-            _ => wanted = Some((name, new)),
+            _ => desired = Some((name, new)),
         }
     }
-    Ok(wanted.and_then(|(_, new)| new))
+    Ok(desired.and_then(|(_, new)| new))
 }
 
+/// Returns the new content of one target as one of its groups wants it; none if it stays.
 fn for_group(
     path: &Path,
     target: &SurveyedTarget,
@@ -117,7 +120,7 @@ fn for_group(
     changes: &Changes,
 ) -> Result<Option<(Content, PathBuf)>, Abort> {
     let disk = &target.content;
-    let put = |named: PathBuf, new: &Content| match put(disk, new, changes.prune) {
+    let replace = |named: PathBuf, new: &Content| match put(disk, new, changes.prune) {
         Ok(to) => Ok(Some((to, named))),
         Err(why) => Err(invalid(&named, &why)),
     };
@@ -126,7 +129,7 @@ fn for_group(
             Some(StagedSource {
                 path: named,
                 content: Some(Ok(new)),
-            }) => put(named.clone(), new),
+            }) => replace(named.clone(), new),
             Some(StagedSource {
                 content: Some(Err((verdict, why))),
                 ..
@@ -135,49 +138,70 @@ fn for_group(
         },
         Change::Put {
             named,
-            form,
+            kind,
             content,
         } if group.config.len() == 1 => {
-            fits(disk.kind(), *form).map_err(|why| invalid(named, &why))?;
-            put(
+            fits(disk.kind(), *kind).map_err(|why| invalid(named, &why))?;
+            replace(
                 named.clone(),
                 content.as_ref().map_err(|why| invalid(named, why))?,
             )
         }
         Change::Put { named, content, .. } => {
-            let Some(all) = &content.as_ref().map_err(|why| invalid(named, why))?.tree else {
-                let why = format!(
-                    "group `{}` has several targets, and --config takes a directory with an entry \
-                     for each",
-                    group.name
-                );
-                return Err(invalid(named, &why));
-            };
-            let name = path.file_name().unwrap_or_default();
-            match entry(all, name) {
-                Ok(Some(new)) => put(named.join(name), &new),
-                Ok(None) => Ok(None),
-                Err(why) => Err(invalid(&named.join(name), &why)),
+            let content = content.as_ref().map_err(|why| invalid(named, why))?;
+            match entry_for(path, group, named, content)? {
+                Some((new, named)) => replace(named, &new),
+                None => Ok(None),
             }
         }
-        Change::Set(edits) => {
-            if disk.kind() == TargetKind::Directory {
-                return Err(set_on(path, "it is a directory, and --set edits one file"));
-            }
-            if group.config.len() > 1 {
-                return Err(set_on(
-                    path,
-                    &format!(
-                        "group `{}` has several targets, and --set edits one file",
-                        group.name
-                    ),
-                ));
-            }
-            edit(&disk.bytes, edits)
-                .map(|bytes| Some((Content::new(bytes), path.to_owned())))
-                .map_err(|why| set_on(path, &why))
-        }
+        Change::Set(edits) => set_keys(path, disk, group, edits).map(Some),
     }
+}
+
+/// Returns the entry of a directory for one of a group's several targets; none if the target stays.
+fn entry_for(
+    path: &Path,
+    group: &Group,
+    named: &Path,
+    content: &Content,
+) -> Result<Option<(Content, PathBuf)>, Abort> {
+    let Some(tree) = &content.tree else {
+        let why = format!(
+            "group `{}` has several targets, and --config takes a directory with an entry for each",
+            group.name
+        );
+        return Err(invalid(named, &why));
+    };
+    let name = path.file_name().unwrap_or_default();
+    let named = named.join(name);
+    match entry(tree, name) {
+        Ok(new) => Ok(new.map(|new| (new, named))),
+        Err(why) => Err(invalid(&named, &why)),
+    }
+}
+
+/// Returns a file with the keys of `--set` edited.
+fn set_keys(
+    path: &Path,
+    disk: &Content,
+    group: &Group,
+    edits: &[(String, String)],
+) -> Result<(Content, PathBuf), Abort> {
+    if disk.kind() == TargetKind::Directory {
+        return Err(set_on(path, "it is a directory, and --set edits one file"));
+    }
+    if group.config.len() > 1 {
+        return Err(set_on(
+            path,
+            &format!(
+                "group `{}` has several targets, and --set edits one file",
+                group.name
+            ),
+        ));
+    }
+    edit(&disk.bytes, edits)
+        .map(|bytes| (Content::new(bytes), path.to_owned()))
+        .map_err(|why| set_on(path, &why))
 }
 
 fn set_on(path: &Path, why: &str) -> Abort {
@@ -190,126 +214,125 @@ fn set_on(path: &Path, why: &str) -> Abort {
     )
 }
 
-/// Where a group's `source` is asked, something must be there for one of its targets at least.
-fn offered(
-    seen: &BTreeMap<PathBuf, SurveyedTarget>,
+/// Checks that a group's `source`, if it is used, exists for one of its targets at least.
+fn check_sources(
+    targets: &BTreeMap<PathBuf, SurveyedTarget>,
     readers: &Readers,
     changes: &Changes,
 ) -> Result<(), Abort> {
-    let mut looked: BTreeMap<&str, (&StagedSource, bool)> = BTreeMap::new();
-    // What nobody in the run reads is offered to nobody.
-    let all: BTreeSet<&PathBuf> = if seen.values().all(|t| t.staged.is_empty()) {
-        BTreeSet::new()
-    } else {
-        readers.keys().flatten().collect()
-    };
-    let read = |path: &PathBuf| all.contains(path);
-    for (group, offered) in seen
-        .iter()
-        .filter(|(path, _)| read(path))
-        .flat_map(|(_, t)| &t.staged)
-    {
-        looked.entry(group).or_insert((offered, false)).1 |= offered.content.is_some();
+    if targets.values().all(|target| target.staged.is_empty()) {
+        return Ok(());
     }
-    let asked = |name: &str| {
-        matches!(changes.of(name), Change::Adopt)
-            && readers.values().flatten().any(|m| m.group.name == name)
-    };
-    match looked
-        .into_iter()
-        .find(|(name, (_, there))| !there && asked(name))
+    let read: BTreeSet<&PathBuf> = readers.keys().flatten().collect();
+    // The first source of each group, and whether any of them exists.
+    let mut sources: BTreeMap<&str, (&StagedSource, bool)> = BTreeMap::new();
+    for (group, source) in targets
+        .iter()
+        .filter(|(path, _)| read.contains(path))
+        .flat_map(|(_, target)| &target.staged)
     {
-        Some((name, (StagedSource { path, .. }, _))) => Err(Abort::new(
+        sources.entry(group).or_insert((source, false)).1 |= source.content.is_some();
+    }
+    let is_used = |group: &str| {
+        matches!(changes.of(group), Change::Adopt)
+            && readers.values().flatten().any(|m| m.group.name == group)
+    };
+    let missing = sources
+        .into_iter()
+        .find(|(group, (_, exists))| !exists && is_used(group));
+    match missing {
+        Some((group, (source, _))) => Err(Abort::new(
             Verdict::Failed,
             format!(
-                "cannot read `{}`: nothing is there, and group `{name}` takes its new config from \
-                 it",
-                shown(path)
+                "cannot read `{}`: nothing is there, and group `{group}` takes its new config \
+                 from it",
+                shown(&source.path)
             ),
         )),
         None => Ok(()),
     }
 }
 
-/// An entry that is for no target of the group would be left out in silence; two targets of one
-/// name could not be told apart.
-fn strays(readers: &Readers, changes: &Changes) -> Option<Abort> {
+/// Returns why the directory of a `--config` does not fit a group with several targets: an entry is
+/// for none of them, or two targets have the same name.
+fn entries_without_target(readers: &Readers, changes: &Changes) -> Option<Abort> {
     let mut targets: BTreeMap<&str, BTreeSet<&OsStr>> = BTreeMap::new();
-    for (paths, members) in readers {
-        for group in members
+    for (paths, instances) in readers {
+        for group in instances
             .iter()
             .map(|m| &m.group)
-            .filter(|g| g.config.len() > 1)
+            .filter(|group| group.config.len() > 1)
         {
             let Change::Put { named, .. } = changes.of(&group.name) else {
                 continue;
             };
             let names: BTreeSet<&OsStr> = paths.iter().filter_map(|p| p.file_name()).collect();
             if names.len() < paths.len() {
-                return Some(invalid(
-                    named,
-                    &format!(
-                        "two targets of group `{}` have the same name, so it cannot be told which \
-                         entry is whose",
-                        group.name
-                    ),
-                ));
+                let why = format!(
+                    "two targets of group `{}` have the same name, so an entry cannot be assigned \
+                     to one of them",
+                    group.name
+                );
+                return Some(invalid(named, &why));
             }
             targets.entry(&group.name).or_default().extend(names);
         }
     }
-    for (name, names) in targets {
-        let Change::Put {
-            named,
-            content: Ok(Content {
-                tree: Some(all), ..
-            }),
-            ..
-        } = changes.of(name)
-        else {
-            continue;
-        };
-        if all.entries.is_empty() {
-            return Some(invalid(named, "nothing is in it"));
-        }
-        if let Some(stray) = all
-            .entries
-            .keys()
-            .find(|entry| !names.contains(entry.as_os_str()))
-        {
-            let names: Vec<String> = names
-                .iter()
-                .map(|n| format!("`{}`", shown(Path::new(n))))
-                .collect();
-            return Some(invalid(
-                &named.join(stray),
-                &format!(
-                    "group `{name}` has no target of that name; it has {}",
-                    names.join(", ")
-                ),
-            ));
-        }
-    }
-    None
+    targets
+        .into_iter()
+        .find_map(|(group, names)| entry_without_target(group, &names, changes))
 }
 
-/// A directory that is exchanged takes along what is in it: another target in it would have to be
-/// changed twice.
-fn nested(
-    seen: &BTreeMap<PathBuf, SurveyedTarget>,
-    all: &BTreeMap<&Path, DesiredContent>,
+/// Returns why the directory of a `--config` does not fit the targets of these names.
+fn entry_without_target(group: &str, names: &BTreeSet<&OsStr>, changes: &Changes) -> Option<Abort> {
+    let Change::Put {
+        named,
+        content: Ok(Content {
+            tree: Some(tree), ..
+        }),
+        ..
+    } = changes.of(group)
+    else {
+        return None;
+    };
+    if tree.entries.is_empty() {
+        return Some(invalid(named, "nothing is in it"));
+    }
+    let unknown = tree
+        .entries
+        .keys()
+        .find(|entry| !names.contains(entry.as_os_str()))?;
+    let names: Vec<String> = names
+        .iter()
+        .map(|name| format!("`{}`", shown(Path::new(name))))
+        .collect();
+    Some(invalid(
+        &named.join(unknown),
+        &format!(
+            "group `{group}` has no target of that name; it has {}",
+            names.join(", ")
+        ),
+    ))
+}
+
+/// Refuses a change of a directory or of a target inside it: an exchange of the directory includes
+/// everything in it, and the inner target would have to be changed twice.
+fn check_nesting(
+    targets: &BTreeMap<PathBuf, SurveyedTarget>,
+    desired: &BTreeMap<&Path, DesiredContent>,
 ) -> Result<(), Abort> {
     let changes = |path: &Path| {
-        seen.get(path)
-            .zip(all.get(path))
-            .is_some_and(|(target, becomes)| target.content.sha256 != becomes.to.sha256)
+        targets
+            .get(path)
+            .zip(desired.get(path))
+            .is_some_and(|(target, desired)| target.content.sha256 != desired.to.sha256)
     };
-    for outer in seen
+    for outer in targets
         .iter()
-        .filter(|(_, t)| t.content.kind() == TargetKind::Directory)
+        .filter(|(_, target)| target.content.kind() == TargetKind::Directory)
         .map(|(path, _)| path)
     {
-        let inner = seen.keys().find(|path| {
+        let inner = targets.keys().find(|path| {
             *path != outer && path.starts_with(outer) && (changes(path) || changes(outer))
         });
         if let Some(inner) = inner {

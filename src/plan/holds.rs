@@ -1,149 +1,151 @@
-//! Whether what an assertion takes from the candidate would hold now, filled from the config that
-//! runs: one that does not is mistaken, or the instance runs another config than its file, and it
-//! would prove nothing.
+//! Checks before the run that an assertion can prove anything.
+//!
+//! An assertion that takes a value from the candidate must hold now with the value of the running
+//! config. If it does not, the assertion is wrong, or the instance runs another config than its
+//! file; in both cases it would prove nothing.
 
 use std::collections::BTreeMap;
 
 use crate::{
     assertion::{Assertion, Expectation, Showing},
-    event::{Event, Failure, Instance, Outcome},
+    event::{Event, Instance, Outcome},
     step::{PlannedInstance, Step, TargetChange},
 };
 
-/// The longest value that is shown, in characters.
+#[cfg(test)]
+mod tests;
+
+/// The longest value that a message shows, in characters: one line of a terminal.
 const SHOWN: usize = 80;
 
-/// Refuses every one of `members` for which an `equals` that is taken from the config does not hold
-/// with what `shifts` replace.
+/// Stands for a value that must not be shown.
+const HIDDEN_READING: &str = "another value";
+
+/// Refuses each instance for which an `equals` with a value of the config does not hold with the
+/// content that `changes` replace.
 pub(super) fn refuse(
-    members: &mut [PlannedInstance],
-    shifts: &[TargetChange],
+    instances: &mut [PlannedInstance],
+    changes: &[TargetChange],
     refused: &mut Vec<Instance>,
 ) {
-    for member in members
+    for instance in instances
         .iter_mut()
         .filter(|m| !m.unresponsive && m.instance.outcome != Outcome::Unchanged)
     {
-        let Some(text) = unheld(member, shifts) else {
+        let Some(why) = unheld(instance, changes) else {
             continue;
         };
-        member.fail(
-            Outcome::Refused,
-            Failure {
-                kind: Outcome::Refused.into(),
-                text,
-            },
-        );
-        refused.push(member.instance.clone());
+        instance.refuse(why);
+        refused.push(instance.instance.clone());
     }
 }
 
-/// Why an assertion of `member` does not hold before the run; none where each does, or cannot be
-/// known.
-fn unheld(member: &PlannedInstance, shifts: &[TargetChange]) -> Option<String> {
-    let first = shifts.first()?;
+/// Returns why an assertion does not hold before the run; none if each holds or cannot be checked.
+fn unheld(instance: &PlannedInstance, changes: &[TargetChange]) -> Option<String> {
+    let first = changes.first()?;
     let from = first.from.as_ref()?;
-    let tells_another = member
+    let reports_another = instance
         .instance
         .before
         .as_ref()
         .is_some_and(|before| *before != from.sha256);
-    // What stands there already is adopted because the instance may run something else.
-    if tells_another
-        || shifts.iter().all(|shift| {
-            shift
-                .from
-                .as_ref()
-                .is_some_and(|from| from.sha256 == shift.to.sha256)
-        })
-    {
+    let is_adopted = changes.iter().all(|change| {
+        change
+            .from
+            .as_ref()
+            .is_some_and(|from| from.sha256 == change.to.sha256)
+    });
+    // Adopting is for instances that may run something else than their file.
+    if reports_another || is_adopted {
         return None;
     }
     let runs = from.file()?;
-    let facts = member.group.confirm.iter().zip(&member.baseline);
-    facts
-        .filter_map(|(fact, now)| Some((fact, now.as_deref()?)))
-        .find_map(|(fact, now)| {
-            let (filled, text) = taken(fact, runs)?;
-            if now == text {
-                return None;
-            }
-            let source = fact.source.describe(&member.instance.endpoint);
-            let now = if fact.source.shows_credentials() {
-                "another value".into()
-            } else {
-                shown(now)
-            };
-            let (now, text) = if first.secret {
-                (
-                    "another value".into(),
-                    "the value of its \
-            config"
-                        .into(),
-                )
-            } else {
-                (now, shown(&text))
-            };
-            Some(format!(
-                "{source} reads {now} before the run, and by the config that it runs {} should be \
-             {text}: the assertion is wrong, or it runs another config than `{}`; correct the \
-             assertion, adopt that file first, or say --include-sick to skip this check",
-                asked(&filled),
-                first.path.display()
-            ))
+    instance
+        .group
+        .confirm
+        .iter()
+        .zip(&instance.baseline)
+        .find_map(|(assertion, now)| {
+            let now = now.as_deref()?;
+            let wanted = equals_of_config(assertion, runs)?;
+            (now != wanted).then(|| mismatch(instance, first, assertion, now, &wanted))
         })
 }
 
-/// An `equals` with a part of the config in it, as it is written, and filled from `runs`.
-fn taken(fact: &Assertion, runs: &[u8]) -> Option<(Assertion, String)> {
-    match fact.resolved(Some(runs)).ok()?.expectation {
-        Expectation::Equals(text) if Expectation::Equals(text.clone()) != fact.expectation => {
-            Some((fact.clone(), text))
-        }
+/// Describes an assertion that reads `now` where the running config says `wanted`.
+fn mismatch(
+    instance: &PlannedInstance,
+    change: &TargetChange,
+    assertion: &Assertion,
+    now: &str,
+    wanted: &str,
+) -> String {
+    let now = if change.secret || assertion.source.shows_credentials() {
+        HIDDEN_READING.to_owned()
+    } else {
+        shown(now)
+    };
+    let wanted = if change.secret {
+        "the value of its config".to_owned()
+    } else {
+        shown(wanted)
+    };
+    format!(
+        "{} reads {now} before the run, and by the config that it runs {} should be {wanted}: the \
+         assertion is wrong, or it runs another config than `{}`; correct the assertion, adopt \
+         that file first, or use --include-unresponsive to skip this check",
+        assertion.source.describe(&instance.instance.endpoint),
+        written(assertion),
+        change.path.display()
+    )
+}
+
+/// Returns the text that an `equals` with a value of the config expects from the config `runs`.
+fn equals_of_config(assertion: &Assertion, runs: &[u8]) -> Option<String> {
+    let resolved = assertion.resolved(Some(runs)).ok()?.expectation;
+    match resolved {
+        Expectation::Equals(ref text) if resolved != assertion.expectation => Some(text.clone()),
         _ => None,
     }
 }
 
-/// The literals of all assertions that did not hold at the survey, each once for its group.
+/// Returns the assertions with a literal value that did not hold at the survey, each once for its
+/// group.
 pub(super) fn literals<'a>(steps: impl Iterator<Item = &'a Step>) -> Vec<Event> {
-    let mut all: BTreeMap<(&str, usize), (i32, usize, String)> = BTreeMap::new();
+    let mut unheld: BTreeMap<(&str, usize), (i32, usize, String)> = BTreeMap::new();
     for step in steps {
-        let showing = if step.changes.iter().any(|shift| shift.secret) {
+        let showing = if step.changes.iter().any(|change| change.secret) {
             Showing::Secret
         } else {
             Showing::Open
         };
-        for member in step
+        for instance in step
             .instances
             .iter()
             .filter(|m| !m.unresponsive && m.instance.outcome != Outcome::Unchanged)
         {
-            for (place, (fact, now)) in member
-                .group
-                .confirm
-                .iter()
-                .zip(&member.baseline)
-                .enumerate()
-            {
-                let Some(now) = now.as_deref().filter(|now| is_unheld(fact, now)) else {
+            let assertions = instance.group.confirm.iter().zip(&instance.baseline);
+            for (index, (assertion, now)) in assertions.enumerate() {
+                let Some(now) = now.as_deref().filter(|now| is_unheld(assertion, now)) else {
                     continue;
                 };
-                let i = &member.instance;
-                let showing = showing.of(&fact.source);
+                let reported = &instance.instance;
                 let why = || {
                     format!(
                         "{} {}",
-                        fact.source.describe(&i.endpoint),
-                        fact.unmet(Some(now), showing)
+                        assertion.source.describe(&reported.endpoint),
+                        assertion.unmet(Some(now), showing.of(&assertion.source))
                     )
                 };
-                all.entry((&i.group, place))
-                    .or_insert_with(|| (i.pid, 0, why()))
+                unheld
+                    .entry((&reported.group, index))
+                    .or_insert_with(|| (reported.pid, 0, why()))
                     .1 += 1;
             }
         }
     }
-    all.into_iter()
+    unheld
+        .into_iter()
         .map(|((group, _), (pid, instances, why))| Event::NotHeldBefore {
             group: group.into(),
             pid,
@@ -153,19 +155,20 @@ pub(super) fn literals<'a>(steps: impl Iterator<Item = &'a Step>) -> Vec<Event> 
         .collect()
 }
 
-/// Whether a literal does not hold.
-fn is_unheld(fact: &Assertion, now: &str) -> bool {
-    let is_literal = match &fact.expectation {
-        Expectation::Equals(_) | Expectation::Contains(_) => fact
+/// Tells whether an assertion compares with a literal value, and does not hold.
+fn is_unheld(assertion: &Assertion, now: &str) -> bool {
+    let is_literal = match &assertion.expectation {
+        Expectation::Equals(_) | Expectation::Contains(_) => assertion
             .resolved(None)
-            .is_ok_and(|filled| filled.expectation == fact.expectation),
+            .is_ok_and(|resolved| resolved.expectation == assertion.expectation),
         _ => false,
     };
-    is_literal && !fact.holds_alone(now)
+    is_literal && !assertion.holds_alone(now)
 }
 
-fn asked(fact: &Assertion) -> String {
-    match &fact.expectation {
+/// Returns an `equals` as `fleet.toml` has it.
+fn written(assertion: &Assertion) -> String {
+    match &assertion.expectation {
         Expectation::Equals(text) => format!("`equals = {text:?}`"),
         _ => "it".into(),
     }
@@ -176,168 +179,5 @@ fn shown(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("`{} ..`", text[..end].escape_debug()),
         None => format!("`{}`", text.escape_debug()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::{
-        assertion::{Access, Extract, HttpRequest, Source},
-        fleet::Fleet,
-        step::Content,
-    };
-
-    fn said_by(equals: &str, now: &str, from: &str, before: Option<&str>) -> Option<String> {
-        unheld(&member(equals, now, before), &[shift(Some(from), false)])
-    }
-
-    fn said(equals: &str, now: &str, from: Option<&str>, secret: bool) -> Option<String> {
-        unheld(&member(equals, now, None), &[shift(from, secret)])
-    }
-
-    fn member(equals: &str, now: &str, before: Option<&str>) -> PlannedInstance {
-        let mut group = Fleet::of_kind("hello").unwrap().groups.remove(0);
-        let source = Source::Exec(vec!["ask".into()]);
-        group.confirm = vec![Assertion {
-            source,
-            read: Extract::Stdout,
-            expectation: Expectation::Equals(equals.into()),
-        }];
-        let mut member =
-            PlannedInstance::new(Instance::new("web", 7, 1), Arc::new(group), Vec::new());
-        member.baseline = vec![Some(now.into())];
-        member.instance.before = before.map(str::to_owned);
-        member
-    }
-
-    fn shift(from: Option<&str>, secret: bool) -> TargetChange {
-        let blob = |text: &str| Content::new(text.as_bytes().to_vec());
-        TargetChange {
-            path: "/etc/web.toml".into(),
-            from: from.map(blob),
-            to: blob("v = 'two'"),
-            secret,
-        }
-    }
-
-    #[test]
-    fn what_the_running_config_says_must_hold_before() {
-        let old = Some("v = 'one'");
-        assert_eq!(said("{candidate.v}", "one", old, false), None);
-        assert_eq!(said("<{candidate.v}>", "<one>", old, false), None);
-        for now in ["two", "", "one "] {
-            let why = said("{candidate.v}", now, old, false).unwrap();
-            assert!(
-                why.contains("`one`")
-                    && why.contains("{candidate.v}")
-                    && why.contains("/etc/web.toml"),
-                "{why}"
-            );
-        }
-        let why = said("{candidate.v}", "two", old, true).unwrap();
-        assert!(!why.contains("`one`") && !why.contains("`two`"), "{why}");
-    }
-
-    #[test]
-    fn what_the_file_says_is_not_what_one_runs_that_tells_another_digest_or_adopts_it() {
-        assert!(said_by("{candidate.v}", "two", "v = 'one'", None).is_some());
-        assert_eq!(
-            said_by("{candidate.v}", "two", "v = 'one'", Some("another")),
-            None
-        );
-        assert_eq!(said_by("{candidate.v}", "one", "v = 'two'", None), None);
-    }
-
-    #[test]
-    fn a_literal_that_does_not_hold_before_is_told_once_for_its_group() {
-        let told = |wants: Expectation, now: &str, secret: bool| {
-            let mut all = [member("", now, None), member("", now, None)];
-            for member in &mut all {
-                let mut group = (*member.group).clone();
-                group.confirm[0].expectation = wants.clone();
-                member.group = Arc::new(group);
-            }
-            let step = Step {
-                changes: vec![shift(Some("v = 'one'"), secret)],
-                instances: all.into(),
-                undo: false,
-            };
-            literals(std::iter::once(&step))
-                .into_iter()
-                .map(|event| match event {
-                    Event::NotHeldBefore {
-                        pid,
-                        instances,
-                        why,
-                        ..
-                    } => format!("{pid} {instances} {why}"),
-                    _ => String::new(),
-                })
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            told(Expectation::Equals("ok".into()), "no", false),
-            ["7 2 `ask` reads `no`, and wanted is `ok`"]
-        );
-        assert_eq!(
-            told(Expectation::Contains("ok".into()), "no", false).len(),
-            1
-        );
-        let mut member = member("ok", "Bearer geheim", None);
-        let mut group = (*member.group).clone();
-        let access = Access {
-            bearer_file: Some("/t".into()),
-            ..Access::default()
-        };
-        group.confirm[0].source = Source::Http(HttpRequest {
-            url: "http://{listen}/".into(),
-            access,
-            ..HttpRequest::default()
-        });
-        member.group = Arc::new(group);
-        let step = Step {
-            changes: vec![shift(Some("v = 'one'"), false)],
-            instances: [member].into(),
-            undo: false,
-        };
-        let events = literals(std::iter::once(&step));
-        let Some(Event::NotHeldBefore { why, .. }) = events.first() else {
-            unreachable!("{events:?}")
-        };
-        assert!(
-            why.contains("reads something else, and wanted is `ok`") && !why.contains("geheim"),
-            "{why}"
-        );
-        assert!(
-            told(Expectation::Equals("ok".into()), "geheim", true)
-                .iter()
-                .all(|why| !why.contains("geheim"))
-        );
-        for (wants, now) in [
-            (Expectation::Equals("ok".into()), "ok"),
-            (Expectation::Contains("ok".into()), "it is ok"),
-            (Expectation::Equals("{candidate.v}".into()), "no"),
-            (Expectation::Changed, "no"),
-        ] {
-            assert_eq!(told(wants, now, false), [""; 0]);
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_known_before_refuses_nothing() {
-        // A literal is what the new config is to show; the others have nothing that they could be
-        // filled from.
-        for (equals, from) in [
-            ("two", Some("v = 'one'")),
-            ("{candidate.v}", None),
-            ("{candidate.w}", Some("v = 'one'")),
-            ("{candidate.v}", Some("[")),
-        ] {
-            assert_eq!(said(equals, "one", from, false), None, "{equals} {from:?}");
-        }
     }
 }

@@ -1,23 +1,23 @@
-//! Which instances read which targets.
+//! The instances that read the same targets.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::step::PlannedInstance;
 
-/// Instances by what they read.
+/// Instances by the targets that they read.
 pub(super) type Readers = BTreeMap<Vec<PathBuf>, Vec<PlannedInstance>>;
 
-/// The members of each key, in their order. Where all have the same one, nobody is moved: ten
-/// thousand take room.
+/// Groups instances by a key, and keeps their order. If all have the same key, none is moved: a
+/// copy of ten thousand would double the memory of a plan.
 pub(super) fn group_by_targets<K: Ord>(
-    members: Vec<PlannedInstance>,
+    instances: Vec<PlannedInstance>,
     mut key: impl FnMut(&PlannedInstance) -> K,
 ) -> BTreeMap<K, Vec<PlannedInstance>> {
     let mut runs: Vec<(K, usize)> = Vec::new();
-    for member in &members {
-        let key = key(member);
+    for instance in &instances {
+        let key = key(instance);
         match runs.last_mut() {
-            Some((last, many)) if *last == key => *many += 1,
+            Some((last, length)) if *last == key => *length += 1,
             _ => runs.push((key, 1)),
         }
     }
@@ -25,18 +25,16 @@ pub(super) fn group_by_targets<K: Ord>(
         return runs
             .into_iter()
             .map(|(key, _)| key)
-            .zip([members])
+            .zip([instances])
             .collect();
     }
-    let (mut parts, mut members) = (
-        BTreeMap::<K, Vec<PlannedInstance>>::new(),
-        members.into_iter(),
-    );
-    for (key, many) in runs {
-        parts
+    let mut groups = BTreeMap::<K, Vec<PlannedInstance>>::new();
+    let mut instances = instances.into_iter();
+    for (key, length) in runs {
+        groups
             .entry(key)
             .or_default()
-            .extend(members.by_ref().take(many));
+            .extend(instances.by_ref().take(length));
     }
-    parts
+    groups
 }

@@ -1,4 +1,4 @@
-//! Who is signalled when.
+//! The wave in which each instance is signalled.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,7 +6,7 @@ use super::readers::group_by_targets;
 use crate::{
     event::Outcome,
     fleet::{Graph, Group, OnBadConfig, Order, Share},
-    step::Step,
+    step::{PlannedInstance, Step},
 };
 
 #[cfg(test)]
@@ -15,18 +15,18 @@ mod tests;
 /// Instances that are signalled together.
 #[derive(Debug)]
 pub struct Wave {
-    /// From 1.
+    /// Its number, from 1.
     pub number: usize,
-    /// By what they read.
+    /// Its instances, by the targets that they read.
     pub steps: Vec<Step>,
-    /// How long it is left alone before every proven instance is looked at again.
+    /// The pause before every proven instance is probed again.
     pub bake: Duration,
-    /// Commands that must exit 0 before the next wave.
+    /// Commands that must exit with 0 before the next wave.
     pub gates: Vec<Vec<String>>,
 }
 
 impl Wave {
-    /// How many of it are to be signalled.
+    /// Returns the number of its instances that are to be signalled.
     #[must_use]
     pub fn instances(&self) -> usize {
         self.steps
@@ -37,109 +37,138 @@ impl Wave {
     }
 }
 
-/// How many of `all` have been signalled after each wave: cumulative, the last is `all`. A wave has
-/// one more than the one before at least, as long as there are any; so more instances never make a
-/// wave empty. With `canary` the first is one alone, whatever `waves` say.
-pub(super) fn cuts(waves: &[Share], all: usize, canary: bool) -> Vec<usize> {
-    // The waves may begin with one alone themselves.
-    let canary = canary && waves.first().is_none_or(|first| first.rounded_up(all) > 1);
+/// Returns how many of `total` instances have been signalled after each wave. The last number is
+/// `total`.
+///
+/// Each wave has one instance more than the one before at least, while there are any. A larger
+/// group therefore never makes a wave empty. With `canary` the first wave is one instance, even if
+/// `waves` begins with more.
+pub(super) fn cuts(waves: &[Share], total: usize, canary: bool) -> Vec<usize> {
+    let canary = canary
+        && waves
+            .first()
+            .is_none_or(|first| first.rounded_up(total) > 1);
     let mut ends: Vec<usize> = Vec::new();
     for wanted in canary
         .then_some(1)
         .into_iter()
-        .chain(waves.iter().map(|w| w.rounded_up(all)))
-        .chain([all])
+        .chain(waves.iter().map(|w| w.rounded_up(total)))
+        .chain([total])
     {
         let last = ends.last().copied().unwrap_or(0);
-        if last < all {
-            ends.push(wanted.max(last + 1).min(all));
+        if last < total {
+            ends.push(wanted.max(last + 1).min(total));
         }
     }
     ends
 }
 
-/// What is known of one group: the wave that its own begin after, how many it has signalled by the
-/// end of each, and how many have had their turn, of those that answer and of those that do not.
-type Turns = (usize, Vec<usize>, [usize; 2]);
+/// The waves of one group.
+struct GroupWaves {
+    /// The number of waves before the first of the group.
+    begin: usize,
+    /// The number of its instances that are signalled by the end of each of its waves.
+    ends: Vec<usize>,
+    /// The place of the next responsive instance.
+    next_responsive: usize,
+    /// The place of the next unresponsive instance, after all responsive ones.
+    next_unresponsive: usize,
+}
 
-/// Where the waves of each group begin: after the last one of every group that it comes after. A
-/// group of `beyond` is not in the run and has no waves; what comes after it comes after all that
-/// it comes after. Takes as long as there are groups, edges and members.
-fn turns(steps: &[Step], order: &[&Group], beyond: &Order) -> BTreeMap<String, Turns> {
-    let mut many: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-    for member in steps
+impl GroupWaves {
+    /// Returns the wave of the next instance.
+    fn assign(&mut self, instance: &PlannedInstance) -> usize {
+        if instance.instance.outcome == Outcome::Unchanged {
+            // It joins a wave that signals another instance, if the group has one.
+            return if self.ends.is_empty() { 0 } else { self.begin };
+        }
+        // Unresponsive instances go last: as a canary they would prove nothing.
+        let next = if instance.unresponsive {
+            &mut self.next_unresponsive
+        } else {
+            &mut self.next_responsive
+        };
+        *next += 1;
+        self.begin + self.ends.iter().take_while(|end| **end < *next).count()
+    }
+}
+
+/// Returns the waves of each group, which begin after the last wave of every group that it comes
+/// after.
+///
+/// A group that only `beyond` has is not in the run and has no waves. A group after it begins
+/// behind all groups that it comes after itself. The time is linear in the groups, the edges and
+/// the instances.
+fn group_waves(steps: &[Step], order: &[&Group], beyond: &Order) -> BTreeMap<String, GroupWaves> {
+    let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for instance in steps
         .iter()
         .flat_map(|s| &s.instances)
         .filter(|m| m.instance.outcome != Outcome::Unchanged)
     {
-        let (all, healthy) = many.entry(&member.instance.group).or_default();
-        *all += 1;
-        *healthy += usize::from(!member.unresponsive);
+        let (total, responsive) = counts.entry(&instance.instance.group).or_default();
+        *total += 1;
+        *responsive += usize::from(!instance.unresponsive);
     }
-    let named: BTreeMap<&str, &Group> = order.iter().map(|g| (g.name.as_str(), *g)).collect();
-    let mine = order.iter().map(|g| (g.name.as_str(), g.after.as_slice()));
-    let others = beyond
+    let groups: BTreeMap<&str, &Group> = order.iter().map(|g| (g.name.as_str(), *g)).collect();
+    let inside = order.iter().map(|g| (g.name.as_str(), g.after.as_slice()));
+    let outside = beyond
         .iter()
         .map(|(name, after)| (name.as_str(), after.as_slice()))
-        .filter(|(name, _)| !named.contains_key(name));
-    let nodes: Vec<(&str, &[String])> = mine.chain(others).collect();
-    let mut turns: BTreeMap<String, Turns> = BTreeMap::new();
-    let mut ends: Vec<Option<usize>> = vec![None; nodes.len()];
+        .filter(|(name, _)| !groups.contains_key(name));
+    let nodes: Vec<(&str, &[String])> = inside.chain(outside).collect();
+    let mut waves: BTreeMap<String, GroupWaves> = BTreeMap::new();
+    let mut last_waves: Vec<Option<usize>> = vec![None; nodes.len()];
     let graph = Graph::of(&nodes);
-    for at in graph.sorted() {
-        let begins = graph
-            .before(at)
-            .filter_map(|before| ends[before])
+    for node in graph.sorted() {
+        let begin = graph
+            .before(node)
+            .filter_map(|before| last_waves[before])
             .max()
             .unwrap_or(0);
-        let mut signalled = Vec::new();
-        if let Some(group) = named.get(nodes[at].0) {
-            let (all, healthy) = many.get(nodes[at].0).copied().unwrap_or_default();
+        let mut length = 0;
+        if let Some(group) = groups.get(nodes[node].0) {
+            let (total, responsive) = counts.get(nodes[node].0).copied().unwrap_or_default();
             let canary = group.kind.is_none() || group.on_bad_config == OnBadConfig::Dies;
-            signalled = cuts(&group.rollout.waves, all, canary);
-            turns.insert(
-                group.name.clone(),
-                (begins, signalled.clone(), [0, healthy]),
-            );
+            let ends = cuts(&group.rollout.waves, total, canary);
+            length = ends.len();
+            let group_waves = GroupWaves {
+                begin,
+                ends,
+                next_responsive: 0,
+                next_unresponsive: responsive,
+            };
+            waves.insert(group.name.clone(), group_waves);
         }
-        ends[at] = Some(begins + signalled.len());
+        last_waves[node] = Some(begin + length);
     }
-    turns
+    waves
 }
 
-/// Each step in parts, by wave; `order` is that of the file.
+/// Splits each step by wave; `order` is that of the file.
 pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group], beyond: &Order) -> Vec<Wave> {
-    let mut groups = turns(&steps, order, beyond);
+    let mut groups = group_waves(&steps, order, beyond);
     let mut waves: BTreeMap<usize, Vec<Step>> = BTreeMap::new();
     for Step {
-        changes: shifts,
-        instances: mut members,
+        changes,
+        mut instances,
         undo,
     } in steps
     {
-        // The survey finds them in this order; only what it did not is moved, which takes the room
-        // of all of them once more.
-        if !members.is_sorted_by_key(|m| m.id) {
-            members.sort_by_key(|m| m.id);
+        // The survey finds instances in this order. Sorting them again would need the memory of all
+        // of them once more.
+        if !instances.is_sorted_by_key(|m| m.id) {
+            instances.sort_by_key(|m| m.id);
         }
-        let parts = group_by_targets(members, |member| {
+        let parts = group_by_targets(instances, |instance| {
             groups
-                .get_mut(&member.instance.group)
-                .map_or(0, |(begins, ends, turns)| {
-                    if member.instance.outcome == Outcome::Unchanged {
-                        // A wave in which nobody is signalled is none.
-                        return if ends.is_empty() { 0 } else { *begins };
-                    }
-                    // A canary that is known to be silent would prove nothing: those go last.
-                    let turn = &mut turns[usize::from(member.unresponsive)];
-                    *turn += 1;
-                    *begins + ends.iter().take_while(|end| **end < *turn).count()
-                })
+                .get_mut(&instance.instance.group)
+                .map_or(0, |waves| waves.assign(instance))
         });
-        for (at, members) in parts {
-            waves.entry(at).or_default().push(Step {
-                changes: shifts.clone(),
-                instances: members,
+        for (index, instances) in parts {
+            waves.entry(index).or_default().push(Step {
+                changes: changes.clone(),
+                instances,
                 undo,
             });
         }
@@ -151,8 +180,8 @@ pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group], beyond: &Order) -> Ve
         .collect()
 }
 
-/// All of them together.
-pub(super) fn instances_at_once(steps: Vec<Step>) -> Vec<Wave> {
+/// Puts all steps in one wave; none if there are no steps.
+pub(super) fn single_wave(steps: Vec<Step>) -> Vec<Wave> {
     if steps.is_empty() {
         Vec::new()
     } else {
@@ -171,12 +200,12 @@ fn wave(mut steps: Vec<Step>, number: usize) -> Wave {
         bake: Duration::ZERO,
         gates: Vec::new(),
     };
-    for member in steps
+    for instance in steps
         .iter()
         .flat_map(|s| &s.instances)
         .filter(|m| m.instance.outcome != Outcome::Unchanged)
     {
-        let rollout = &member.group.rollout;
+        let rollout = &instance.group.rollout;
         wave.bake = wave.bake.max(rollout.bake);
         if !rollout.gate.is_empty() && !wave.gates.contains(&rollout.gate) {
             wave.gates.push(rollout.gate.clone());

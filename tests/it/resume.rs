@@ -257,8 +257,7 @@ fn an_instance_that_was_restarted_is_reported_and_included() {
         fleet.kill(last);
         fleet.serve();
         let result = fleet.continue_run(verb, &["-v"]).expect(0);
-        let told =
-            format!("pid {gone} not there any more since run {run}; others have taken their place");
+        let told = format!("pid {gone} ended since run {run}; replaced by other processes");
         assert!(result.stderr.contains(&told), "{}", result.stderr);
         let pids: Vec<i64> = result.json["instances"]
             .as_array()
@@ -301,9 +300,9 @@ fn an_ended_instance_without_a_successor_is_reported() {
             result.stderr, result.json
         );
         assert!(
-            result.stderr.contains(&format!(
-                "pid {gone} not there any more since run {run}; nobody has taken their place"
-            )),
+            result
+                .stderr
+                .contains(&format!("pid {gone} ended since run {run}; not replaced")),
             "{context}: {}",
             result.stderr
         );
@@ -319,7 +318,7 @@ fn an_ended_instance_without_a_successor_is_reported() {
                 assert!(
                     result
                         .stderr
-                        .contains(&format!("gone since run {run}: pid {gone}")),
+                        .contains(&format!("ended since run {run}: pid {gone}")),
                     "{context}: {}",
                     result.stderr
                 );
@@ -340,7 +339,7 @@ fn an_ended_instance_without_a_successor_is_reported() {
                     result.json["reason"]
                         .as_str()
                         .unwrap()
-                        .contains(&format!("pid {gone}: is not there any more")),
+                        .contains(&format!("pid {gone}: ended since run")),
                     "{context}: {:#}",
                     result.json
                 );
@@ -560,7 +559,7 @@ fn after_a_restart_of_the_machine_no_pid_means_anything() {
         let result = fleet.continue_run(verb, &[]).expect(0);
         assert!(
             result.stderr.contains(&format!(
-                "of another boot than this: run {run}; others have taken their place"
+                "of run {run}, which was before the reboot; replaced by other processes"
             )),
             "{}",
             result.stderr
@@ -696,13 +695,8 @@ fn unknown(files: &[&str], config: &str, facts: &str) -> Fleet {
         .unwrap()
         .to_owned();
     let config = config.replace("DIR", fleet.dir.path().to_str().unwrap());
-    fleet.write(
-        "fleet.toml",
-        &format!(
-            "version = 1\n[[group]]\nname = \"web\"\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\nreloads = true\ntimeout = \"3s\"\nconfig = {config}\n\
-             [[group.confirm]]\nhttp = \"http://{{listen}}/\"\n{facts}\n"
-        ),
-    );
+    fleet.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"web\"\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\nreloads = true\ntimeout = \"3s\"\nconfig = {config}\n\
+             [[group.confirm]]\nhttp = \"http://{{listen}}/\"\n{facts}\n"), );
     (0..2).for_each(|_| fleet.serve_from(files[0]));
     fleet
 }
@@ -835,15 +829,8 @@ fn an_instance_that_still_loads_the_new_config_has_not_proven_the_old_one() {
     BufReader::new(slow.0.stdout.take().unwrap())
         .read_line(&mut line)
         .unwrap();
-    fleet.write(
-        "fleet.toml",
-        &format!(
-            "version = 1\n[[group]]\nname = \"slow\"\nmatch = {{ args = [\"{}\"] }}\nconfig = \"{}\"\nreloads = true\ntimeout = \"40s\"\n\
-             [[group.confirm]]\nhttp = \"http://{{listen}}/\"\nequals = \"{{candidate.message}}\"\n",
-            script.display(),
-            config.display()
-        ),
-    );
+    fleet.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"slow\"\nmatch = {{ args = [\"{}\"] }}\nconfig = \"{}\"\nreloads = true\ntimeout = \"40s\"\n\
+             [[group.confirm]]\nhttp = \"http://{{listen}}/\"\nequals = \"{{candidate.message}}\"\n", script.display(), config.display()), );
     let mut command = fleet.command(TWO);
     let mut run = command
         .stdin(Stdio::null())

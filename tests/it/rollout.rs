@@ -348,8 +348,8 @@ fn group_keys_override_the_fleet_and_options_override_both() {
         (vec![(1, 1), (2, 3)], vec![(1, 2)])
     );
     for (flags, says) in [
-        (["--waves", "0"], "a wave of 0 is nobody"),
-        (["--waves", "50%,25%"], "25% after 50% adds nobody"),
+        (["--waves", "0"], "a wave of 0 has no instances"),
+        (["--waves", "50%,25%"], "25% after 50% adds no instances"),
         (["--waves", "1,all"], "percentage"),
         (["--max-failures", "101%"], "percentage"),
         (

@@ -21,7 +21,7 @@ fn any_share() -> impl Strategy<Value = Share> {
 
 proptest! {
     #[test]
-    fn what_a_share_is_written_as_is_that_share(share in any_share()) {
+    fn a_share_reads_back_as_the_same(share in any_share()) {
         prop_assert_eq!(share.to_string().parse::<Share>(), Ok(share));
         prop_assert_eq!(
             serde_json::from_str::<Share>(&serde_json::to_string(&share).unwrap()).unwrap(),
@@ -29,9 +29,9 @@ proptest! {
         );
     }
 
-    /// Of the whole and in tens of thousands, so that no rounding of the test's own is in it.
+    /// Compares in units of 1/10,000, so that the test does not round itself.
     #[test]
-    fn a_wave_is_never_smaller_than_its_name_and_a_limit_never_larger(
+    fn a_wave_is_never_smaller_than_its_share_and_a_limit_never_larger(
         share in any_share(),
         all in 0..100_000usize,
     ) {
@@ -53,14 +53,14 @@ proptest! {
 
 #[test]
 fn a_share_is_a_number_or_a_percentage() {
-    for (text, wants) in [
+    for (text, wanted) in [
         ("0", Share::Count(0)),
         ("17", Share::Count(17)),
         ("25%", Share::Part(2_500)),
         ("0.5%", Share::Part(50)),
         ("99.99%", Share::Part(9_999)),
     ] {
-        assert_eq!(text.parse(), Ok(wants));
+        assert_eq!(text.parse(), Ok(wanted));
     }
     for text in [
         "",
@@ -91,7 +91,7 @@ fn a_share_is_a_number_or_a_percentage() {
 }
 
 #[test]
-fn waves_that_add_nobody_are_none() {
+fn waves_that_add_no_instances_are_refused() {
     let check = |text: &str| {
         check_waves(
             &text
@@ -100,7 +100,7 @@ fn waves_that_add_nobody_are_none() {
                 .collect::<Vec<Share>>(),
         )
     };
-    // Which of a number and a percentage is more depends on the group.
+    // Whether a number or a percentage is more depends on the group.
     for good in [
         "1",
         "100%",
@@ -112,104 +112,86 @@ fn waves_that_add_nobody_are_none() {
     ] {
         assert_eq!(check(good), Ok(()), "{good}");
     }
-    for (bad, says) in [
-        ("0,100%", "a wave of 0 is nobody"),
-        ("0%", "a wave of 0% is nobody"),
-        ("1,1", "1 after 1 adds nobody"),
+    for (bad, wanted) in [
+        ("0,100%", "a wave of 0 has no instances"),
+        ("0%", "a wave of 0% has no instances"),
+        ("1,1", "1 after 1 adds no instances"),
         ("50%,25%", "25% after 50%"),
         ("5,10%,3", "3 after 5"),
         ("100%,1", "1 after 100%"),
     ] {
-        assert!(check(bad).is_err_and(|why| why.contains(says)), "{bad}");
+        assert!(check(bad).is_err_and(|why| why.contains(wanted)), "{bad}");
     }
 }
 
+fn group(name: &str, more: &str) -> String {
+    format!("[[group]]\nname = \"{name}\"\nkind = \"hello\"\n{more}")
+}
+
 #[test]
-fn a_rollout_is_what_the_group_says_over_what_the_fleet_says() {
-    let group =
-        |name: &str, more: &str| format!("[[group]]\nname = \"{name}\"\nkind = \"hello\"\n{more}");
+fn a_group_without_a_rollout_has_the_default() {
+    let text = format!("version = 1\n{}", group("a", ""));
+    let rollout = read(&text).remove(0).rollout;
+    assert_eq!(rollout, Rollout::default());
+    assert_eq!(rollout.waves, [Share::Count(1), Share::Part(10_000)]);
+    assert_eq!(rollout.on_failure, OnFailure::Revert);
+}
+
+#[test]
+fn a_group_overrides_the_rollout_of_the_fleet() {
     let top = "version = 1\n[rollout]\nwaves = [2, \"0.5%\"]\nmax_failures = \
                \"10%\"\nmax_unresponsive = 1\nbake = \"1m\"\ngate = [\"/bin/g\", \
                \"${x}\"]\non_failure = \"stop\"\n";
-    let own = "[group.rollout]\nwaves = \"100%\"\nmax_failures = 0\nmax_unresponsive = \"1%\"\nbake = \
-               \"0s\"\ngate = []\non_failure = \"continue\"\n";
+    let own = "[group.rollout]\nwaves = \"100%\"\nmax_failures = 0\nmax_unresponsive = \
+               \"1%\"\nbake = \"0s\"\ngate = []\non_failure = \"continue\"\n";
     let groups = read(&format!(
         "{top}{}{}{}",
         group("a", ""),
         group("b", own),
         group("c", "[group.rollout]\nbake = \"2s\"\n")
     ));
-    let [a, b, c] = [0, 1, 2].map(|at| groups[at].rollout.clone());
-    let (waves, gate) = (
-        vec![Share::Count(2), Share::Part(50)],
-        vec!["/bin/g".to_owned(), "${x}".into()],
-    );
-    let bake = Duration::from_secs(60);
-    let max_failures = Share::Part(1_000);
+    let of_fleet = Rollout {
+        waves: vec![Share::Count(2), Share::Part(50)],
+        max_failures: Share::Part(1_000),
+        alone: false,
+        max_unresponsive: Share::Count(1),
+        bake: Duration::from_secs(60),
+        gate: vec!["/bin/g".to_owned(), "${x}".into()],
+        on_failure: OnFailure::Stop,
+    };
+    let of_group = Rollout {
+        waves: vec![Share::Part(10_000)],
+        max_failures: Share::Count(0),
+        alone: true,
+        max_unresponsive: Share::Part(100),
+        bake: Duration::ZERO,
+        gate: Vec::new(),
+        on_failure: OnFailure::Continue,
+    };
+    assert_eq!(groups[0].rollout, of_fleet);
+    assert_eq!(groups[1].rollout, of_group, "its budget is its own");
     assert_eq!(
-        a,
-        Rollout {
-            waves,
-            max_failures,
-            alone: false,
-            max_unresponsive: Share::Count(1),
-            bake,
-            gate,
-            on_failure: OnFailure::Stop
-        }
-    );
-    let (waves, max_failures, max_unresponsive) =
-        (vec![Share::Part(10_000)], Share::Count(0), Share::Part(100));
-    let (bake, gate) = (Duration::ZERO, Vec::new());
-    assert_eq!(
-        b,
-        Rollout {
-            waves,
-            max_failures,
-            alone: true,
-            max_unresponsive,
-            bake,
-            gate,
-            on_failure: OnFailure::Continue
-        },
-        "its own budget is its own"
-    );
-    assert_eq!(
-        c,
+        groups[2].rollout,
         Rollout {
             bake: Duration::from_secs(2),
-            ..a
+            ..of_fleet
         }
-    );
-    let plain = read(&format!("version = 1\n{}", group("a", "")))
-        .remove(0)
-        .rollout;
-    assert_eq!(plain, Rollout::default());
-    assert_eq!(
-        (plain.waves, plain.on_failure),
-        (
-            vec![Share::Count(1), Share::Part(10_000)],
-            OnFailure::Revert
-        )
     );
 }
 
 #[test]
-fn a_group_keeps_what_it_comes_after_itself() {
-    let group = |name: &str, after: &str| {
-        format!("[[group]]\nname = \"{name}\"\nkind = \"hello\"\n{after}\n")
-    };
+fn a_group_keeps_the_groups_that_it_comes_after() {
     let text = [
         "version = 1\n",
-        &group("d", "after = [\"c\"]"),
+        &group("d", "after = [\"c\"]\n"),
         &group("a", ""),
-        &group("c", "after = [\"b\"]"),
-        &group("b", "after = \"a\""),
+        &group("c", "after = [\"b\"]\n"),
+        &group("b", "after = \"a\"\n"),
     ];
     let groups = read(&text.concat());
-    let after = |at: usize| groups[at].after.clone();
+    let after: Vec<&[String]> = groups.iter().map(|g| g.after.as_slice()).collect();
     assert_eq!(
-        (after(0), after(1), after(2), after(3)),
-        (vec!["c".into()], vec![], vec!["b".into()], vec!["a".into()])
+        after,
+        [&["c".to_owned()][..], &[], &["b".into()], &["a".into()]]
     );
 }

@@ -1,12 +1,12 @@
-//! No text makes the reader of a `fleet.toml` panic.
+//! Random texts do not make the reader of `fleet.toml` panic.
 
 use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::Fleet;
+use crate::fleet::Fleet;
 
-/// Keys of a group, and some that none has.
+/// Keys of a group, and some that do not exist.
 const KEYS: [&str; 39] = [
     "name",
     "kind",
@@ -45,7 +45,7 @@ const KEYS: [&str; 39] = [
     "rollout.waves",
     "rollout.bake",
     "rollout.gate",
-    "rollout.max_sick",
+    "rollout.max_unresponsive",
     "none",
 ];
 

@@ -1,0 +1,54 @@
+//! The findings of a survey.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::{Content, PlannedInstance};
+use crate::event::{Abort, Event, Instance, Verdict};
+
+/// The findings of a survey of one host, which touches nothing and decides nothing.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Instances that were found and probed, and that passed every check.
+    pub instances: Vec<PlannedInstance>,
+    /// Instances that passed every check, and whose endpoint did not answer; each with its failure.
+    pub unresponsive: Vec<PlannedInstance>,
+    /// Instances that were found and refused, each with its failure.
+    pub refused: Vec<Instance>,
+    /// Matches that are not in the run: pid and reason.
+    pub skipped: Vec<(i32, String)>,
+    /// Listed processes that have ended, or that match no longer: pid and reason.
+    pub missing: Vec<(i32, String)>,
+    /// Findings for the operator that do not end the run.
+    pub notes: Vec<Event>,
+    /// The first failure of a lock or a directory: another run holds the lock, or a directory
+    /// cannot be opened.
+    pub abort: Option<Abort>,
+    /// The targets by path.
+    pub targets: BTreeMap<PathBuf, SurveyedTarget>,
+}
+
+/// A target at the survey.
+#[derive(Debug, Clone)]
+pub struct SurveyedTarget {
+    /// Its content on disk.
+    pub content: Content,
+    /// Its last change of any kind, in nanoseconds since 1970; for a directory, the change of its
+    /// newest entry.
+    pub ctime: i128,
+    /// The digest of everything that is read through the target and is not part of it; none if
+    /// that is not known.
+    pub behind: Option<String>,
+    /// Whether its content must not be shown.
+    pub secret: bool,
+    /// Its new content as another program staged it, by the group whose `source` names the place.
+    pub staged: BTreeMap<String, StagedSource>,
+}
+
+/// The file or directory that a group's `source` names for one target.
+#[derive(Debug, Clone)]
+pub struct StagedSource {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its content, or why it is not used; none if the path does not exist.
+    pub content: Option<Result<Content, (Verdict, String)>>,
+}
