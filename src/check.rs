@@ -1,29 +1,29 @@
-//! `hello check`: would `hello serve` take this file? The same reader and the same parser.
+//! `hello check`: whether `hello serve` would accept a file, by the same reader and parser.
 
 use std::path::Path;
 
 use crate::config::{self, MAX_CONFIG, ReadError};
 
-/// Why it would not.
+/// Why the server would not accept the file.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// The file cannot be read: nothing is known of its content.
+    /// The file cannot be read, so nothing is known of its content.
     #[error("{0}")]
     Unreadable(String),
-    /// It was looked at and is no config.
+    /// The file was read and is not a valid config.
     #[error("{text}")]
     Invalid {
-        /// One line.
+        /// The error in one line.
         text: String,
-        /// With the faulty line itself.
+        /// The error with the line of the file that it is in.
         rendered: String,
     },
 }
 
-/// Checks `path`; answers its digest.
+/// Checks the file at `path`, and returns its digest.
 ///
 /// # Errors
-/// See [`CheckError`].
+/// Fails if the file cannot be read or is not a valid config.
 pub fn check(path: &Path) -> Result<String, CheckError> {
     let bytes = config::read(path, MAX_CONFIG).map_err(|e| match e {
         ReadError::Io(e) => {

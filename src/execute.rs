@@ -16,6 +16,7 @@ use crate::{
 
 mod dry_run;
 mod emit;
+mod options;
 mod proofs;
 mod reason;
 mod record;
@@ -24,6 +25,7 @@ mod summarize;
 
 pub use self::{
     emit::emit_survey,
+    options::{RunOptions, Validate},
     session::{open_host, survey},
 };
 use self::{
@@ -33,17 +35,6 @@ use self::{
     record::record,
     summarize::run_report,
 };
-
-/// Whether a validator must pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Validate {
-    /// Validate where a validator is known; name the instances without one.
-    Auto,
-    /// Every instance must have a validator, and it must pass.
-    Strict,
-    /// Run no validator.
-    Off,
-}
 
 /// Everything about a run besides its plan.
 #[derive(Debug, Clone, Copy)]

@@ -1,4 +1,4 @@
-//! `hello forget`: takes away one run, or one content from every run, now.
+//! `hello forget`: removes one run, or one content from every run.
 
 use std::path::PathBuf;
 
@@ -10,26 +10,28 @@ use crate::{
     step::short,
 };
 
-/// Fewer digits could mean what nobody thought of.
+/// The fewest digits of an id or digest. A shorter prefix is too easy to mistype.
 const DIGITS: usize = 8;
-/// So many are named where it is not clear which is meant.
-const NAMED: usize = 5;
+/// The most ids that an error names if several match; more do not fit a line.
+const LISTED: usize = 5;
 
 /// Checked options.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The first digits of a run's id or of a digest.
-    pub what: String,
-    /// Where runs are kept.
+    pub id: String,
+    /// The state directory.
     pub state: PathBuf,
     /// What becomes of a run that is open.
     pub open: OpenRuns,
-    /// What commands need besides, so that they look there.
-    pub flag: String,
+    /// ` --state DIR` to append to suggested commands; empty for the default directory.
+    pub state_args: String,
 }
 
-/// Takes it away; answers the exit code: 0, 3 there is nothing of that name, 5 it is needed by an
-/// open run, 2 several are meant, 9 other runs hold the store, 1 it could not be done.
+/// Removes the run or the content, and returns the exit code.
+///
+/// 0: removed. 1: the state directory cannot be used. 2: several match. 3: nothing matches. 5: an
+/// open run needs it. 9: other runs hold the store.
 #[must_use]
 pub fn run(options: &Options) -> u8 {
     match attempt(options) {
@@ -39,27 +41,27 @@ pub fn run(options: &Options) -> u8 {
         }
         Err(refusal) => {
             screen::tell(&screen::failure(&refusal.why));
-            if let Some([resume, revert]) = &refusal.first {
+            if let Some([resume, revert]) = &refusal.next {
                 let abandon = format!(
                     "hello forget {} --abandon{}",
-                    screen::quote(&options.what),
-                    options.flag
+                    screen::quote(&options.id),
+                    options.state_args
                 );
-                let what = "first go on, or back; or give it up, and leave processes and files as \
-                            they are:";
-                screen::tell(&screen::hint(what, &[resume, revert, &abandon]));
+                let action = "first finish or revert the run; or give it up, and leave processes \
+                              and files as they are:";
+                screen::tell(&screen::hint(action, &[resume, revert, &abandon]));
             }
             refusal.verdict.exit()
         }
     }
 }
 
-/// Why nothing was taken away.
+/// Why nothing was removed.
 struct Refusal {
     verdict: Verdict,
     why: String,
-    /// The commands of which one must come first.
-    first: Option<[String; 2]>,
+    /// The commands of which one must run first.
+    next: Option<[String; 2]>,
 }
 
 impl Refusal {
@@ -67,106 +69,108 @@ impl Refusal {
         Self {
             verdict,
             why,
-            first: None,
+            next: None,
         }
     }
 }
 
+/// Removes the run or content, and returns what was removed.
 fn attempt(options: &Options) -> Result<String, Refusal> {
-    let (state, what) = (&options.state, options.what.to_ascii_lowercase());
+    let state = &options.state;
+    let prefix = options.id.to_ascii_lowercase();
     for (path, why) in runs::sweep(state) {
-        screen::tell(&format!("{:>12} {}: {why}", "Left beside", path.display()));
+        let text = format!("{}: {why}", path.display());
+        screen::tell(&screen::worded("Left beside", &text));
     }
-    let unread = |e: std::io::Error| {
-        Refusal::new(
-            Verdict::Failed,
-            format!(
-                "the state directory `{}` cannot be read: {e}",
-                state.display()
-            ),
-        )
-    };
-    if what.len() < DIGITS || !what.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if prefix.len() < DIGITS || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(Refusal::new(
             Verdict::Usage,
             format!(
-                "{:?} is no run and no SHA-256: at least their first {DIGITS} digits",
-                options.what
+                "{:?} is neither a run nor a SHA-256: give the first {DIGITS} digits or more",
+                options.id
             ),
         ));
     }
-    let (found, contents) = (
-        runs::find(state, &what).map_err(unread)?,
-        runs::bytes_of(state, &what).map_err(unread)?,
-    );
-    match (found.as_slice(), contents.as_slice()) {
+    let unreadable = |e: std::io::Error| {
+        let text = format!(
+            "the state directory `{}` cannot be read: {e}",
+            state.display()
+        );
+        Refusal::new(Verdict::Failed, text)
+    };
+    let ids = runs::find(state, &prefix).map_err(unreadable)?;
+    let contents = runs::bytes_of(state, &prefix).map_err(unreadable)?;
+    match (ids.as_slice(), contents.as_slice()) {
         ([], []) => Err(Refusal::new(
             Verdict::NoMatch,
             format!(
-                "no run and no content in `{}` begins with {what}",
+                "no run and no content in `{}` begins with {prefix}",
                 state.display()
             ),
         )),
-        ([id], []) => {
-            let dropped =
-                runs::forget_run(state, id, options.open).map_err(|e| not_done(e, options))?;
-            Ok(format!(
-                "run {id}, and {} that nothing else needs",
-                screen::counted(dropped, "content")
-            ))
-        }
-        ([], [sha256]) => {
-            let (of, proven) =
-                runs::forget_bytes(state, sha256).map_err(|e| not_done(e, options))?;
-            let more = if proven {
-                "; processes that run now were proven on it last"
-            } else {
-                ""
-            };
-            Ok(format!(
-                "sha256:{} of {}: there is no way back to it by `hello` any more{more}",
-                short(sha256),
-                screen::counted(of, "run")
-            ))
-        }
-        _ => Err(Refusal::new(
-            Verdict::Usage,
-            format!(
-                "{what} may be any of {}: {}",
-                found.len() + contents.len(),
-                names::list(found.iter().chain(&contents), ", ", NAMED)
-            ),
-        )),
+        ([id], []) => forget_run(id, options),
+        ([], [sha256]) => forget_content(sha256, options),
+        _ => Err(ambiguous(&prefix, &[ids, contents].concat())),
     }
 }
 
-fn not_done(why: NotForgotten, options: &Options) -> Refusal {
+fn forget_run(id: &str, options: &Options) -> Result<String, Refusal> {
+    let contents =
+        runs::forget_run(&options.state, id, options.open).map_err(|e| refusal(e, options))?;
+    Ok(format!(
+        "run {id}, and {} that nothing else needs",
+        screen::counted(contents, "content")
+    ))
+}
+
+fn forget_content(sha256: &str, options: &Options) -> Result<String, Refusal> {
+    let (runs, proven) =
+        runs::forget_bytes(&options.state, sha256).map_err(|e| refusal(e, options))?;
+    let proven = if proven {
+        "; processes that run now were last proven on it"
+    } else {
+        ""
+    };
+    Ok(format!(
+        "sha256:{} of {}: `hello` cannot roll back to it any more{proven}",
+        short(sha256),
+        screen::counted(runs, "run")
+    ))
+}
+
+fn ambiguous(prefix: &str, matches: &[String]) -> Refusal {
+    Refusal::new(
+        Verdict::Usage,
+        format!(
+            "{prefix} matches {} runs and contents: {}",
+            matches.len(),
+            names::list(matches, ", ", LISTED)
+        ),
+    )
+}
+
+fn refusal(why: NotForgotten, options: &Options) -> Refusal {
+    let state = options.state.display();
     match why {
-        NotForgotten::Open(past) => {
-            let first = past.next(&options.flag);
-            let what = if first.is_some() {
-                "was left open and needs it"
+        NotForgotten::Open(info) => {
+            let next = info.next(&options.state_args);
+            let text = if next.is_some() {
+                "is open and needs it"
             } else {
                 "needs it, and runs now"
             };
             Refusal {
-                first,
-                ..Refusal::new(Verdict::Refused, format!("run {} {what}", past.id))
+                next,
+                ..Refusal::new(Verdict::Refused, format!("run {} {text}", info.id))
             }
         }
         NotForgotten::Busy => Refusal::new(
             Verdict::Busy,
-            format!(
-                "the store in `{}` is held by {why}",
-                options.state.display()
-            ),
+            format!("the store in `{state}` is busy: {why}"),
         ),
         NotForgotten::Io(e) => Refusal::new(
             Verdict::Failed,
-            format!(
-                "the state directory `{}` cannot be used: {e}",
-                options.state.display()
-            ),
+            format!("the state directory `{state}` cannot be used: {e}"),
         ),
     }
 }

@@ -1,5 +1,5 @@
-//! `hello history`: the runs that were, from the beginning and the end of their journals; of one,
-//! everything that happened. Reads only.
+//! `hello history`: lists the runs that are kept, or shows all events of one run. It reads only, and
+//! for the list only the first and the last line of each journal.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -15,33 +15,34 @@ use crate::{
     step::short,
 };
 
-/// The most run ids in the error for an ambiguous prefix.
-const NAMED: usize = 5;
+/// The most ids that an error names if several runs match; more do not fit a line.
+const LISTED: usize = 5;
 
 /// Checked options.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// One run, by the first digits of its id.
+    /// The first digits of the id of one run; none to list runs.
     pub run: Option<String>,
-    /// Without one, so many, newest first.
+    /// The most runs that are listed, newest first.
     pub last: usize,
-    /// Where runs are kept.
+    /// The state directory.
     pub state: PathBuf,
-    /// What commands need besides, so that they look there.
-    pub flag: String,
-    /// What stdout carries; `Screen` is lines for people.
+    /// ` --state DIR` to append to suggested commands; empty for the default directory.
+    pub state_args: String,
+    /// What stdout carries; `Screen` is text.
     pub output: Output,
 }
 
-/// Shows them; answers the exit code: 0, 3 there is no such run, 2 several are meant, 1 the state
-/// directory cannot be read.
+/// Prints the runs or the events of one, and returns the exit code.
+///
+/// 0: printed. 1: the state directory cannot be read. 2: several runs match. 3: no run matches.
 #[must_use]
 pub fn run(options: &Options) -> u8 {
-    let said = match &options.run {
+    let result = match &options.run {
         None => list(options),
-        Some(prefix) => one(options, prefix),
+        Some(prefix) => show(options, prefix),
     };
-    said.unwrap_or_else(|e| {
+    result.unwrap_or_else(|e| {
         failed(
             options,
             Verdict::Failed,
@@ -53,10 +54,11 @@ pub fn run(options: &Options) -> u8 {
     })
 }
 
+/// Prints why there is nothing to show, and returns the exit code.
 fn failed(options: &Options, verdict: Verdict, why: &str) -> u8 {
     screen::tell(&screen::failure(why));
     if options.output != Output::Screen {
-        let next = [format!("hello history{}", options.flag)];
+        let next = [format!("hello history{}", options.state_args)];
         screen::data([refused(
             verdict,
             why,
@@ -67,6 +69,7 @@ fn failed(options: &Options, verdict: Verdict, why: &str) -> u8 {
     verdict.exit()
 }
 
+/// Lists the newest runs.
 fn list(options: &Options) -> std::io::Result<u8> {
     let mut ids = runs::run_ids(&options.state)?;
     ids.reverse();
@@ -81,26 +84,29 @@ fn list(options: &Options) -> std::io::Result<u8> {
         .take(options.last)
         .map(|id| RunInfo::of(&options.state, id));
     match options.output {
-        Output::Screen => runs.for_each(|past| {
-            let next = past.next(&options.flag).into_iter().flatten();
+        Output::Screen => runs.for_each(|info| {
+            let next = info.next(&options.state_args).into_iter().flatten();
             screen::answer(
-                [line(&past)]
+                [line(&info)]
                     .into_iter()
                     .chain(next.map(|next| format!("    {}", screen::line(&next)))),
             );
         }),
         Output::Json => {
-            let all: Vec<Value> = runs.map(|past| object(&past, &options.flag)).collect();
+            let runs: Vec<Value> = runs
+                .map(|info| object(&info, &options.state_args))
+                .collect();
             screen::data([
-                json!({ "v": VERSION, "dry_run": false, "exit": 0, "next": [], "runs": all }),
+                json!({ "v": VERSION, "dry_run": false, "exit": 0, "next": [], "runs": runs }),
             ]);
         }
-        Output::Jsonl => screen::data(runs.map(|past| object(&past, &options.flag))),
+        Output::Jsonl => screen::data(runs.map(|info| object(&info, &options.state_args))),
     }
     Ok(0)
 }
 
-fn one(options: &Options, prefix: &str) -> std::io::Result<u8> {
+/// Shows all events of the run whose id begins with `prefix`.
+fn show(options: &Options, prefix: &str) -> std::io::Result<u8> {
     let found = runs::find(&options.state, prefix)?;
     let [id] = found.as_slice() else {
         return Ok(match found.as_slice() {
@@ -118,65 +124,70 @@ fn one(options: &Options, prefix: &str) -> std::io::Result<u8> {
                 &format!(
                     "{} runs begin with {prefix:?}: {}",
                     found.len(),
-                    names::list(found.iter().rev(), ", ", NAMED)
+                    names::list(found.iter().rev(), ", ", LISTED)
                 ),
             ),
         });
     };
-    let past = RunInfo::of(&options.state, id);
-    // A run that never began may have no journal.
+    let info = RunInfo::of(&options.state, id);
+    // A run that ended before its first record has no journal.
     let events: Box<dyn Iterator<Item = Value>> = match runs::events(&options.state, id) {
         Ok(events) => Box::new(events),
-        Err(e) if past.began.is_some() => return Err(e),
+        Err(e) if info.began.is_some() => return Err(e),
         Err(_) => Box::new(std::iter::empty()),
     };
     match options.output {
-        Output::Screen => tell(&past, events, &options.flag),
+        Output::Screen => replay(&info, events, &options.state_args),
         Output::Json => {
-            let mut whole = object(&past, &options.flag);
-            whole["v"] = VERSION.into();
-            whole["events"] = events.collect();
-            screen::data([whole]);
+            let mut run = object(&info, &options.state_args);
+            run["v"] = VERSION.into();
+            run["events"] = events.collect();
+            screen::data([run]);
         }
         Output::Jsonl => screen::data(events),
     }
     Ok(0)
 }
 
-/// A run as JSON tells it.
-fn object(past: &RunInfo, flag: &str) -> Value {
-    let next = past.next(flag).unwrap_or_default();
+/// Returns the JSON object of a run.
+fn object(info: &RunInfo, state_args: &str) -> Value {
+    let next = info.next(state_args).unwrap_or_default();
     let next: Vec<&String> = next.iter().filter(|command| !command.is_empty()).collect();
     json!({
-        "run": past.id,
-        "at": past.at,
-        "verdict": past.verdict(),
-        "open": past.open,
-        "running": past.running,
-        "began": past.began,
-        "end": past.end,
+        "run": info.id,
+        "at": info.at,
+        "verdict": info.verdict(),
+        "open": info.open,
+        "running": info.running,
+        "began": info.began,
+        "end": info.end,
         "next": next,
     })
 }
 
-/// A run on one line, for people.
-fn line(past: &RunInfo) -> String {
-    let at = past
+/// Returns the line of a run in the list.
+fn line(info: &RunInfo) -> String {
+    let at = info
         .at
-        .map_or_else(String::new, |at| shown(at, "%Y-%m-%d %H:%M:%S"));
-    let (what, by) = past.began.as_ref().map_or_else(
+        .map_or_else(String::new, |at| local_time(at, "%Y-%m-%d %H:%M:%S"));
+    let (what, operator) = info.began.as_ref().map_or_else(
         || ("?".into(), String::new()),
-        |began| (verb(began), by(began)),
+        |began| (action(began), operator(began)),
     );
-    screen::line(&format!("{} {at} {what}: {}{by}", past.id, stands(past))).into_owned()
+    screen::line(&format!(
+        "{} {at} {what}: {}{operator}",
+        info.id,
+        result(info)
+    ))
+    .into_owned()
 }
 
-fn shown(at: Timestamp, format: &str) -> String {
+fn local_time(at: Timestamp, format: &str) -> String {
     at.to_zoned(TimeZone::system()).strftime(format).to_string()
 }
 
-/// "revert of 0198.. of web, api".
-fn verb(began: &RunBegan) -> String {
+/// Returns what a run did: "revert of run 0198.. of web, api".
+fn action(began: &RunBegan) -> String {
     let verb = serde_json::to_value(began.verb).unwrap_or_default();
     let of = began
         .of
@@ -189,7 +200,8 @@ fn verb(began: &RunBegan) -> String {
     )
 }
 
-fn by(began: &RunBegan) -> String {
+/// Returns the operator of a run, and the reason if there is one: ", by uid 0 (alice): urgent".
+fn operator(began: &RunBegan) -> String {
     let Operator {
         uid,
         login_uid,
@@ -217,7 +229,7 @@ fn by(began: &RunBegan) -> String {
     )
 }
 
-/// "converged (3 confirmed)".
+/// Returns the end of a run: "converged (3 confirmed)".
 fn ended(end: &RunEnded) -> String {
     match end {
         RunEnded::Finished {
@@ -238,29 +250,29 @@ fn ended(end: &RunEnded) -> String {
     }
 }
 
-/// Where a run stands, for people.
-fn stands(past: &RunInfo) -> String {
-    match &past.end {
-        _ if past.running => "it runs now".into(),
-        Some(end) => ended(end) + if past.open { ", open" } else { "" },
-        None => past.verdict().replace('_', " "),
+/// Returns how a run ended, or that it did not.
+fn result(info: &RunInfo) -> String {
+    match &info.end {
+        _ if info.running => "it runs now".into(),
+        Some(end) => ended(end) + if info.open { ", open" } else { "" },
+        None => info.verdict().replace('_', " "),
     }
 }
 
-/// The first lines of a run.
-fn tell_beginning(past: &RunInfo, began: &RunBegan, reporter: &mut Reporter) {
+/// Shows the first lines of a run.
+fn show_beginning(info: &RunInfo, began: &RunBegan, reporter: &mut Reporter) {
     let RunBegan {
         instances,
         targets,
         waves,
         ..
     } = began;
-    reporter.line("Began", &format!("{}{}", verb(began), by(began)));
+    reporter.line("Began", &format!("{}{}", action(began), operator(began)));
     reporter.line(
         "",
         &format!(
             "on {}: {}, {}, {}",
-            past.at.map_or_else(String::new, |at| shown(at, "%F")),
+            info.at.map_or_else(String::new, |at| local_time(at, "%F")),
             screen::counted(*instances, "instance"),
             screen::counted(*targets, "target"),
             screen::counted(*waves, "wave")
@@ -269,8 +281,8 @@ fn tell_beginning(past: &RunInfo, began: &RunBegan, reporter: &mut Reporter) {
     reporter.line("Command", &began.command.join(" "));
 }
 
-/// What a wave was about to do.
-fn tell_intent(past: &RunInfo, event: Event, reporter: &mut Reporter) {
+/// Shows what a wave was about to do.
+fn show_intent(info: &RunInfo, event: Event, reporter: &mut Reporter) {
     if let Event::Intent {
         undo,
         wave,
@@ -278,11 +290,11 @@ fn tell_intent(past: &RunInfo, event: Event, reporter: &mut Reporter) {
         pids,
     } = event
     {
-        let waves = past.began.as_ref().map_or(wave, |began| began.waves);
+        let waves = info.began.as_ref().map_or(wave, |began| began.waves);
         reporter.line(
-            if undo { "Back" } else { "Wave" },
+            if undo { "Roll back" } else { "Wave" },
             &format!(
-                "{wave}/{waves}: {} to be signalled",
+                "{wave}/{waves}: signalling {}",
                 screen::counted(pids.len(), "instance")
             ),
         );
@@ -300,11 +312,11 @@ fn tell_intent(past: &RunInfo, event: Event, reporter: &mut Reporter) {
     }
 }
 
-/// Everything that happened, in time, as the run itself had shown it.
-fn tell(past: &RunInfo, events: impl Iterator<Item = Value>, flag: &str) {
+/// Shows all events with their times, as the run itself showed them.
+fn replay(info: &RunInfo, events: impl Iterator<Item = Value>, state_args: &str) {
     let mut reporter = Reporter::for_replay();
     let mut first = None;
-    for mut value in events {
+    for value in events {
         let at = value["at"]
             .as_str()
             .and_then(|at| at.parse::<Timestamp>().ok());
@@ -313,15 +325,14 @@ fn tell(past: &RunInfo, events: impl Iterator<Item = Value>, flag: &str) {
             at.duration_since(first).try_into().unwrap_or_default()
         });
         reporter.set_time(
-            at.map_or_else(String::new, |at| shown(at, "%H:%M:%S%.3f")),
+            at.map_or_else(String::new, |at| local_time(at, "%H:%M:%S%.3f")),
             elapsed,
         );
-        if let Some(began) = past.began.as_ref().filter(|_| value["event"] == "began") {
-            tell_beginning(past, began, &mut reporter);
+        if let Some(began) = info.began.as_ref().filter(|_| value["event"] == "began") {
+            show_beginning(info, began, &mut reporter);
             continue;
         }
-        let end = RunEnded::of(value.clone());
-        if let Some(end) = end {
+        if let Some(end) = RunEnded::of(value.clone()) {
             let why = value["reason"]
                 .as_str()
                 .map_or_else(String::new, |why| format!(": {why}"));
@@ -330,25 +341,30 @@ fn tell(past: &RunInfo, events: impl Iterator<Item = Value>, flag: &str) {
         }
         let event: Event = match serde_json::from_value(value.clone()) {
             Ok(event) => event,
-            // Of another version of this program.
+            // An event of another version of this program.
             Err(_) => {
-                let word = value["event"].as_str().unwrap_or("?").to_owned();
-                value.as_object_mut().into_iter().for_each(|object| {
-                    object.retain(|key, _| !["event", "v", "at"].contains(&key.as_str()))
-                });
-                reporter.line(&word, &value.to_string());
+                show_unknown(value, &reporter);
                 continue;
             }
         };
         reporter.event(&event);
-        tell_intent(past, event, &mut reporter);
+        show_intent(info, event, &mut reporter);
     }
     reporter.set_time(String::new(), Duration::ZERO);
-    if past.end.is_none() {
-        reporter.line("No end", &stands(past));
+    if info.end.is_none() {
+        reporter.line("No end", &result(info));
     }
-    for command in past.next(flag).into_iter().flatten() {
+    for command in info.next(state_args).into_iter().flatten() {
         reporter.line("Next", &command);
     }
     reporter.close();
+}
+
+/// Shows an event as the keys and values that the journal has.
+fn show_unknown(mut value: Value, reporter: &Reporter) {
+    let name = value["event"].as_str().unwrap_or("?").to_owned();
+    if let Some(object) = value.as_object_mut() {
+        object.retain(|key, _| !["event", "v", "at"].contains(&key.as_str()));
+    }
+    reporter.line(&name, &value.to_string());
 }

@@ -1,9 +1,9 @@
-//! The binary: catches SIGHUP before anything else, then hands over to the command line.
+//! The binary: catches SIGHUP before anything else, then runs the command line.
 
 use std::process::ExitCode;
 
-use hello::serve::Hangups;
+use hello::serve::ReloadSignals;
 
 fn main() -> ExitCode {
-    hello::cli::main(Hangups::catch())
+    hello::cli::main(ReloadSignals::catch())
 }

@@ -3,17 +3,16 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use crate::{
     event::{Abort, Event, Interrupts, Verdict},
-    execute::{RunContext, Validate, emit_survey, execute, open_host, survey},
+    execute::{RunContext, RunOptions, Validate, emit_survey, execute, open_host, survey},
     fleet::{Fleet, Group, OnBadConfig},
     host::{Intent, SurveyRequest},
     plan::{Direction, Plan, RecoveryRequest, absent, unreplaced},
-    report::{CommandContext, Output, Reporter, RunReport, Summary},
-    runs::{self, InterruptedRun, ProofCache, Retention, RunError, RunInfo, Verb},
+    report::{CommandContext, Reporter, RunReport, Summary},
+    runs::{self, InterruptedRun, ProofCache, RunError, RunInfo, Verb},
     screen,
     step::Survey,
 };
@@ -27,35 +26,17 @@ pub struct Options {
     pub run: Option<String>,
     /// Today's fleet: its groups replace those of the same name in the journal.
     pub fleet: Option<Fleet>,
-    /// Whether a validator must pass.
-    pub validate: Validate,
-    /// Prepare, show, and drop what was staged.
-    pub dry_run: bool,
-    /// Include unresponsive instances. A revert always does.
-    pub include_unresponsive: bool,
-    /// Replaces each group's own timeout.
-    pub timeout: Option<Duration>,
-    /// Longest wait for the lock of another run.
-    pub lock_timeout: Duration,
-    /// The operator's reason, for the journal.
-    pub reason: Option<String>,
-    /// Which runs are kept.
-    pub keep: Retention,
-    /// The state directory.
-    pub state: PathBuf,
-    /// ` --state DIR`, to append to suggested commands; empty for the default directory.
-    pub state_args: String,
-    /// What stdout carries.
-    pub output: Output,
-    /// Show no progress lines.
-    pub quiet: bool,
-    /// Show a line for every instance.
-    pub verbose: bool,
+    /// The options that every command with a run has.
+    pub shared: RunOptions,
 }
 
 /// Runs the command to its verdict, and reports every end.
 pub async fn run(options: Options, mut interrupts: Interrupts) -> Verdict {
-    let mut reporter = Reporter::new(options.output, options.quiet, options.verbose);
+    let mut reporter = Reporter::new(
+        options.shared.output,
+        options.shared.quiet,
+        options.shared.verbose,
+    );
     let report = attempt(&options, &mut interrupts, &mut |event| {
         reporter.event(event);
     })
@@ -78,11 +59,11 @@ fn command_context(options: &Options, report: &RunReport) -> CommandContext {
         _ => "resume",
     };
     CommandContext {
-        status_command: format!("hello history{run}{}", options.state_args),
+        status_command: format!("hello history{run}{}", options.shared.state_args),
         help: format!("hello {verb} --help"),
         doctor: None,
-        state_args: options.state_args.clone(),
-        dry_run: options.dry_run,
+        state_args: options.shared.state_args.clone(),
+        dry_run: options.shared.dry_run,
     }
 }
 
@@ -93,7 +74,7 @@ async fn attempt(
 ) -> Result<RunReport, Abort> {
     let id = runs::new_id();
     // Files of killed runs are removed also where no run is left to continue.
-    let mut host = open_host(&options.state, &id, options.dry_run, on_event);
+    let mut host = open_host(&options.shared.state, &id, options.shared.dry_run, on_event);
     let left = load(options)?;
     let direction = direction(options, &left)?;
     // A revert of a revert installs the new config again.
@@ -102,17 +83,17 @@ async fn attempt(
     let groups: Vec<_> = left
         .groups
         .iter()
-        .map(|g| Arc::new(with_validation(g, options.validate, at_once)))
+        .map(|g| Arc::new(with_validation(g, options.shared.validate, at_once)))
         .collect();
     let targets: Vec<PathBuf> = left.targets.iter().map(|t| t.path.clone()).collect();
     let request = SurveyRequest {
-        lock: (!options.dry_run).then_some(options.lock_timeout),
-        timeout: options.timeout,
+        lock: (!options.shared.dry_run).then_some(options.shared.lock_timeout),
+        timeout: options.shared.timeout,
         intent: Intent::Install,
         also: &targets,
     };
     let found = survey(&mut host, &groups, request, interrupts, on_event).await?;
-    let folder = options.state.join("runs").join(&left.id);
+    let folder = options.shared.state.join("runs").join(&left.id);
     emit_survey(&found, &left.groups, Some(&folder), on_event);
     absent(&found, &left).iter().for_each(&mut *on_event);
     let unreplaced = unreplaced(&found, &left);
@@ -124,19 +105,19 @@ async fn attempt(
             Direction::Forward => Verb::Resume,
         },
         of: Some(&left.id),
-        state: &options.state,
+        state: &options.shared.state,
         // The journal keeps the groups with their validators.
         groups: &left.groups,
         order: &left.order,
-        strict: options.validate == Validate::Strict,
-        dry_run: options.dry_run,
+        strict: options.shared.validate == Validate::Strict,
+        dry_run: options.shared.dry_run,
         // If an instance does not prove the old config, it is named. The run never installs the new
         // config again by itself.
         now: at_once,
         back,
-        reason: options.reason.as_deref(),
+        reason: options.shared.reason.as_deref(),
         unreplaced: unreplaced.as_deref(),
-        keep: options.keep,
+        keep: options.shared.keep,
     };
     execute(context, plan, host, interrupts, on_event)
         .await
@@ -150,22 +131,23 @@ fn recovery_plan(
     at_once: bool,
     found: Survey,
 ) -> Result<Plan, Abort> {
-    let proven = ProofCache::load(&options.state);
+    let proven = ProofCache::load(&options.shared.state);
     let request = RecoveryRequest {
         left,
         way: direction,
         at_once,
-        include_unresponsive: options.include_unresponsive || at_once,
+        include_unresponsive: options.shared.include_unresponsive || at_once,
         proven: &proven,
     };
-    let stored = |sha256: &str| runs::stored(&options.state, sha256);
-    let later = |path: &Path, sha256: &str| runs::later(&options.state, &left.id, path, sha256);
+    let stored = |sha256: &str| runs::stored(&options.shared.state, sha256);
+    let later =
+        |path: &Path, sha256: &str| runs::later(&options.shared.state, &left.id, path, sha256);
     Plan::recover(found, request, stored, later)
 }
 
 /// Reads the earlier run, with the groups of `--fleet`.
 fn load(options: &Options) -> Result<InterruptedRun, Abort> {
-    let run = InterruptedRun::find(&options.state, options.run.as_deref());
+    let run = InterruptedRun::find(&options.shared.state, options.run.as_deref());
     let mut left = run.map_err(|e| no_run(&e))?;
     if let Some(fleet) = &options.fleet {
         renew(&mut left, fleet)?;
@@ -194,7 +176,7 @@ fn with_command(abort: Abort, options: &Options, left: &InterruptedRun, at_once:
     Abort {
         reason: format!(
             "{}\nto restore the old config without validation: hello revert {} --validate=off{}",
-            abort.reason, left.id, options.state_args
+            abort.reason, left.id, options.shared.state_args
         ),
         ..abort
     }
@@ -244,12 +226,12 @@ fn direction(options: &Options, left: &InterruptedRun) -> Result<Direction, Abor
     if options.verb == Verb::Resume {
         ensure_open(options, left)?;
     }
-    if let Some(later) = left.overtaken_by(&options.state) {
+    if let Some(later) = left.overtaken_by(&options.shared.state) {
         return Err(refused(format!(
             "run {later} came after run {} and was left open as well, so that one goes first: \
              `hello resume {later}{args}`, or `hello revert {later}{args}`",
             left.id,
-            args = options.state_args
+            args = options.shared.state_args
         )));
     }
     // An open run that was restoring the old config is continued by a revert. One that came to its
@@ -271,9 +253,9 @@ fn direction(options: &Options, left: &InterruptedRun) -> Result<Direction, Abor
 /// Fails if the run came to its end, or if a later run took its place.
 fn ensure_open(options: &Options, left: &InterruptedRun) -> Result<(), Abort> {
     let id = &left.id;
-    let args = &options.state_args;
+    let args = &options.shared.state_args;
     if let Some(later) = left.superseded_by() {
-        let verb = if RunInfo::of(&options.state, later).open {
+        let verb = if RunInfo::of(&options.shared.state, later).open {
             "resume"
         } else {
             "history"

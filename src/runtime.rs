@@ -1,4 +1,4 @@
-//! What waits, waits on one thread.
+//! The tokio runtime of a command: one thread.
 
 use std::{io, panic::resume_unwind};
 
@@ -7,11 +7,11 @@ use tokio::{
     task::spawn_local,
 };
 
-/// Runs what `begin` makes to its end on this thread: as a task, which the thread itself can wake
-/// without a system call.
+/// Runs the future of `begin` to its end on this thread. It runs as a task, which the thread itself
+/// can wake without a system call.
 ///
 /// # Errors
-/// The system's, when there is nothing to wait with.
+/// Fails if the system cannot create an event queue.
 pub(crate) fn run<F: Future + 'static>(
     begin: impl FnOnce() -> F + 'static,
 ) -> io::Result<F::Output> {
@@ -19,7 +19,7 @@ pub(crate) fn run<F: Future + 'static>(
         .enable_all()
         .build_local(LocalOptions::default())?;
     match runtime.block_on(async { spawn_local(async { begin().await }).await }) {
-        Ok(said) => Ok(said),
+        Ok(output) => Ok(output),
         Err(panic) => resume_unwind(panic.into_panic()),
     }
 }

@@ -1,5 +1,5 @@
-//! `hello serve`: answers HTTP with the message of its config, and swaps that config on SIGHUP
-//! without dropping a request.
+//! `hello serve`: serves the message of its config over HTTP, and swaps the config on SIGHUP without
+//! dropping a request.
 
 use std::{
     io,
@@ -45,34 +45,34 @@ mod state;
 pub struct Options {
     /// The config file.
     pub config: PathBuf,
-    /// Wins over the file.
+    /// The address instead of that of the file.
     pub listen: Option<Listen>,
-    /// Longest that open requests are waited for at the end.
+    /// The longest wait for open requests at the end.
     pub drain: Duration,
-    /// Who sees the proof.
+    /// The peers that see the proof.
     pub proof: Proof,
-    /// JSON instead of lines for people.
+    /// Log JSON instead of text.
     pub log_json: bool,
 }
 
-/// The SIGHUPs that this process takes.
+/// The SIGHUPs to this process.
 #[derive(Debug)]
-pub struct Hangups {
-    /// One came since the last reload began.
+pub struct ReloadSignals {
+    /// Whether one came since the last reload began.
     due: Arc<AtomicBool>,
-    /// Readable after each.
+    /// A socket that is readable after each.
     wakes: UnixStream,
 }
 
-impl Hangups {
-    /// Takes them from now on. Until then one ends the process: nothing comes before this.
+impl ReloadSignals {
+    /// Catches SIGHUP from now on. An earlier one ends the process, so nothing may come before this.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails if the signal cannot be caught.
     pub fn catch() -> io::Result<Self> {
         let (wakes, wake) = UnixStream::pair()?;
         let due = Arc::new(AtomicBool::new(false));
-        // In this order: whoever is woken finds it due.
+        // In this order: the thread that the socket wakes finds the reload due.
         signal_hook::flag::register(SIGHUP, due.clone())?;
         signal_hook::low_level::pipe::register(SIGHUP, wake)?;
         // A parent may have left the signal blocked; the handlers above have replaced an inherited
@@ -82,13 +82,13 @@ impl Hangups {
     }
 }
 
-/// Serves until SIGTERM or SIGINT, and reloads at `hangups`.
+/// Serves until SIGTERM or SIGINT, and reloads at `signals`.
 ///
 /// # Errors
-/// See [`Failure`].
-pub fn main(options: Options, hangups: Hangups) -> Result<(), Failure> {
+/// Fails if the server cannot start; see [`Failure`].
+pub fn main(options: Options, signals: ReloadSignals) -> Result<(), Failure> {
     let levels = log_to_stderr(options.log_json);
-    runtime::run(move || start(options, hangups, levels))?
+    runtime::run(move || start(options, signals, levels))?
 }
 
 fn log_to_stderr(json: bool) -> LevelHandle {
@@ -99,21 +99,25 @@ fn log_to_stderr(json: bool) -> LevelHandle {
     } else {
         screen::Log::Lines
     };
-    let lines = tracing_subscriber::fmt::layer()
+    let text = tracing_subscriber::fmt::layer()
         .with_writer(move || log)
         .with_target(false)
         .with_ansi(false);
     // A second logger in one process (a test) leaves the first in place.
     let _ = if json {
-        tracing::subscriber::set_global_default(registry.with(lines.json()))
+        tracing::subscriber::set_global_default(registry.with(text.json()))
     } else {
-        tracing::subscriber::set_global_default(registry.with(lines))
+        tracing::subscriber::set_global_default(registry.with(text))
     };
     handle
 }
 
-/// Opens everything, then runs.
-async fn start(options: Options, hangups: Hangups, levels: LevelHandle) -> Result<(), Failure> {
+/// Opens the config and the listener, then serves.
+async fn start(
+    options: Options,
+    signals: ReloadSignals,
+    levels: LevelHandle,
+) -> Result<(), Failure> {
     let began = Instant::now();
     let source = ConfigSource::new(&options.config)?;
     let first = source.first()?;
@@ -131,14 +135,12 @@ async fn start(options: Options, hangups: Hangups, levels: LevelHandle) -> Resul
         bound,
         options.proof,
         levels,
-        hangups.due,
+        signals.due,
         began,
     )?;
-    let wakes = coalesced(hangups.wakes)?;
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
+    let wakes = coalesced(signals.wakes)?;
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
     let shutdown = async move {
         tokio::select! {
             _ = term.recv() => {}
@@ -151,7 +153,7 @@ async fn start(options: Options, hangups: Hangups, levels: LevelHandle) -> Resul
     Ok(())
 }
 
-/// Serves until `shutdown`, reloading whenever `wakes` says that it may be due; then ends within
+/// Serves until `shutdown`, and checks at each of `wakes` if a reload is due. Then ends within
 /// `drain`.
 async fn run(
     listener: Listener,
@@ -161,7 +163,8 @@ async fn run(
     drain: Duration,
 ) {
     let connections = Connections::new(listener, Answers::new(server.clone()));
-    let (mut wakes, mut shutdown) = (pin!(wakes.fuse()), pin!(shutdown));
+    let mut wakes = pin!(wakes.fuse());
+    let mut shutdown = pin!(shutdown);
     server.catch_up();
     notify(&[NotifyState::Ready]);
     loop {
@@ -176,21 +179,21 @@ async fn run(
     connections.drain(drain).await;
 }
 
-/// All signals that are pending are taken first and the file is read after the last of them:
-/// coalesced, never dropped.
+/// Returns one item for all signals that are pending. The file is read after the last of them, so
+/// signals are coalesced and never lost.
 fn coalesced(wakes: UnixStream) -> io::Result<impl Stream<Item = ()>> {
     wakes.set_nonblocking(true)?;
     let wakes = tokio::net::UnixStream::from_std(wakes)?;
     Ok(stream::unfold(wakes, async |mut wakes| {
         let mut buffer = [0u8; 64];
-        // The other end lives in the handler, as long as the process.
+        // The handler keeps the other end open until the process ends.
         wakes.read(&mut buffer).await.ok().filter(|n| *n > 0)?;
         while wakes.try_read(&mut buffer).is_ok_and(|n| n > 0) {}
         Some(((), wakes))
     }))
 }
 
-/// The first line on stdout: where it serves. Nobody has to read it.
+/// Prints the address as the first line on stdout. The server goes on if no process reads it.
 fn announce(url: &str) {
     screen::answer([screen::line(url)]);
     tracing::info!(%url, "serving");

@@ -1,4 +1,4 @@
-//! How many files this process may have open, and which of them it hands on.
+//! How many descriptors this process may have open, and which of them its commands inherit.
 
 use std::process::ExitCode;
 
@@ -10,20 +10,20 @@ use rustix::{
 use super::refusal::fail;
 use crate::{event::Verdict, host::exec, screen};
 
-/// How many descriptors a run has open for signals and questions while no instance is stuck: a
-/// pidfd for each that is signalled, and the connections of both lanes.
+/// The descriptors that a large run has open while every instance answers: the pidfds of signalled
+/// instances, and the connections of their probes.
 const DESCRIPTORS: i32 = 2000;
 
-/// The fewest descriptors with which every look, lock and question has its own. With fewer, an
-/// error of this program would look like a fact about an instance.
+/// The fewest descriptors with which every inspection, lock and probe gets its own. With fewer, an
+/// error of this program would look like a failure of an instance.
 const FEWEST: u64 = 256;
 
-/// At most this many files may be open at once, which is below [`FEWEST`].
+/// The limit of open files, if it is below [`FEWEST`].
 pub(super) struct TooFew(u64);
 
 impl TooFew {
-    /// Tells the reason and what to do; where JSON was asked for, its object says so too.
-    pub(super) fn tell(&self) -> ExitCode {
+    /// Prints the error and the command that raises the limit.
+    pub(super) fn fail(&self) -> ExitCode {
         let why = format!(
             "at most {} files may be open at once, and hello needs {FEWEST}",
             self.0
@@ -36,15 +36,14 @@ impl TooFew {
     }
 }
 
-/// A pidfd and a connection for every instance: as many descriptors as are allowed, and room for
-/// many of them from the start.
+/// Raises the limit of open files as far as the system allows, and makes room for [`DESCRIPTORS`].
 ///
 /// # Errors
-/// Fails if fewer are allowed than are needed.
+/// Fails if the system allows fewer than [`FEWEST`].
 pub(super) fn raise_nofile_limit() -> Result<(), TooFew> {
     exec::remember();
     let limit = getrlimit(Resource::Nofile);
-    // Without that limit, fewer instances are waited for at once.
+    // If the limit stays as it is, fewer instances are confirmed at the same time.
     let _ = setrlimit(
         Resource::Nofile,
         Rlimit {
@@ -58,15 +57,15 @@ pub(super) fn raise_nofile_limit() -> Result<(), TooFew> {
     {
         return Err(TooFew(now));
     }
-    // As soon as there is a second thread, every time that the table of descriptors grows the
-    // kernel waits until no core can look at the old one: some 10 ms, five times for a thousand
-    // instances. Without one it is made as large as it will be at no cost.
+    // The kernel doubles the table of descriptors as it fills. In a process with several threads
+    // each growth waits until no core uses the old table: about 10 ms, five times for a thousand
+    // instances. With one thread the table grows to its final size without a wait.
     drop(fcntl_dupfd_cloexec(screen::stderr(), DESCRIPTORS));
     Ok(())
 }
 
-/// Keeps the descriptors that `hello` was handed from every command that it starts. Those that it
-/// opens itself are kept from them already.
+/// Keeps descriptors that `hello` inherited from the commands that it starts. Those that it opens
+/// itself are close-on-exec already.
 pub(super) fn set_inherited_cloexec() {
     close_fds::set_fds_cloexec(3, &[]);
 }

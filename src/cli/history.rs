@@ -1,15 +1,16 @@
-//! Commands about runs that were.
+//! `hello history` and `hello forget`: commands about the runs that are kept.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use super::{refusal::fail, state::default_state};
-use crate::{event::Verdict, forget, history, report::Output, runs::OpenRuns, screen};
+use super::{refusal::fail, state::StateArg, values::OutputArg};
+use crate::{event::Verdict, forget, history, runs::OpenRuns};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct HistoryArgs {
-    /// What happened in this one; the first digits of its id are enough.
+    /// Show everything that happened in this run: its id or the first digits.
+    #[arg(value_name = "RUN")]
     run: Option<String>,
-    /// So many, newest first.
+    /// List the last N runs.
     #[arg(
         short = 'n',
         long,
@@ -18,61 +19,47 @@ pub(super) struct HistoryArgs {
         conflicts_with = "run"
     )]
     last: usize,
-    /// What stdout carries.
-    #[arg(short, long, value_enum, default_value_t = Output::Screen)]
-    output: Output,
-    /// Where runs are kept.
-    #[arg(long, value_name = "DIR", env = "HELLO_STATE")]
-    state: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArg,
+    #[command(flatten)]
+    state: StateArg,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ForgetArgs {
-    /// A run's id, or the SHA-256 of a content; the first digits are enough, at least 8.
+    /// Remove this run, or this content from every run: the first 8 digits or more.
+    ///
+    /// RUN is the id of a run, SHA the SHA-256 of a content.
     #[arg(value_name = "RUN|SHA")]
-    what: String,
-    /// Give up a run that is open: it is closed and taken away, and processes and files stay as
-    /// they are.
+    id: String,
+    /// Give up an open run: close and remove it.
+    ///
+    /// Processes and files stay as they are.
     #[arg(long)]
     abandon: bool,
-    /// Where runs are kept.
-    #[arg(long, value_name = "DIR", env = "HELLO_STATE")]
-    state: Option<PathBuf>,
-}
-
-/// The state directory, and what commands that are named for it need besides.
-pub(super) fn state_dir(named: Option<PathBuf>) -> Result<(PathBuf, String), String> {
-    let usual = default_state();
-    let state = named
-        .or_else(|| usual.clone())
-        .ok_or("no state directory: neither --state, HELLO_STATE nor HOME is set")?;
-    let flag = if usual.as_ref() == Some(&state) {
-        String::new()
-    } else {
-        format!(" --state {}", screen::quote(&state))
-    };
-    Ok((state, flag))
+    #[command(flatten)]
+    state: StateArg,
 }
 
 pub(super) fn history(args: HistoryArgs) -> ExitCode {
-    match state_dir(args.state) {
-        Ok((state, flag)) => ExitCode::from(history::run(&history::Options {
+    match args.state.resolve() {
+        Ok(state) => ExitCode::from(history::run(&history::Options {
             run: args.run,
             last: args.last,
-            state,
-            flag,
-            output: args.output,
+            state: state.path,
+            state_args: state.args,
+            output: args.output.form(),
         })),
         Err(why) => fail(Verdict::Usage.exit(), &why),
     }
 }
 
 pub(super) fn forget(args: ForgetArgs) -> ExitCode {
-    match state_dir(args.state) {
-        Ok((state, flag)) => ExitCode::from(forget::run(&forget::Options {
-            what: args.what,
-            state,
-            flag,
+    match args.state.resolve() {
+        Ok(state) => ExitCode::from(forget::run(&forget::Options {
+            id: args.id,
+            state: state.path,
+            state_args: state.args,
             open: if args.abandon {
                 OpenRuns::Abandoned
             } else {

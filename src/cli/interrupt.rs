@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM to a command that may touch something. A thread of its own takes them, so
-//! that they are seen also while the command waits for the disk.
+//! SIGINT and SIGTERM to a command that may change something. A thread of its own counts them, so
+//! that they are seen while the command waits for the disk.
 
 use std::{
     io::{self, Read},
@@ -15,7 +15,8 @@ use tokio::sync::watch;
 
 use crate::{event::Interrupts, screen};
 
-/// The interrupt that ends the process at once: the first ends the run in order, the second leaves.
+/// The number of the interrupt that ends the process at once. The first ends the run in order; the
+/// second ends it without a wait for what is under way.
 const AT_ONCE: u8 = 3;
 
 /// Counts interrupts from now on.
@@ -27,7 +28,7 @@ pub(super) fn watch() -> io::Result<Interrupts> {
     for signal in [SIGINT, SIGTERM] {
         pipe::register(signal, write.try_clone()?)?;
     }
-    let (tell, halts) = watch::channel(0u8);
+    let (counter, interrupts) = watch::channel(0u8);
     thread::Builder::new()
         .name("interrupts".into())
         .spawn(move || {
@@ -35,8 +36,8 @@ pub(super) fn watch() -> io::Result<Interrupts> {
             // The handlers have descriptors of their own.
             drop(write);
             while read.read_exact(&mut byte).is_ok() {
-                tell.send_modify(|n| *n = n.saturating_add(1));
-                let count = *tell.borrow();
+                counter.send_modify(|count| *count = count.saturating_add(1));
+                let count = *counter.borrow();
                 if count > 1 {
                     screen::leave();
                 }
@@ -46,5 +47,5 @@ pub(super) fn watch() -> io::Result<Interrupts> {
                 }
             }
         })?;
-    Ok(halts)
+    Ok(interrupts)
 }

@@ -1,5 +1,5 @@
-//! How a command ends that could not look at anything: a sentence for people, and an object on
-//! stdout where the command line asked for JSON. The command line may be one that cannot be parsed.
+//! The end of a command that inspected nothing: an error on stderr, and an object on stdout if the
+//! command line asks for JSON. The command line may be one that cannot be parsed.
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -11,26 +11,26 @@ use crate::{
     screen,
 };
 
-/// Short options that take no value, so that others may stand behind them in one word.
+/// The short options without a value. Other short options may follow them in one word.
 const FLAGS: &str = "qvhV";
 
-/// What the raw arguments ask for, whether or not they can be parsed.
+/// The parts of the raw arguments that decide the form of the error.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Wanted {
+struct RawArguments {
     verb: Option<String>,
     json: bool,
     dry_run: bool,
 }
 
-impl Wanted {
-    fn of(args: impl Iterator<Item = OsString>) -> Self {
-        let mut wanted = Self::default();
+impl RawArguments {
+    fn scan(args: impl Iterator<Item = OsString>) -> Self {
+        let mut found = Self::default();
         let mut args = args.map(|arg| arg.to_string_lossy().into_owned());
         while let Some(arg) = args.next() {
             let output = match arg.as_str() {
                 "--" => break,
                 "--dry-run" => {
-                    wanted.dry_run = true;
+                    found.dry_run = true;
                     None
                 }
                 "--output" => args.next(),
@@ -45,16 +45,16 @@ impl Wanted {
                     None => None,
                 },
                 _ => {
-                    wanted.verb.get_or_insert(arg);
+                    found.verb.get_or_insert(arg);
                     None
                 }
             };
-            wanted.json |= output.is_some_and(|output| output == "json" || output == "jsonl");
+            found.json |= output.is_some_and(|output| output == "json" || output == "jsonl");
         }
-        wanted
+        found
     }
 
-    /// The command, where it is one that `--help` knows.
+    /// The command, if it is one that prints JSON; else an empty string.
     fn verb(&self) -> &str {
         const VERBS: [&str; 6] = [
             "broadcast",
@@ -70,54 +70,70 @@ impl Wanted {
             .unwrap_or_default()
     }
 
-    /// The object that stands for the answer.
+    /// The object that the command prints instead of its result: the same keys, all empty.
     fn object(&self, verdict: Verdict, reason: &str, next: Vec<String>) -> Value {
-        let rest = |value: Value| match value {
-            Value::Object(keys) => keys,
-            _ => Map::new(),
-        };
-        let rest = match self.verb() {
+        let empty = match self.verb() {
             "broadcast" | "resume" | "revert" => {
                 let abort = Abort::new(verdict, reason);
                 let summary = Summary::refused(abort, next, self.dry_run);
-                rest(serde_json::to_value(summary).unwrap_or_default())
+                return serde_json::to_value(summary).unwrap_or_default();
             }
-            "status" => {
-                return report::refused(
-                    verdict,
-                    reason,
-                    &next,
-                    rest(json!({ "instances": [], "groups": [], "open": [], "running": [] })),
-                );
-            }
-            "doctor" => {
-                return report::refused(
-                    verdict,
-                    reason,
-                    &next,
-                    rest(json!({ "processes": [], "missing": [] })),
-                );
-            }
-            "history" => {
-                return report::refused(verdict, reason, &next, rest(json!({ "runs": [] })));
-            }
-            _ => return report::refused(verdict, reason, &next, Map::new()),
+            "status" => json!({ "instances": [], "groups": [], "open": [], "running": [] }),
+            "doctor" => json!({ "processes": [], "missing": [] }),
+            "history" => json!({ "runs": [] }),
+            _ => json!({}),
         };
-        Value::Object(rest)
+        let keys = match empty {
+            Value::Object(keys) => keys,
+            _ => Map::new(),
+        };
+        report::refused(verdict, reason, &next, keys)
     }
 }
 
-/// Ends the command: tells why, and prints the object where one was asked for.
+/// Options that do not agree with each other or with the fleet, with the way to correct them.
+#[derive(Debug)]
+pub(super) struct UsageError {
+    why: String,
+    /// What to do, and the command for it.
+    hint: Option<[&'static str; 2]>,
+}
+
+impl UsageError {
+    pub(super) fn with_hint(why: &str, action: &'static str, command: &'static str) -> Self {
+        Self {
+            why: why.to_owned(),
+            hint: Some([action, command]),
+        }
+    }
+
+    /// Ends the command with the error and its hint.
+    pub(super) fn fail(&self) -> ExitCode {
+        let code = fail(Verdict::Usage.exit(), &self.why);
+        if let Some([action, command]) = self.hint {
+            screen::tell(&format!("\n{}", screen::hint(action, &[command])));
+        }
+        code
+    }
+}
+
+impl From<String> for UsageError {
+    fn from(why: String) -> Self {
+        Self { why, hint: None }
+    }
+}
+
+/// Ends the command: prints the error, and the object if the command line asks for JSON.
 pub(super) fn fail(code: u8, why: &str) -> ExitCode {
     screen::tell(&screen::failure(why));
-    answer(code, why);
+    print_object(code, why);
     ExitCode::from(code)
 }
 
-/// Prints the object of an end that people were told already.
-pub(super) fn answer(code: u8, why: &str) {
-    let wanted = Wanted::of(std::env::args_os().skip(1));
-    if !wanted.json {
+/// Prints the object of an error that stderr has already, if the command line asks for JSON.
+pub(super) fn print_object(code: u8, why: &str) {
+    let arguments = RawArguments::scan(std::env::args_os().skip(1));
+    if !arguments.json {
         return;
     }
     let verdict = [
@@ -127,30 +143,32 @@ pub(super) fn answer(code: u8, why: &str) {
         Verdict::Refused,
     ]
     .into_iter()
-    .find(|verdict| verdict.exit() == code);
-    let help = [wanted.verb(), "--help"]
+    .find(|verdict| verdict.exit() == code)
+    .unwrap_or(Verdict::Failed);
+    let help = [arguments.verb(), "--help"]
         .into_iter()
         .filter(|word| !word.is_empty())
         .fold("hello".to_owned(), |line, word| line + " " + word);
+    // Usage and hints of clap follow the first empty line.
     let reason = why
         .trim_start_matches("error: ")
         .split("\n\n")
         .next()
         .unwrap_or_default()
         .trim_end();
-    screen::data([wanted.object(verdict.unwrap_or(Verdict::Failed), reason, vec![help])]);
+    screen::data([arguments.object(verdict, reason, vec![help])]);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn wanted(line: &str) -> Wanted {
-        Wanted::of(line.split(' ').map(OsString::from))
+    fn scanned(line: &str) -> RawArguments {
+        RawArguments::scan(line.split(' ').map(OsString::from))
     }
 
     #[test]
-    fn json_is_seen_in_every_spelling_also_where_the_rest_is_wrong() {
+    fn json_is_found_in_every_spelling_even_if_other_arguments_are_wrong() {
         for line in [
             "status -o json",
             "status -ojson",
@@ -160,7 +178,7 @@ mod tests {
             "broadcast -qojson",
             "-o json x",
         ] {
-            assert!(wanted(line).json, "{line}");
+            assert!(scanned(line).json, "{line}");
         }
         for line in [
             "status",
@@ -170,14 +188,14 @@ mod tests {
             "status -- -o json",
             "status --reason json",
         ] {
-            assert!(!wanted(line).json, "{line}");
+            assert!(!scanned(line).json, "{line}");
         }
-        assert_eq!(wanted("revert x --dry-run --odd").verb(), "revert");
-        assert!(wanted("revert x --dry-run").dry_run);
+        assert_eq!(scanned("revert x --dry-run --odd").verb(), "revert");
+        assert!(scanned("revert x --dry-run").dry_run);
     }
 
     #[test]
-    fn an_answer_that_is_none_has_the_keys_of_one() {
+    fn the_object_of_an_error_has_the_keys_of_a_result() {
         for (verb, key) in [
             ("broadcast", "instances"),
             ("revert", "targets"),
@@ -185,7 +203,7 @@ mod tests {
             ("doctor", "missing"),
             ("history", "runs"),
         ] {
-            let object = wanted(verb).object(Verdict::Usage, "why", vec!["hello --help".into()]);
+            let object = scanned(verb).object(Verdict::Usage, "why", vec!["hello --help".into()]);
             assert!(object[key].is_array(), "{object:#}");
             for (key, value) in [
                 ("exit", json!(2)),
@@ -197,7 +215,7 @@ mod tests {
             }
         }
         assert_eq!(
-            wanted("revert --dry-run").object(Verdict::Usage, "", Vec::new())["dry_run"],
+            scanned("revert --dry-run").object(Verdict::Usage, "", Vec::new())["dry_run"],
             true
         );
     }

@@ -1,4 +1,4 @@
-//! Carries out a command to its exit code.
+//! Runs a command to its exit code.
 
 use std::process::ExitCode;
 
@@ -8,22 +8,31 @@ use crate::{
     runtime,
 };
 
-/// Runs a command that may touch something to its verdict.
+/// Runs a command that may change something; SIGINT and SIGTERM end it in order.
 pub(super) fn run_mutating<F: Future<Output = Verdict> + 'static>(
     command: impl FnOnce(Interrupts) -> F + 'static,
 ) -> ExitCode {
     block_on(|| async {
         match interrupt::watch() {
-            Ok(halts) => ExitCode::from(command(halts).await.exit()),
-            Err(e) => fail(1, &format!("cannot catch SIGINT and SIGTERM: {e}")),
+            Ok(interrupts) => ExitCode::from(command(interrupts).await.exit()),
+            Err(e) => fail(
+                Verdict::Failed.exit(),
+                &format!("cannot catch SIGINT and SIGTERM: {e}"),
+            ),
         }
     })
 }
 
-/// Runs what looks at processes, on this thread.
-pub(super) fn block_on<F: Future<Output = ExitCode> + 'static>(
+/// Runs a command that changes nothing; its output is the exit code.
+pub(super) fn run_readonly(command: impl Future<Output = u8> + 'static) -> ExitCode {
+    block_on(|| async { ExitCode::from(command.await) })
+}
+
+/// Runs a command that inspects processes on this thread.
+fn block_on<F: Future<Output = ExitCode> + 'static>(
     command: impl FnOnce() -> F + 'static,
 ) -> ExitCode {
     descriptors::set_inherited_cloexec();
-    runtime::run(command).unwrap_or_else(|e| fail(1, &format!("cannot start: {e}")))
+    runtime::run(command)
+        .unwrap_or_else(|e| fail(Verdict::Failed.exit(), &format!("cannot start: {e}")))
 }

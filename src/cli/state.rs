@@ -1,9 +1,50 @@
-//! Where runs are kept.
+//! The directory that runs are kept in.
 
 use std::path::PathBuf;
 
-/// The state directory of this user, where none is named; none without a home.
-pub(super) fn default_state() -> Option<PathBuf> {
+use crate::screen;
+
+/// The option that names the state directory.
+#[derive(Debug, clap::Args)]
+pub(super) struct StateArg {
+    /// Keep runs in this directory. [default: /var/lib/hello as root, else under $HOME]
+    ///
+    /// Without the option, root uses /var/lib/hello. Other users use hello in $XDG_STATE_HOME, or
+    /// in $HOME/.local/state. The directory also holds what processes were last proven to run.
+    #[arg(long, value_name = "DIR", env = "HELLO_STATE")]
+    state: Option<PathBuf>,
+}
+
+/// The state directory of a command.
+#[derive(Debug)]
+pub(super) struct StateDir {
+    pub(super) path: PathBuf,
+    /// ` --state DIR` to append to suggested commands; empty for the default directory.
+    pub(super) args: String,
+}
+
+impl StateArg {
+    /// Returns the directory that the option names, or the default one.
+    ///
+    /// # Errors
+    /// Fails if no option names one and the user has no home.
+    pub(super) fn resolve(self) -> Result<StateDir, String> {
+        let default = default_state();
+        let path = self
+            .state
+            .or_else(|| default.clone())
+            .ok_or("no state directory: neither --state, HELLO_STATE nor HOME is set")?;
+        let args = if default.as_ref() == Some(&path) {
+            String::new()
+        } else {
+            format!(" --state {}", screen::quote(&path))
+        };
+        Ok(StateDir { path, args })
+    }
+}
+
+/// The default state directory of this user; none without a home.
+fn default_state() -> Option<PathBuf> {
     if nix::unistd::geteuid().is_root() {
         return Some("/var/lib/hello".into());
     }
@@ -11,5 +52,5 @@ pub(super) fn default_state() -> Option<PathBuf> {
     std::env::var_os("XDG_STATE_HOME")
         .map(PathBuf::from)
         .or_else(home)
-        .map(|d| d.join("hello"))
+        .map(|directory| directory.join("hello"))
 }

@@ -4,6 +4,11 @@ use std::os::unix::ffi::OsStringExt;
 use proptest::prelude::*;
 
 use super::*;
+use crate::{
+    config::Listen,
+    fleet::{self, Share},
+    runs::Retention,
+};
 
 const COMMANDS: [&str; 10] = [
     "serve",
@@ -42,7 +47,7 @@ const OPTIONS: [&str; 22] = [
     "--",
 ];
 
-/// A word that is odd in one of many ways.
+/// Arguments that are unusual in one of many ways.
 fn word() -> impl Strategy<Value = OsString> {
     prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..8).prop_map(OsString::from_vec),
@@ -64,11 +69,11 @@ proptest! {
         let line = ["hello".into(), command.into()].into_iter().chain(words);
         match Cli::try_parse_from(line) {
             Ok(Cli {
-                command: Command::Broadcast(args),
-            }) => drop(options(BroadcastArgs {
-                fleet: Some("/nowhere".into()),
-                ..args
-            })),
+                command: Command::Broadcast(mut args),
+            }) => {
+                args.fleet.fleet = Some("/nowhere".into());
+                drop(broadcast::options(args));
+            }
             Ok(_) => {}
             Err(e) => drop(e.to_string()),
         }

@@ -130,7 +130,7 @@ impl Host {
         interrupts: &mut Interrupts,
     ) -> gate::GateOutcome {
         match self {
-            Self::Local(_) => gate::ask(argv, run, wave, instances, interrupts).await,
+            Self::Local(_) => gate::run(argv, run, wave, instances, interrupts).await,
             #[cfg(test)]
             Self::Script(host) => host.gate(argv, wave),
         }

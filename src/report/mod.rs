@@ -33,7 +33,7 @@ mod tests;
 mod text;
 
 /// What stdout carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// Nothing; people read stderr.
     Screen,

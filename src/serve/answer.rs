@@ -1,4 +1,4 @@
-//! What is answered to whom.
+//! The responses, and the peers that may see the proof.
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
@@ -21,28 +21,28 @@ use super::{
 };
 use crate::self_report::{X_CONFIG_GENERATION, X_CONFIG_SHA256, X_INSTANCE};
 
-/// Answers everybody.
+/// Responds to every request.
 pub(super) struct Answers {
     server: Arc<Server>,
-    pages: TowerToHyperService<Router>,
+    routes: TowerToHyperService<Router>,
 }
 
 impl Answers {
     pub(super) fn new(server: Arc<Server>) -> Self {
-        let pages = Router::new()
-            .route("/", get(page))
-            .route("/-/config", get(told))
+        let routes = Router::new()
+            .route("/", get(message))
+            .route("/-/config", get(self_report))
             .route("/-/healthy", get(healthy))
             .route("/-/metrics", get(metrics))
             .with_state(server.clone());
         Self {
             server,
-            pages: TowerToHyperService::new(pages),
+            routes: TowerToHyperService::new(routes),
         }
     }
 
-    /// One snapshot per request: its headers and its body cannot disagree, and it is that of every
-    /// signal that came before, until it drains.
+    /// Responds to one request from one snapshot, so that headers and body agree. Unless the server
+    /// drains, the snapshot is that of every signal that came before the request.
     pub(super) async fn answer(
         &self,
         mut request: Request<Incoming>,
@@ -51,7 +51,7 @@ impl Answers {
         let server = &self.server;
         server.catch_up();
         server.metrics.request();
-        let snapshot = server.now.load_full();
+        let snapshot = server.current.load_full();
         let refused = if server.proof == Proof::Any {
             None
         } else {
@@ -62,12 +62,11 @@ impl Answers {
             (StatusCode::FORBIDDEN, why).into_response()
         } else {
             let mut response = if path == "/" && request.method() == Method::GET {
-                // What a server is for, and all that most requests ask: to route it would take
-                // longer than to answer it.
-                message(&snapshot)
+                // Most requests are this one, and to route it takes longer than to answer it.
+                message_response(&snapshot)
             } else {
                 request.extensions_mut().insert(snapshot.clone());
-                Box::pin(self.pages.call(request.map(Body::new))).await?
+                Box::pin(self.routes.call(request.map(Body::new))).await?
             };
             if refused.is_none() {
                 let headers = response.headers_mut();
@@ -77,14 +76,14 @@ impl Answers {
                 );
                 headers.insert(
                     HeaderName::from_static(X_CONFIG_GENERATION),
-                    snapshot.told.effective.generation.into(),
+                    snapshot.report.effective.generation.into(),
                 );
                 headers.insert(HeaderName::from_static(X_INSTANCE), server.instance.clone());
             }
             response
         };
         if server.draining() {
-            // Told in the answer, a client does not send the next request into a connection that is
+            // The header keeps a client from sending its next request into a connection that is
             // about to close.
             response
                 .headers_mut()
@@ -95,9 +94,11 @@ impl Answers {
 }
 
 impl Peer {
-    /// Why it is no business of this peer which config is served; none for a direct peer on this
-    /// machine. A page that a browser on this machine was sent can ask as well, under the name that
-    /// it came from (DNS rebinding), so a request must name this machine.
+    /// Returns why this peer may not see which config is served; none for a direct peer on this
+    /// machine.
+    ///
+    /// A web page in a browser on this machine can send requests too, under the name that it came
+    /// from (DNS rebinding). So a request must name this machine as its host.
     fn refused(self, request: &Request<Incoming>) -> Option<&'static str> {
         let own = match self {
             Self::Remote => return Some("only for direct loopback peers; see --proof\n"),
@@ -122,8 +123,8 @@ impl Peer {
     }
 }
 
-/// Whether `host` (a name or an address, perhaps with a port) is `own`, an address of loopback,
-/// `localhost`, or a name without a dot, which no foreign domain is.
+/// Whether `host` names this machine: `own`, a loopback address, `localhost`, or another name
+/// without a dot, because no foreign domain is one. It may have a port.
 fn is_of_this_machine(host: &[u8], own: IpAddr) -> bool {
     let Ok(host) = std::str::from_utf8(host) else {
         return false;
@@ -137,12 +138,12 @@ fn is_of_this_machine(host: &[u8], own: IpAddr) -> bool {
     }
     match name.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().is_loopback() || address.to_canonical() == own,
-        // The last dot of a name that is written out in full means nothing.
+        // A fully qualified name may end with a dot.
         Err(_) => !name.strip_suffix('.').unwrap_or(name).contains(['.', ':']),
     }
 }
 
-fn message(snapshot: &Snapshot) -> Response {
+fn message_response(snapshot: &Snapshot) -> Response {
     let mut response = Response::new(Body::from(snapshot.message.clone()));
     response.headers_mut().insert(
         header::CONTENT_TYPE,
@@ -151,12 +152,12 @@ fn message(snapshot: &Snapshot) -> Response {
     response
 }
 
-async fn page(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
-    message(&snapshot)
+async fn message(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
+    message_response(&snapshot)
 }
 
-async fn told(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
-    axum::Json(&snapshot.told).into_response()
+async fn self_report(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
+    axum::Json(&snapshot.report).into_response()
 }
 
 async fn healthy(State(server): State<Arc<Server>>) -> StatusCode {
@@ -181,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_of_this_machine_is_told_from_a_foreign_one() {
+    fn a_foreign_host_is_not_a_name_of_this_machine() {
         let own = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3));
         for host in [
             "",

@@ -1,5 +1,5 @@
-//! Accepts, and speaks HTTP/1.1 with limits: a peer that is slow holds its own connection, and not
-//! for ever.
+//! Accepts connections and serves HTTP/1.1 with limits: a slow peer delays its own connection only,
+//! and that connection ends after a time.
 
 use std::{cell::RefCell, io, pin::pin, sync::Arc, time::Duration};
 
@@ -19,20 +19,20 @@ use super::{
     seats::{Seats, Watched},
 };
 
-/// From an answer (or the start) to the last byte of the next request's head; so also how long a
-/// kept connection may idle.
+/// The longest time from a response (or the start) to the end of the next request's head. It also
+/// limits how long a connection may idle.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
-/// For a peer that takes nothing of its answer.
+/// The longest time in which a peer reads nothing of its response.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
-/// After an accept that failed for want of something (descriptors, memory): time for it to come
-/// back.
+/// The pause after an accept that failed for lack of descriptors or memory. It also limits each wait
+/// for a slot, after which another idle connection is closed.
 const PAUSE: Duration = Duration::from_millis(50);
-/// In a drain: for requests that were on their way when it began.
+/// The pause before a drain closes idle connections, for requests that were on their way.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Descriptors that connections leave alone: a reload opens files, too.
+/// Descriptors that connections do not use, because a reload opens files.
 const SPARE: u64 = 32;
 
-/// One that is accepted and not yet served; it counts against the limit as long as it lives.
+/// An accepted connection. Its slot counts against the limit until the connection ends.
 pub(super) struct Accepted {
     stream: Stream,
     peer: Peer,
@@ -45,7 +45,7 @@ pub(super) struct Connections {
     answers: Arc<Answers>,
     slots: Arc<Semaphore>,
     seats: Arc<Seats>,
-    /// Accepted, and waiting for a slot.
+    /// A connection that is accepted and waits for a slot.
     waiting: RefCell<Option<(Stream, Peer)>>,
 }
 
@@ -55,24 +55,23 @@ impl Connections {
         let slots = usize::try_from(limit.saturating_sub(SPARE).max(1))
             .unwrap_or(usize::MAX)
             .min(Semaphore::MAX_PERMITS);
-        let (slots, seats) = (Arc::new(Semaphore::new(slots)), Arc::new(Seats::new()));
         Self {
             listener,
             answers: Arc::new(answers),
-            slots,
-            seats,
+            slots: Arc::new(Semaphore::new(slots)),
+            seats: Arc::new(Seats::new()),
             waiting: RefCell::default(),
         }
     }
 
-    /// The next connection, whatever goes wrong before it; cancel safe.
+    /// Returns the next connection; errors before it are logged. It is cancel safe.
     pub(super) async fn next(&self) -> Accepted {
-        let mut complained = false;
+        let mut logged = false;
         loop {
             if self.waiting.borrow().is_none() {
                 match self.listener.accept().await {
                     Ok(accepted) => drop(self.waiting.replace(Some(accepted))),
-                    // The peer's own fault, and only its.
+                    // The peer closed its connection, which is no fault of the listener.
                     Err(e)
                         if matches!(
                             e.kind(),
@@ -81,9 +80,9 @@ impl Connections {
                                 | io::ErrorKind::ConnectionRefused
                         ) => {}
                     Err(error) => {
-                        if !complained {
-                            tracing::error!(%error, "cannot accept: trying on");
-                            complained = true;
+                        if !logged {
+                            tracing::error!(%error, "cannot accept a connection; retrying");
+                            logged = true;
                         }
                         self.seats.close_one();
                         tokio::time::sleep(PAUSE).await;
@@ -98,15 +97,14 @@ impl Connections {
         }
     }
 
-    /// A slot for a connection that is there: where there is none, those that idle between requests
-    /// give way, the oldest first.
+    /// Waits for a slot. While there is none, idle connections are closed, the longest idle first.
     async fn slot(&self) -> OwnedSemaphorePermit {
         loop {
             if let Ok(slot) = self.slots.clone().try_acquire_owned() {
                 return slot;
             }
             self.seats.close_one();
-            // Ends as soon as one is free; never closed, it cannot fail.
+            // The semaphore is never closed, so this fails by its timeout alone.
             if let Ok(Ok(slot)) =
                 tokio::time::timeout(PAUSE, self.slots.clone().acquire_owned()).await
             {
@@ -115,7 +113,7 @@ impl Connections {
         }
     }
 
-    /// Serves it in a task of its own.
+    /// Serves a connection in a task of its own.
     pub(super) fn serve(&self, accepted: Accepted) {
         let Accepted { stream, peer, slot } = accepted;
         match stream {
@@ -141,7 +139,7 @@ impl Connections {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_LIMIT)
-            // One who says that no more requests come still wants the answer.
+            // A peer that closed its sending side still reads the response.
             .half_close(true)
             .serve_connection(TokioIo::new(Box::pin(stream)), service);
         let seats = self.seats.clone();
@@ -150,8 +148,8 @@ impl Connections {
             let ended = tokio::select! {
                 biased;
                 ended = connection.as_mut() => ended,
-                () = seat.leaves(&seats) => {
-                    // Idle it is closed, else after its answer.
+                () = seat.must_end(&seats) => {
+                    // An idle connection closes now, a busy one after its response.
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
@@ -164,12 +162,12 @@ impl Connections {
         });
     }
 
-    /// Takes in what the kernel has accepted already, then no more; ends when every connection has,
-    /// or after `limit`.
+    /// Serves the connections that the kernel has accepted already and takes no more. Returns when
+    /// every connection has ended, or after `limit`.
     pub(super) async fn drain(self, limit: Duration) {
         let ended = async {
             loop {
-                // So that the listener has been looked at since the last one.
+                // The runtime must poll the listener again after the last connection.
                 tokio::task::yield_now().await;
                 let Ok(slot) = self.slots.clone().try_acquire_owned() else {
                     break;
@@ -186,7 +184,7 @@ impl Connections {
             self.seats.drain().await;
         };
         if tokio::time::timeout(limit, pin!(ended)).await.is_err() {
-            tracing::warn!(?limit, "connections that are still open are closed");
+            tracing::warn!(?limit, "closing connections that are still open");
         }
     }
 }

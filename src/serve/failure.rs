@@ -1,4 +1,4 @@
-//! Why the server could not start or go on.
+//! The errors of the server.
 
 use std::{io, path::PathBuf};
 
@@ -10,16 +10,16 @@ pub enum Failure {
     /// The config at start cannot be read.
     #[error("cannot read the config `{0}`: {1}")]
     Unreadable(PathBuf, ReadError),
-    /// The config at start is none.
+    /// The config at start is not valid.
     #[error("the config is not valid\n{0}")]
     Invalid(String),
     /// The address cannot be listened on.
     #[error("cannot listen on {0}: {1}")]
     Listen(String, io::Error),
-    /// The system said no.
+    /// A system call failed.
     #[error("cannot serve: {0}")]
     Io(#[from] io::Error),
-    /// `/proc` does not tell who this process is.
+    /// `/proc/self` does not give the identity of this process.
     #[error("cannot read /proc/self: {0}")]
     Proc(#[from] procfs::ProcError),
 }

@@ -1,4 +1,4 @@
-//! Where connections come from: an address, or a socket file.
+//! The listening socket: at an address, or at a socket file.
 
 use std::{
     fs, io,
@@ -23,21 +23,21 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use super::failure::Failure;
 use crate::config::Listen;
 
-/// Who asks.
+/// The origin of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Peer {
-    /// On this machine; with the address that is listened on, or none where that is a file.
+    /// A process on this machine, with the address of the listener; none for a socket file.
     Local(Option<IpAddr>),
-    /// From elsewhere.
+    /// Another machine.
     Remote,
 }
 
-/// Where connections come from.
+/// The listening socket.
 #[derive(Debug)]
 pub(super) enum Listener {
     /// Bound to an address.
     Tcp(TcpListener, IpAddr),
-    /// Bound to a file, which is held open: its inode is no other file's as long as it is.
+    /// Bound to a file, which is held open so that no other file gets its inode.
     Unix(UnixListener, PathBuf, OwnedFd),
 }
 
@@ -47,10 +47,10 @@ pub(super) enum Stream {
 }
 
 impl Listener {
-    /// Binds it.
+    /// Binds the listener.
     ///
     /// # Errors
-    /// [`Failure::Listen`].
+    /// Fails with [`Failure::Listen`] if the address cannot be listened on.
     pub(super) async fn bind(listen: &Listen) -> Result<Self, Failure> {
         let bound = match listen {
             Listen::Tcp(address) => Self::bind_tcp(address).await,
@@ -61,20 +61,20 @@ impl Listener {
 
     async fn bind_tcp(address: &str) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        // An answer goes out whole, never waiting for the peer's acknowledgement of the one before.
-        // Connections have it from their listener.
+        // A response is sent at once, without a wait for the peer's acknowledgement of the last
+        // one. Connections inherit the option from their listener (tcp(7)).
         set_tcp_nodelay(&listener, true)?;
         let own = listener.local_addr()?.ip().to_canonical();
         Ok(Self::Tcp(listener, own))
     }
 
     fn bind_unix(path: &Path) -> io::Result<Self> {
-        make_room(path)?;
+        remove_stale(path)?;
         let listener = UnixListener::bind(path)?;
-        Ok(Self::Unix(listener, path.to_owned(), held(path)?))
+        Ok(Self::Unix(listener, path.to_owned(), hold(path)?))
     }
 
-    /// What to ask it by.
+    /// Returns the URL of the listener.
     pub(super) fn url(&self) -> io::Result<String> {
         Ok(match self {
             Self::Tcp(listener, _) => format!("http://{}/", listener.local_addr()?),
@@ -102,7 +102,7 @@ impl Listener {
         }
     }
 
-    /// Ends it, and removes its socket file. A file that has taken its place stays.
+    /// Closes the listener and removes its socket file. A file that replaced it stays.
     pub(super) fn close(self) {
         if let Self::Unix(_, path, own) = &self {
             let _ = remove(path, own);
@@ -110,18 +110,18 @@ impl Listener {
     }
 }
 
-/// Removes a socket that is left from an earlier life. Anything else stays as it is.
+/// Removes a socket file that an earlier process left at `path`.
 ///
 /// # Errors
-/// There is something else at `path`, or a process listens there.
-fn make_room(path: &Path) -> io::Result<()> {
+/// Fails if `path` is another kind of file, or a process listens there.
+fn remove_stale(path: &Path) -> io::Result<()> {
     let kind = match path.symlink_metadata() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(e),
         Ok(meta) => meta.file_type(),
     };
     if !kind.is_socket() {
-        let what = match kind {
+        let found = match kind {
             kind if kind.is_file() => "a regular file",
             kind if kind.is_dir() => "a directory",
             kind if kind.is_symlink() => "a symbolic link",
@@ -129,12 +129,12 @@ fn make_room(path: &Path) -> io::Result<()> {
             _ => "a device",
         };
         let text = format!(
-            "there is {what}, and only a socket that no process listens on is replaced; move it \
+            "there is {found}, and only a socket that no process listens on is replaced; move it \
              away, or name another path"
         );
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
     }
-    let old = held(path)?;
+    let old = hold(path)?;
     if is_listened_on(path)? {
         return Err(io::Error::new(
             io::ErrorKind::AddrInUse,
@@ -144,8 +144,9 @@ fn make_room(path: &Path) -> io::Result<()> {
     remove(path, &old)
 }
 
-/// Whether a process listens at the socket file `path`. A full queue of connections is not waited
-/// for, as a `connect` that may block does.
+/// Whether a process listens at the socket file `path`.
+///
+/// The socket is non-blocking, because `connect` would wait while the queue of connections is full.
 fn is_listened_on(path: &Path) -> io::Result<bool> {
     let socket = socket_with(
         AddressFamily::UNIX,
@@ -161,8 +162,8 @@ fn is_listened_on(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Holds the very file at `path`, whatever it is.
-fn held(path: &Path) -> io::Result<OwnedFd> {
+/// Opens the file at `path` itself, of any kind, without following a link.
+fn hold(path: &Path) -> io::Result<OwnedFd> {
     Ok(open(
         path,
         OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
@@ -170,19 +171,21 @@ fn held(path: &Path) -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Removes `path` if it is the held socket. It is moved aside first: what is looked at then is what
-/// is removed, whatever another process puts at `path` meanwhile.
-fn remove(path: &Path, own: &OwnedFd) -> io::Result<()> {
-    let own = fstat(own)?;
-    let is_own = |path: &Path| {
+/// Removes `path` if it is the socket `held`.
+///
+/// The file is renamed first and checked again, so another file that a process puts at `path` in
+/// the meantime is not removed.
+fn remove(path: &Path, held: &OwnedFd) -> io::Result<()> {
+    let held = fstat(held)?;
+    let is_held = |path: &Path| {
         path.symlink_metadata().is_ok_and(|m| {
-            m.file_type().is_socket() && (m.dev(), m.ino()) == (own.st_dev, own.st_ino)
+            m.file_type().is_socket() && (m.dev(), m.ino()) == (held.st_dev, held.st_ino)
         })
     };
-    if !is_own(path) {
+    if !is_held(path) {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "another file has taken its place",
+            "another file replaced it",
         ));
     }
     let mut name = std::ffi::OsString::from(".");
@@ -190,15 +193,15 @@ fn remove(path: &Path, own: &OwnedFd) -> io::Result<()> {
     name.push(format!(".hello-{}", std::process::id()));
     let aside = path.with_file_name(name);
     match renameat_with(CWD, path, CWD, &aside, RenameFlags::NOREPLACE) {
-        Ok(()) if is_own(&aside) => fs::remove_file(&aside),
+        Ok(()) if is_held(&aside) => fs::remove_file(&aside),
         Ok(()) => {
             renameat_with(CWD, &aside, CWD, path, RenameFlags::NOREPLACE)?;
             Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,
-                "another file has taken its place",
+                "another file replaced it",
             ))
         }
-        // A filesystem that knows no such rename.
+        // The filesystem does not support RENAME_NOREPLACE (rename(2)).
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::remove_file(path),
         Err(e) => Err(e.into()),
     }
@@ -210,7 +213,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_connection_has_from_its_listener_that_it_waits_for_no_acknowledgement() {
+    async fn a_connection_inherits_tcp_nodelay_from_its_listener() {
         let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".into()))
             .await
             .unwrap();
@@ -219,7 +222,7 @@ mod tests {
             .unwrap()
             .replace("http://", "")
             .replace('/', "");
-        let _asking = TcpStream::connect(address).await.unwrap();
+        let _client = TcpStream::connect(address).await.unwrap();
         let (Stream::Tcp(stream), _) = listener.accept().await.unwrap() else {
             panic!("it is TCP")
         };
@@ -227,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_dead_socket_gives_way() {
+    async fn only_a_stale_socket_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let bind = || Listener::bind_unix(&path);
@@ -235,7 +238,7 @@ mod tests {
         assert!(bind().unwrap_err().to_string().contains("regular file"));
         assert_eq!(fs::read(&path).unwrap(), b"precious");
         fs::remove_file(&path).unwrap();
-        // Nothing at the end of the link is looked at.
+        // A link is not followed.
         std::os::unix::fs::symlink(dir.path().join("real"), &path).unwrap();
         drop(std::os::unix::net::UnixListener::bind(dir.path().join("real")).unwrap());
         assert!(bind().unwrap_err().to_string().contains("symbolic link"));
@@ -247,7 +250,7 @@ mod tests {
         assert_eq!(bind().unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(first);
         let second = bind().unwrap();
-        // What another process put there while it served is not its own.
+        // A file that another process put there while it served stays.
         fs::remove_file(&path).unwrap();
         fs::write(&path, "precious").unwrap();
         second.close();
@@ -255,12 +258,12 @@ mod tests {
         assert_eq!(
             fs::read_dir(dir.path()).unwrap().count(),
             2,
-            "nothing is left beside it"
+            "no renamed file is left"
         );
     }
 
     #[tokio::test]
-    async fn a_full_queue_is_one_that_is_listened_on() {
+    async fn a_socket_with_a_full_queue_is_in_use() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let listener = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();

@@ -1,8 +1,8 @@
-//! The service manager.
+//! Messages to the service manager.
 
 use sd_notify::NotifyState;
 
-/// Without a service manager there is nobody to tell.
+/// Sends states to the service manager, if there is one.
 pub(super) fn notify(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }

@@ -1,4 +1,4 @@
-//! What is counted, and its page: `GET /-/metrics`.
+//! The metrics of the server, and their page `GET /-/metrics`.
 
 use std::{fmt, sync::atomic::AtomicU64, time::Duration};
 
@@ -15,13 +15,13 @@ use prometheus_client::{
 
 use crate::self_report::AttemptResult;
 
-/// What the page is.
+/// The content type of the page.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// One label and its value.
 type Label<T> = [(&'static str, T); 1];
 
-/// Handles into the registry: to count is one atomic addition.
+/// The metrics, as handles into their registry. Counting is one atomic addition.
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,
@@ -34,9 +34,9 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// A server that has just loaded its first config; the start is no reload.
+    /// Creates the metrics of a server that has loaded its first config; the start is not a reload.
     pub(super) fn new(sha256: &str, at: jiff::Timestamp) -> Self {
-        // 0.1 ms to 1.6 s.
+        // The bounds are 0.1 ms to 1.6 s.
         let took = Histogram::new(exponential_buckets(0.0001, 4.0, 8));
         let mut new = Self {
             registry: Registry::with_prefix("hello"),
@@ -51,33 +51,29 @@ impl Metrics {
         registry.register("config_info", "The config that is served", new.info.clone());
         registry.register(
             "config_last_reload_successful",
-            "Whether what the last reload found is served",
+            "Whether the server serves the config that the last reload read",
             new.successful.clone(),
         );
-        let help = "When a load was successful last, in Unix time";
+        let help = "Time of the last successful load, in Unix time";
         registry.register_with_unit(
             "config_last_reload_success_timestamp",
             help,
             Unit::Seconds,
             new.success_at.clone(),
         );
-        registry.register(
-            "config_reloads",
-            "Reloads by their result",
-            new.reloads.clone(),
-        );
+        registry.register("config_reloads", "Reloads by result", new.reloads.clone());
         registry.register_with_unit(
             "config_reload_duration",
-            "From the signal to the swap or the refusal",
+            "Time from the signal to the swap or the rejection",
             Unit::Seconds,
             new.took.clone(),
         );
         registry.register(
             "http_requests",
-            "Requests, refused ones too",
+            "Requests, including refused ones",
             new.requests.clone(),
         );
-        // A rate can only be seen of a series that was there before its first event.
+        // Prometheus shows a rate only for a series that existed before its first event.
         for result in [
             AttemptResult::Applied,
             AttemptResult::Unchanged,
@@ -88,16 +84,16 @@ impl Metrics {
             let _ = new.reloads.get_or_create(&label(result));
         }
         new.successful.set(1);
-        new.serves(sha256, at);
+        new.set_served(sha256, at);
         new
     }
 
-    /// A request came.
+    /// Counts a request.
     pub(super) fn request(&self) {
         self.requests.inc();
     }
 
-    /// A reload ended; `sha256` is what is served after it.
+    /// Records a reload; `sha256` is the digest that is served after it.
     pub(super) fn reload(
         &self,
         result: AttemptResult,
@@ -110,11 +106,11 @@ impl Metrics {
         let successful = matches!(result, AttemptResult::Applied | AttemptResult::Unchanged);
         self.successful.set(successful.into());
         if successful {
-            self.serves(sha256, at);
+            self.set_served(sha256, at);
         }
     }
 
-    fn serves(&self, sha256: &str, at: jiff::Timestamp) {
+    fn set_served(&self, sha256: &str, at: jiff::Timestamp) {
         self.info.clear();
         self.info
             .get_or_create(&[("sha256", sha256.to_owned())])
@@ -122,10 +118,10 @@ impl Metrics {
         self.success_at.set(at.as_duration().as_secs_f64());
     }
 
-    /// The page, as OpenMetrics text.
+    /// Returns the page as OpenMetrics text.
     ///
     /// # Errors
-    /// None that is known: it is written to memory.
+    /// Fails if the encoder fails; it writes to memory.
     pub(super) fn page(&self) -> Result<String, fmt::Error> {
         let mut page = String::with_capacity(4096);
         text::encode(&mut page, &self.registry)?;
@@ -133,7 +129,7 @@ impl Metrics {
     }
 }
 
-/// The name that `/-/config` uses, too.
+/// Returns the label of a result: the name that `/-/config` uses.
 fn label(result: AttemptResult) -> Label<&'static str> {
     let name = match result {
         AttemptResult::Applied => "applied",

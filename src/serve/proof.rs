@@ -1,10 +1,10 @@
-//! Where the server tells what it serves.
+//! The peers that are shown what the server serves.
 
-/// Who sees the proof headers and `/-/*`.
+/// The peers that see the proof headers and `/-/*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
     /// Peers on loopback or a Unix socket.
     Loopback,
-    /// Everybody.
+    /// All peers.
     Any,
 }

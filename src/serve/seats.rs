@@ -1,4 +1,5 @@
-//! Which connections idle: those give way when there is no room for another one.
+//! The open connections, and which of them idle. Idle ones are closed when no descriptor is free for
+//! another connection.
 
 use std::{
     collections::BTreeMap,
@@ -17,24 +18,23 @@ use tokio::{
     sync::Notify,
 };
 
-/// How long a connection must have idled before it gives way: the next request of a busy client is
-/// there sooner.
+/// The shortest idle time of a connection that is closed for another one. The next request of a busy
+/// client comes sooner.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// Stands for a request under way.
+/// The value of [`Seat::idle_since`] while a request is under way.
 const BUSY: u64 = u64::MAX;
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Seat {
     began: Instant,
-    /// Since when it idles between requests, in milliseconds after `began` of all seats; or
-    /// [`BUSY`].
-    since: AtomicU64,
-    /// Whether it was told to end.
-    told: AtomicBool,
-    /// Tells it to end.
-    leave: Notify,
+    /// When the connection became idle, in milliseconds after `began` of all seats; or [`BUSY`].
+    idle_since: AtomicU64,
+    /// Whether the connection was asked to end.
+    asked: AtomicBool,
+    /// Asks the connection to end.
+    end: Notify,
 }
 
 impl Seat {
@@ -42,27 +42,27 @@ impl Seat {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(BUSY - 1)
     }
 
-    fn idles(&self) {
-        self.since.store(self.now(), Ordering::Relaxed);
+    fn set_idle(&self) {
+        self.idle_since.store(self.now(), Ordering::Relaxed);
     }
 
-    /// How long it has idled; none while a request is under way.
+    /// Returns how long the connection has been idle; none while a request is under way.
     fn idle(&self) -> Option<Duration> {
-        let since = Some(self.since.load(Ordering::Relaxed)).filter(|since| *since != BUSY)?;
+        let since = Some(self.idle_since.load(Ordering::Relaxed)).filter(|since| *since != BUSY)?;
         Some(Duration::from_millis(self.now().saturating_sub(since)))
     }
 
-    /// Ends when it is to end after the request that is under way, if any.
-    pub(super) async fn leaves(&self, seats: &Seats) {
+    /// Waits until the connection must end, after the request that is under way.
+    pub(super) async fn must_end(&self, seats: &Seats) {
         loop {
-            self.leave.notified().await;
-            // The kernel may hold a request that this thread has not looked at yet; after this it
-            // has.
+            self.end.notified().await;
+            // The kernel may hold a request that this thread has not read yet. The yield lets it
+            // read that first.
             tokio::task::yield_now().await;
             if seats.drains.load(Ordering::Relaxed) || self.idle().is_some() {
                 return;
             }
-            self.told.store(false, Ordering::Relaxed);
+            self.asked.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -72,9 +72,9 @@ impl Seat {
 pub(super) struct Seats {
     began: Instant,
     all: Mutex<(u64, BTreeMap<u64, Arc<Seat>>)>,
-    /// Whether all are to end.
+    /// Whether all connections must end.
     drains: AtomicBool,
-    /// One has ended.
+    /// Notified when a connection has ended.
     freed: Notify,
 }
 
@@ -92,15 +92,15 @@ impl Seats {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A seat for a new connection, and the number to give it back by.
+    /// Returns a seat for a new connection, and the number to give it back with.
     pub(super) fn take(&self) -> (u64, Arc<Seat>) {
         let seat = Seat {
             began: self.began,
-            since: AtomicU64::new(0),
-            told: AtomicBool::new(false),
-            leave: Notify::new(),
+            idle_since: AtomicU64::new(0),
+            asked: AtomicBool::new(false),
+            end: Notify::new(),
         };
-        seat.idles();
+        seat.set_idle();
         let seat = Arc::new(seat);
         let mut all = self.all();
         all.0 += 1;
@@ -114,43 +114,40 @@ impl Seats {
         self.freed.notify_one();
     }
 
-    /// Tells the connection to end that has idled longest, if it has idled long enough.
+    /// Asks the connection that has been idle longest to end, if that is longer than [`IDLE`].
     pub(super) fn close_one(&self) {
         let all = self.all();
         let idle = all
             .1
             .values()
-            .filter(|seat| !seat.told.load(Ordering::Relaxed))
+            .filter(|seat| !seat.asked.load(Ordering::Relaxed))
             .filter_map(|seat| Some((seat.idle()?, seat)));
         if let Some((_, seat)) = idle
             .max_by_key(|(idle, _)| *idle)
             .filter(|(idle, _)| *idle >= IDLE)
         {
-            seat.told.store(true, Ordering::Relaxed);
-            seat.leave.notify_one();
+            seat.asked.store(true, Ordering::Relaxed);
+            seat.end.notify_one();
         }
     }
 
-    /// Tells every connection to end after the request that is under way, and waits until all have.
+    /// Asks every connection to end after the request that is under way, and waits for all.
     pub(super) async fn drain(&self) {
         self.drains.store(true, Ordering::Relaxed);
-        self.all()
-            .1
-            .values()
-            .for_each(|seat| seat.leave.notify_one());
+        self.all().1.values().for_each(|seat| seat.end.notify_one());
         while !self.all().1.is_empty() {
             self.freed.notified().await;
         }
     }
 }
 
-/// The stream of a connection, by which its seat knows whether a request is under way: from the
-/// first byte that is read until what is written is handed over.
+/// The stream of a connection. It sets its seat busy at the first byte that is read, and idle when
+/// the response has been flushed.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,
     seat: Arc<Seat>,
-    /// Something was written since the last byte was read.
+    /// Whether something was written since the last byte was read.
     answered: bool,
 }
 
@@ -174,7 +171,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         if buffer.filled().len() > before {
             self.answered = false;
-            self.seat.since.store(BUSY, Ordering::Relaxed);
+            self.seat.idle_since.store(BUSY, Ordering::Relaxed);
         }
         Poll::Ready(Ok(()))
     }
@@ -193,10 +190,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        all: &[io::IoSlice<'_>],
+        buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.answered = true;
-        Pin::new(&mut self.stream).poll_write_vectored(context, all)
+        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -206,7 +203,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
         if std::mem::take(&mut self.answered) {
-            self.seat.idles();
+            self.seat.set_idle();
         }
         Poll::Ready(Ok(()))
     }

@@ -1,6 +1,7 @@
-//! What is served now, and how a reload changes it.
+//! The config that is served, and how a reload changes it.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -21,10 +22,10 @@ use crate::{
     self_report::{Attempt, AttemptResult, Effective, InstanceId, SelfReport},
 };
 
-/// Changes what is logged while it runs.
+/// A handle that changes the log level of the running server.
 pub(super) type LevelHandle = reload::Handle<LevelFilter, Registry>;
 
-/// Where the config comes from: a file.
+/// The file of the config.
 #[derive(Debug, Clone)]
 pub(super) struct ConfigSource(PathBuf);
 
@@ -44,12 +45,12 @@ enum LoadError {
 }
 
 impl ConfigSource {
-    /// The path is made absolute: it is told to others.
+    /// The path becomes absolute, because the self-report names it.
     pub(super) fn new(path: &Path) -> std::io::Result<Self> {
         Ok(Self(std::path::absolute(path)?))
     }
 
-    /// At start, where a fault is shown with its place.
+    /// Loads the config at start. An error shows the line of the file.
     pub(super) fn first(&self) -> Result<Loaded, Failure> {
         self.load().map_err(|e| match e {
             LoadError::Read(e) => Failure::Unreadable(self.0.clone(), e),
@@ -72,32 +73,33 @@ impl ConfigSource {
     }
 }
 
-/// What one request sees, whole.
+/// The state that one request sees as a whole.
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot {
     pub(super) message: Bytes,
     pub(super) sha256: HeaderValue,
-    pub(super) told: SelfReport,
+    pub(super) report: SelfReport,
 }
 
-/// One server.
+/// The state of the server.
 #[derive(Debug)]
 pub(super) struct Server {
-    pub(super) now: ArcSwap<Snapshot>,
+    pub(super) current: ArcSwap<Snapshot>,
     pub(super) instance: HeaderValue,
     pub(super) proof: Proof,
     pub(super) metrics: Metrics,
     source: ConfigSource,
-    /// The `listen` of the file at start; none where the command line decides.
+    /// The `listen` of the file at start; none if the command line gives the address.
     bound: Option<String>,
     levels: LevelHandle,
-    /// A signal came since the last reload began.
+    /// Whether a signal came since the last reload began.
     due: Arc<AtomicBool>,
     draining: AtomicBool,
 }
 
 impl Server {
-    /// `began` is when the first load did; `bound` is the `listen` that a reload must find again.
+    /// Creates the state from the first config. `began` is the time when its load began; a reload
+    /// must find `listen` equal to `bound`.
     pub(super) fn new(
         source: ConfigSource,
         first: Loaded,
@@ -107,18 +109,19 @@ impl Server {
         due: Arc<AtomicBool>,
         began: Instant,
     ) -> Result<Self, procfs::ProcError> {
-        // A logger that is not ours (a test's) keeps its own level.
+        // The logger of a test is another one and keeps its level.
         let _ = levels.reload(filter(first.config.log));
-        let me = procfs::process::Process::myself()?;
-        let (pid, started) = (me.pid, me.stat()?.starttime);
+        let process = procfs::process::Process::myself()?;
+        let pid = process.pid;
+        let started = process.stat()?.starttime;
         let now = jiff::Timestamp::now();
         let Loaded { config, sha256 } = first;
-        let told = SelfReport {
+        let report = SelfReport {
             v: 1,
             instance: InstanceId {
                 pid,
                 started,
-                exe: me.exe()?,
+                exe: process.exe()?,
                 version: env!("CARGO_PKG_VERSION").into(),
             },
             effective: Effective {
@@ -136,18 +139,15 @@ impl Server {
                 took_us: micros(began),
             },
             restart_required: Vec::new(),
-            restart_only: bound
-                .iter()
-                .map(|l| ("listen".to_owned(), l.clone()))
-                .collect(),
+            restart_only: restart_only(bound.as_ref()),
         };
         let snapshot = Snapshot {
             message: config.message.into(),
             sha256: value(&sha256),
-            told,
+            report,
         };
         Ok(Self {
-            now: ArcSwap::from_pointee(snapshot),
+            current: ArcSwap::from_pointee(snapshot),
             instance: value(&format!("{pid}:{started}")),
             proof,
             metrics: Metrics::new(&sha256, now),
@@ -159,20 +159,20 @@ impl Server {
         })
     }
 
-    /// Whether it is about to end.
+    /// Whether the server is about to end.
     pub(super) fn draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// From now on it says that it is about to end.
+    /// Marks the server as about to end.
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Reloads if a signal came since the last reload began: an answer that is made after it says
-    /// what it brought.
+    /// Reloads if a signal came since the last reload began, so that a later response shows the
+    /// result.
     pub(super) fn catch_up(&self) {
-        // Who is about to end has told its manager so, and a reload would tell it otherwise.
+        // After STOPPING=1 the service manager must not receive RELOADING=1.
         if self.due.load(Ordering::Relaxed)
             && !self.draining()
             && self.due.swap(false, Ordering::AcqRel)
@@ -181,16 +181,45 @@ impl Server {
         }
     }
 
-    /// Reads and checks aside, then swaps one pointer; whatever is wrong, the old config is served
-    /// on.
+    /// Loads the config, then swaps one pointer. After any error the old config stays.
     fn reload(&self) {
         let began = Instant::now();
         if let Ok(reloading) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, reloading]);
         }
-        let mut next = Snapshot::clone(&self.now.load());
-        next.told.restart_required.clear();
-        let (sha256, result, error) = match self.source.load() {
+        let mut next = Snapshot::clone(&self.current.load());
+        let (sha256, result, error) = self.load_into(&mut next);
+        let attempt = Attempt {
+            seq: next.report.last_attempt.seq + 1,
+            sha256,
+            result,
+            error,
+            at: jiff::Timestamp::now(),
+            took_us: micros(began),
+        };
+        log_attempt(&attempt, next.report.effective.generation);
+        self.metrics.reload(
+            result,
+            &next.report.effective.sha256,
+            attempt.at,
+            began.elapsed(),
+        );
+        let status = format!(
+            "reload {}: {result:?} {}",
+            attempt.seq,
+            attempt.error.as_deref().unwrap_or_default()
+        );
+        next.report.last_attempt = attempt;
+        self.current.store(Arc::new(next));
+        // A rejected reload is ready too: the service manager waits for READY=1 (sd_notify(3)).
+        notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    }
+
+    /// Loads the config into `next`, which stays as it is unless the config is applied. Returns the
+    /// digest of the file, the result and the error of the attempt.
+    fn load_into(&self, next: &mut Snapshot) -> (Option<String>, AttemptResult, Option<String>) {
+        next.report.restart_required.clear();
+        match self.source.load() {
             Err(LoadError::Read(why)) => (None, AttemptResult::IoError, Some(why.to_string())),
             Err(LoadError::Invalid { why, bytes }) => (
                 Some(config::digest(&bytes)),
@@ -200,58 +229,51 @@ impl Server {
             Ok(Loaded { config, sha256 })
                 if self.bound.as_deref().is_some_and(|b| b != config.listen()) =>
             {
-                next.told.restart_required.push("listen".into());
+                next.report.restart_required.push("listen".into());
                 (
                     Some(sha256),
                     AttemptResult::RestartRequired,
                     Some("`listen` changed, which needs a restart".to_owned()),
                 )
             }
-            Ok(Loaded { sha256, .. }) if sha256 == next.told.effective.sha256 => {
+            Ok(Loaded { sha256, .. }) if sha256 == next.report.effective.sha256 => {
                 (Some(sha256), AttemptResult::Unchanged, None)
             }
             Ok(Loaded { config, sha256 }) => {
                 let _ = self.levels.reload(filter(config.log));
                 next.message = config.message.into();
                 next.sha256 = value(&sha256);
-                next.told.effective.sha256.clone_from(&sha256);
-                next.told.effective.generation += 1;
-                next.told.effective.loaded_at = jiff::Timestamp::now();
+                next.report.effective.sha256.clone_from(&sha256);
+                next.report.effective.generation += 1;
+                next.report.effective.loaded_at = jiff::Timestamp::now();
                 (Some(sha256), AttemptResult::Applied, None)
             }
-        };
-        let seq = next.told.last_attempt.seq + 1;
-        let status = format!(
-            "reload {seq}: {result:?} {}",
-            error.as_deref().unwrap_or_default()
-        );
-        match &error {
-            None => tracing::info!(
-                seq,
-                ?result,
-                sha256,
-                generation = next.told.effective.generation,
-                "reload"
-            ),
-            Some(error) => {
-                tracing::error!(seq, ?result, sha256, %error, "reload: the old config is served on")
-            }
         }
-        let at = jiff::Timestamp::now();
-        self.metrics
-            .reload(result, &next.told.effective.sha256, at, began.elapsed());
-        next.told.last_attempt = Attempt {
-            seq,
-            sha256,
-            result,
-            error,
-            at,
-            took_us: micros(began),
-        };
-        self.now.store(Arc::new(next));
-        // Always, on refusal too: a manager that waits for it would wait for ever.
-        notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
+}
+
+fn log_attempt(attempt: &Attempt, generation: u64) {
+    let Attempt {
+        seq,
+        sha256,
+        result,
+        error,
+        ..
+    } = attempt;
+    match error {
+        None => tracing::info!(seq, ?result, sha256, generation, "reload"),
+        Some(error) => {
+            tracing::error!(seq, ?result, sha256, %error, "reload: the old config stays in use")
+        }
+    }
+}
+
+/// Returns the settings that a reload cannot change, with their values.
+fn restart_only(bound: Option<&String>) -> BTreeMap<String, String> {
+    bound
+        .map(|listen| ("listen".to_owned(), listen.clone()))
+        .into_iter()
+        .collect()
 }
 
 fn filter(level: Level) -> LevelFilter {
@@ -269,7 +291,7 @@ fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Digits, hex and a colon: always a header value.
+/// Returns `text` as a header value. Digests, digits and colons are always valid.
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }

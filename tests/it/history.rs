@@ -482,7 +482,7 @@ fn a_forgotten_content_is_no_rollback_content() {
     assert!(
         result
             .stderr
-            .contains("of 1 run: there is no way back to it"),
+            .contains("of 1 run: `hello` cannot roll back to it"),
         "{}",
         result.stderr
     );
@@ -563,7 +563,7 @@ fn forgetting_old_runs_removes_the_content_only_they_had() {
     assert!(
         result
             .stderr
-            .contains(&format!("run {open} was left open and needs it")),
+            .contains(&format!("run {open} is open and needs it")),
         "{}",
         result.stderr
     );

@@ -401,5 +401,5 @@ fn the_server_log_has_one_line_per_entry() {
         .unwrap()
         .read_to_string(&mut log)
         .unwrap();
-    is_harmless(&log, "the old config is served on");
+    is_harmless(&log, "the old config stays in use");
 }

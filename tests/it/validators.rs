@@ -436,9 +436,8 @@ fn without_a_namespace_no_instance_counts_as_validated() {
     assert_eq!(json["instances"][0]["validated"], false, "{json:#}");
     for how in ["auto", "strict"] {
         assert!(
-            result(how).contains(
-                "no mount namespace in which the new config could stand at its live path: "
-            ),
+            result(how)
+                .contains("no mount namespace in which the new config could be at its live path: "),
             "{}",
             result(how)
         );

@@ -1,5 +1,4 @@
-//! Ends every process that descends from this one, also those that left its process group or
-//! session.
+//! Ends every descendant of this process, including those that left its process group or session.
 
 use std::time::{Duration, Instant};
 
@@ -10,21 +9,23 @@ use rustix::{
 
 use crate::host::proc::kernel::Proc;
 
-/// How long children that fork again and again are chased without a pause: each of them lives for
-/// less than a millisecond.
-const CHASE: Duration = Duration::from_millis(100);
+/// The time in which children are killed without a pause. A child that forks again and again lives
+/// for less than a millisecond, so a pause would miss it.
+const WITHOUT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Makes this process the parent of whatever its descendants leave behind.
+/// Makes this process the parent of orphaned descendants (PR_SET_CHILD_SUBREAPER, prctl(2)).
 ///
 /// # Errors
-/// The system's.
+/// Fails if the kernel does not allow it.
 pub(super) fn adopt() -> std::io::Result<()> {
     Ok(set_child_subreaper(Pid::from_raw(1))?)
 }
 
-/// Kills all children of this process, and those that it inherits from them, until none is left;
-/// whether that was done within `limit`. Only children are signalled: the number of a child is not
-/// given to another process before it is waited for.
+/// Kills all children of this process, and the orphans that it inherits, until none is left. Returns
+/// whether that was done within `limit`.
+///
+/// Only children are signalled, because the kernel does not reuse the pid of a child before it is
+/// waited for.
 pub(super) fn end_all(limit: Duration) -> bool {
     let began = Instant::now();
     loop {
@@ -39,50 +40,50 @@ pub(super) fn end_all(limit: Duration) -> bool {
             let _ = kill_process(child, Signal::KILL);
         }
         match began.elapsed() {
-            late if late >= limit => return false,
-            soon if soon < CHASE => std::thread::yield_now(),
+            elapsed if elapsed >= limit => return false,
+            elapsed if elapsed < WITHOUT_PAUSE => std::thread::yield_now(),
             _ => std::thread::sleep(Duration::from_millis(1)),
         }
     }
 }
 
-/// The children of this process, by their numbers in its own PID namespace.
+/// Returns the pids of the children in the PID namespace of this process.
 fn children() -> Vec<Pid> {
     let text = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    let mut seen: Vec<i32> = text
+    let mut pids: Vec<i32> = text
         .split_ascii_whitespace()
         .filter_map(|pid| pid.parse().ok())
         .collect();
     if text.is_empty() {
-        // A kernel without such a list.
-        let me = std::fs::read_link("/proc/self")
+        // A kernel without CONFIG_PROC_CHILDREN has no such file (proc(5)).
+        let own = std::fs::read_link("/proc/self")
             .ok()
             .and_then(|pid| pid.to_str()?.parse::<i32>().ok());
-        seen = crate::host::proc::kernel::pids()
+        pids = crate::host::proc::kernel::pids()
             .unwrap_or_default()
             .into_iter()
             .filter(|pid| {
-                crate::host::proc::kernel::Stat::of(*pid).is_ok_and(|stat| Some(stat.parent) == me)
+                crate::host::proc::kernel::Stat::of(*pid).is_ok_and(|stat| Some(stat.parent) == own)
             })
             .collect();
     }
-    // `/proc` may be that of another PID namespace than this process is in, and then its numbers
-    // are others.
-    let depth = numbers("self").map_or(1, |numbers| numbers.len());
-    let own = |pid: i32| {
+    // `/proc` may belong to an outer PID namespace, in which the pids differ.
+    let depth = nested_pids("self").map_or(1, |pids| pids.len());
+    let inner = |pid: i32| {
         if depth <= 1 {
             Some(pid)
         } else {
-            numbers(&pid.to_string())?.get(depth - 1).copied()
+            nested_pids(&pid.to_string())?.get(depth - 1).copied()
         }
     };
-    seen.into_iter()
-        .filter_map(own)
+    pids.into_iter()
+        .filter_map(inner)
         .filter_map(Pid::from_raw)
         .collect()
 }
 
-fn numbers(pid: &str) -> Option<Vec<i32>> {
+/// Returns the pids of a process in each nested PID namespace, the outermost first.
+fn nested_pids(pid: &str) -> Option<Vec<i32>> {
     let pid = if pid == "self" {
         std::fs::read_link("/proc/self")
             .ok()?
@@ -92,9 +93,5 @@ fn numbers(pid: &str) -> Option<Vec<i32>> {
     } else {
         pid.parse().ok()?
     };
-    Proc::open(pid)
-        .ok()?
-        .status()
-        .ok()
-        .map(|(_, _, numbers)| numbers)
+    Proc::open(pid).ok()?.status().ok().map(|(_, _, pids)| pids)
 }

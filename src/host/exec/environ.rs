@@ -1,5 +1,5 @@
-//! The environment that a process was started with, as `/proc/PID/environ` tells it, and what of it
-//! a command is given.
+//! The environment that a process was started with, from `/proc/PID/environ`, and the part of it that
+//! a command gets.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -8,20 +8,20 @@ use std::{
 
 use crate::{config::digest, host::proc::kernel::Proc};
 
-/// An environment of this size was cut.
+/// The size in bytes from which an environment counts as cut off.
 const CUT: usize = 4 << 20;
 
-/// Shorter values are not masked: they stand in every text.
+/// The shortest value in bytes that is masked. Shorter ones occur in every text.
 const SHORTEST: usize = 4;
 
-/// A line of a longer value is masked by itself from this length on.
+/// The shortest line or word of a value in bytes that is masked by itself.
 const LINE: usize = 8;
 
-/// Stands in for a value.
+/// The text that replaces a value.
 const MASK: &[u8] = b"***";
 
-/// For this process alone: its supervisor would take the word of a command for its own, or the
-/// command would take the sockets of its instance for its own.
+/// Variables that a command must not get. With them it would report to the supervisor of its
+/// instance, or use the sockets of the instance.
 const DROPPED: &[&str] = &[
     "NOTIFY_SOCKET",
     "MAINPID",
@@ -38,7 +38,7 @@ const DROPPED: &[&str] = &[
     "UWSGI_ORIGINAL_PROC_NAME",
 ];
 
-/// The same of every name that begins so.
+/// The first letters of more such names.
 const DROPPED_FAMILIES: &[&str] = &[
     "WATCHDOG_",
     "LISTEN_",
@@ -47,8 +47,7 @@ const DROPPED_FAMILIES: &[&str] = &[
     "PUMA_INHERIT_",
 ];
 
-/// Names whose values differ from one start of a process to the next and mean nothing to its
-/// config.
+/// Variables whose values differ at every start of a process and do not affect its config.
 const OF_ONE_START: &[&str] = &[
     "INVOCATION_ID",
     "JOURNAL_STREAM",
@@ -60,7 +59,7 @@ const OF_ONE_START: &[&str] = &[
     "_",
 ];
 
-/// Values that are no secret and stand in many a message.
+/// Variables whose values are not secret and occur in many messages.
 const PLAIN: &[&str] = &[
     "PATH",
     "HOME",
@@ -93,11 +92,13 @@ const PLAIN: &[&str] = &[
     "VIRTUAL_ENV",
 ];
 
-/// Names and values, in their order.
+/// Names and values in their order.
 pub(super) type Variables = Vec<(OsString, OsString)>;
 
-/// The variables in the bytes of `/proc/PID/environ`; none where it is no environment throughout: a
-/// title was written over it, and a part of it may look like a variable.
+/// Returns the variables in the bytes of `/proc/PID/environ`.
+///
+/// None if any part is not a variable: then the process wrote a title over it, of which a part may
+/// look like a variable.
 pub(super) fn parse(raw: &[u8]) -> Option<Variables> {
     if raw.is_empty() {
         return Some(Variables::new());
@@ -112,12 +113,13 @@ pub(super) fn parse(raw: &[u8]) -> Option<Variables> {
 }
 
 fn pair(entry: &[u8]) -> Option<(OsString, OsString)> {
-    let at = entry.iter().position(|b| *b == b'=')?;
-    let (name, value) = (&entry[..at], &entry[at + 1..]);
-    // Besides what POSIX allows: functions of bash, and names of containers and build systems.
+    let end = entry.iter().position(|b| *b == b'=')?;
+    let name = &entry[..end];
+    let value = &entry[end + 1..];
+    // Bash functions, containers and build systems use more letters than POSIX allows.
     let is_name = |b: &u8| b.is_ascii_alphanumeric() || b"_%()-.".contains(b);
-    let good = !name.is_empty() && name.iter().all(is_name) && !name[0].is_ascii_digit();
-    good.then(|| {
+    let is_variable = !name.is_empty() && name.iter().all(is_name) && !name[0].is_ascii_digit();
+    is_variable.then(|| {
         (
             OsString::from_vec(name.to_vec()),
             OsString::from_vec(value.to_vec()),
@@ -125,35 +127,36 @@ fn pair(entry: &[u8]) -> Option<(OsString, OsString)> {
     })
 }
 
-/// Without what is for the instance alone, and with a `PATH`.
-pub(super) fn passed_on(mut all: Variables, path: &str) -> Variables {
-    let is = |name: &OsStr| {
+/// Returns the variables that a command gets: without those of the instance alone, and with a
+/// `PATH`.
+pub(super) fn passed_on(mut variables: Variables, path: &str) -> Variables {
+    let is_dropped = |name: &OsStr| {
         let name = name.to_string_lossy();
         DROPPED.contains(&&*name)
             || DROPPED_FAMILIES
                 .iter()
                 .any(|family| name.starts_with(family))
     };
-    all.retain(|(name, _)| !is(name));
-    if all.iter().all(|(name, _)| name != "PATH") {
-        all.push(("PATH".into(), path.into()));
+    variables.retain(|(name, _)| !is_dropped(name));
+    if variables.iter().all(|(name, _)| name != "PATH") {
+        variables.push(("PATH".into(), path.into()));
     }
-    all
+    variables
 }
 
-/// The variables of the process `pid`, as far as this user may see its environment and it is one.
+/// Returns the variables of a process; none if its environment cannot be read or parsed.
 fn variables_of(pid: i32) -> Option<Variables> {
     let raw = Proc::open(pid).and_then(|process| process.read("environ"));
     parse(&raw.ok()?)
 }
 
-/// The environment of the process `pid`, as far as this user may see it and it is one.
+/// Returns the values of a process's environment to mask; none if it cannot be read or parsed.
 pub(crate) fn of(pid: i32) -> Option<Environment> {
     variables_of(pid).map(Environment::of)
 }
 
-/// The value of the variable `name` of the process `pid`, where it has one; none where its
-/// environment is not known.
+/// Returns the variable `name` of a process, which may not exist; none if the environment is not
+/// known.
 pub(crate) fn variable(pid: i32, name: &str) -> Option<Option<OsString>> {
     let found = variables_of(pid)?
         .into_iter()
@@ -161,38 +164,38 @@ pub(crate) fn variable(pid: i32, name: &str) -> Option<Option<OsString>> {
     Some(found.map(|(_, value)| value))
 }
 
-/// The variables of the process `pid` that are text; none where its environment is not known.
+/// Returns the variables of a process that are UTF-8; empty if the environment is not known.
 pub(crate) fn variables(pid: i32) -> Vec<(String, String)> {
     let text = |(name, value): (OsString, OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
-    let all = variables_of(pid).unwrap_or_default();
-    all.into_iter().filter_map(text).collect()
+    let variables = variables_of(pid).unwrap_or_default();
+    variables.into_iter().filter_map(text).collect()
 }
 
-/// The digest of all that a command is given of the environment of the process `pid`; empty where
-/// that is not known. What differs with every start is no part of it.
+/// Returns the digest of the variables that a command gets of a process, without those that differ
+/// at every start. Empty if the environment is not known.
 pub(crate) fn identity(pid: i32) -> String {
     variables_of(pid).map_or_else(String::new, identity_of)
 }
 
-fn identity_of(all: Variables) -> String {
-    let mut all = passed_on(all, "");
-    all.retain(|(name, _)| !OF_ONE_START.iter().any(|one| name == *one));
-    all.sort();
-    let lines = all
+fn identity_of(variables: Variables) -> String {
+    let mut variables = passed_on(variables, "");
+    variables.retain(|(name, _)| !OF_ONE_START.iter().any(|ignored| name == *ignored));
+    variables.sort();
+    let lines = variables
         .iter()
         .flat_map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes(), b"\0"]);
     digest(&lines.collect::<Vec<_>>().concat())
 }
 
-/// The parts of a value that may be a secret by themselves: words, what is assigned in them, and of
-/// a URL its user, password and query. Paths and options are none.
-fn parts(value: &str, all: &mut Vec<Vec<u8>>) {
+/// Adds the parts of a value that may be secret by themselves to `secrets`: words, values assigned in
+/// them, and the user, password and query of a URL. Paths and options are not secret.
+fn add_secret_parts(value: &str, secrets: &mut Vec<Vec<u8>>) {
     let mut add = |part: &str, shortest: usize| {
         if part.len() >= shortest && !part.starts_with(['/', '-', '.']) {
-            all.push(part.as_bytes().to_vec());
-            all.extend(unescaped(part));
+            secrets.push(part.as_bytes().to_vec());
+            secrets.extend(unescaped(part));
         }
     };
     for word in value.split(|c: char| c.is_whitespace() || "\"'`,;".contains(c)) {
@@ -220,9 +223,10 @@ fn parts(value: &str, all: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// A part of a URL without its escapes, where it has some.
+/// Returns a part of a URL without its escapes; none if it has none.
 fn unescaped(text: &str) -> Option<Vec<u8>> {
-    let (mut out, mut rest) = (Vec::new(), text.as_bytes());
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
     while let Some((first, behind)) = rest.split_first() {
         let byte = behind
             .get(..2)
@@ -234,19 +238,19 @@ fn unescaped(text: &str) -> Option<Vec<u8>> {
     (out != text.as_bytes()).then_some(out)
 }
 
-/// The values of an environment that must not be shown, the longest first.
+/// The values of an environment that must not be printed, the longest first.
 #[derive(Debug)]
 pub(crate) struct Environment(Vec<Vec<u8>>);
 
 impl Environment {
-    fn of(all: Variables) -> Self {
-        let plain = |name: &OsStr| {
+    fn of(variables: Variables) -> Self {
+        let is_plain = |name: &OsStr| {
             PLAIN.iter().any(|plain| name == *plain)
                 || name.as_bytes().starts_with(b"LC_")
                 || name.as_bytes().starts_with(b"XDG_")
         };
         let mut values = Vec::new();
-        for (_, value) in all.into_iter().filter(|(name, _)| !plain(name)) {
+        for (_, value) in variables.into_iter().filter(|(name, _)| !is_plain(name)) {
             let value = value.into_vec();
             // A command may print a long value line by line, or a part of it.
             values.extend(
@@ -255,7 +259,7 @@ impl Environment {
                     .filter(|line| line.len() >= LINE)
                     .map(<[u8]>::to_vec),
             );
-            parts(&String::from_utf8_lossy(&value), &mut values);
+            add_secret_parts(&String::from_utf8_lossy(&value), &mut values);
             values.push(value);
         }
         values.retain(|value| value.len() >= SHORTEST);
@@ -264,28 +268,31 @@ impl Environment {
         Self(values)
     }
 
-    /// Leaves out values that are one of these texts, which everybody may see: an argument, or what
-    /// stands behind its `=`; the path of a config.
+    /// Removes values that are equal to one of these public texts, or to the part of one after its
+    /// `=`: arguments, and paths of configs.
     pub(crate) fn without<'a>(mut self, shown: impl Iterator<Item = &'a [u8]> + Clone) -> Self {
         let assigned = |text: &'a [u8]| text.split(|b| *b == b'=').nth(1);
-        let is = |text: &'a [u8], value: &[u8]| text == value || assigned(text) == Some(value);
+        let is_shown =
+            |text: &'a [u8], value: &[u8]| text == value || assigned(text) == Some(value);
         self.0
-            .retain(|value| !shown.clone().any(|text| is(text, value)));
+            .retain(|value| !shown.clone().any(|text| is_shown(text, value)));
         self
     }
 
-    /// Replaces every value in `text`.
+    /// Replaces every value in `text` by [`MASK`].
     pub(crate) fn mask(&self, text: &mut Vec<u8>) {
-        let (mut masked, mut at) = (Vec::with_capacity(text.len()), 0);
-        while at < text.len() {
-            match self.0.iter().find(|value| text[at..].starts_with(value)) {
+        let mut masked = Vec::with_capacity(text.len());
+        let mut position = 0;
+        while position < text.len() {
+            let rest = &text[position..];
+            match self.0.iter().find(|value| rest.starts_with(value)) {
                 Some(value) => {
                     masked.extend_from_slice(MASK);
-                    at += value.len();
+                    position += value.len();
                 }
                 None => {
-                    masked.push(text[at]);
-                    at += 1;
+                    masked.push(text[position]);
+                    position += 1;
                 }
             }
         }

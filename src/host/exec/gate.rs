@@ -1,4 +1,4 @@
-//! A command of the operator's that judges a wave.
+//! The gate: a command of the operator that decides after a wave if the run goes on.
 
 use std::time::Duration;
 
@@ -7,41 +7,42 @@ use crate::{
     host::exec::{self, Output, RunError},
 };
 
-/// Longest that it may take.
+/// The longest time in which a gate must end.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How it ended.
+/// The end of a gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GateOutcome {
-    /// Its exit code; none where it could not be run or did not end by itself.
+    /// Its exit code; none if it could not be run or did not exit by itself.
     pub exit: Option<i32>,
-    /// Why there is no exit code, and what it printed: 64 KiB at most, stdout and stderr as they
-    /// came.
+    /// Why there is no exit code, and at most 64 KiB of stdout and stderr in their order.
     pub output: String,
 }
 
-/// Runs it as the operator would: as this user, here, with this environment. It is given the
-/// instances of the wave on stdin, one JSON object a line.
-pub(crate) async fn ask(
+/// Runs a gate as this user, in this directory and with this environment. Its stdin has the instances
+/// of the wave, one JSON object per line.
+pub(crate) async fn run(
     argv: &[String],
-    run: &str,
+    run_id: &str,
     wave: usize,
     instances: &[&Instance],
-    halts: &mut Interrupts,
+    interrupts: &mut Interrupts,
 ) -> GateOutcome {
     let input = instances
         .iter()
-        .filter_map(|i| serde_json::to_string(i).ok())
+        .filter_map(|instance| serde_json::to_string(instance).ok())
         .flat_map(|line| (line + "\n").into_bytes())
         .collect();
     let mut output = Output::default();
-    let ran = tokio::select! {
+    let result = tokio::select! {
         biased;
-        Ok(_) = halts.wait_for(|n| *n > 0) => Err(INTERRUPTED.to_owned()),
-        ran = run_it(argv, run, wave, input, &mut output, LIMIT) => ran.map_err(|e| e.to_string()),
+        Ok(_) = interrupts.wait_for(|count| *count > 0) => Err(INTERRUPTED.to_owned()),
+        result = run_gate(argv, run_id, wave, input, &mut output, LIMIT) => {
+            result.map_err(|e| e.to_string())
+        }
     };
     let printed = String::from_utf8_lossy(&output.stdout);
-    match ran {
+    match result {
         Ok(code) => GateOutcome {
             exit: Some(code),
             output: printed.into_owned(),
@@ -57,9 +58,9 @@ pub(crate) async fn ask(
     }
 }
 
-async fn run_it(
+async fn run_gate(
     argv: &[String],
-    run: &str,
+    run_id: &str,
     wave: usize,
     input: Vec<u8>,
     output: &mut Output,
@@ -67,7 +68,7 @@ async fn run_it(
 ) -> Result<i32, RunError> {
     exec::operators(
         argv,
-        &[("HELLO_RUN", run), ("HELLO_WAVE", &wave.to_string())],
+        &[("HELLO_RUN", run_id), ("HELLO_WAVE", &wave.to_string())],
         input,
         output,
         limit,
@@ -86,20 +87,20 @@ mod tests {
         ["sh", "-c", script].map(String::from).into()
     }
 
-    async fn said(argv: &[String], instances: &[&Instance]) -> GateOutcome {
-        let (_tell, mut halts) = watch::channel(0);
-        ask(argv, "r1", 2, instances, &mut halts).await
+    async fn outcome(argv: &[String], instances: &[&Instance]) -> GateOutcome {
+        let (_counter, mut interrupts) = watch::channel(0);
+        run(argv, "r1", 2, instances, &mut interrupts).await
     }
 
     #[tokio::test]
-    async fn it_is_told_of_the_run_and_its_wave_and_what_it_says_stays_in_order() {
-        let one = Instance {
+    async fn a_gate_gets_its_run_and_wave_and_its_output_stays_in_order() {
+        let instance = Instance {
             endpoint: "http://127.0.0.1:1/".into(),
             ..Instance::new("web", 7, 1)
         };
-        let GateOutcome { exit, output } = said(
+        let GateOutcome { exit, output } = outcome(
             &sh("echo $HELLO_RUN $HELLO_WAVE; echo no >&2; cat; echo \"$PATH\"; exit 3"),
-            &[&one, &one],
+            &[&instance, &instance],
         )
         .await;
         let lines: Vec<&str> = output.lines().collect();
@@ -108,13 +109,13 @@ mod tests {
             (Some(3), 5, &["r1 2", "no"][..]),
             "{output}"
         );
-        let told: serde_json::Value = serde_json::from_str(lines[3]).unwrap();
+        let instance: serde_json::Value = serde_json::from_str(lines[3]).unwrap();
         assert_eq!(
             (
-                &told["pid"],
-                &told["group"],
-                &told["endpoint"],
-                &told["state"]
+                &instance["pid"],
+                &instance["group"],
+                &instance["endpoint"],
+                &instance["state"]
             ),
             (
                 &7.into(),
@@ -126,20 +127,24 @@ mod tests {
         assert_eq!(
             lines[4],
             std::env::var("PATH").unwrap(),
-            "it has the environment of the operator"
+            "a gate has the environment of the operator"
         );
     }
 
     #[tokio::test]
-    async fn one_that_reads_nothing_or_says_too_much_holds_up_nobody() {
-        let one = Instance::new("web", 7, 1);
-        let said = said(&sh("head -c 200000 /dev/zero; exit 0"), &vec![&one; 5_000]).await;
-        assert_eq!((said.exit, said.output.len()), (Some(0), 64 << 10));
+    async fn a_gate_that_reads_nothing_or_prints_too_much_does_not_block() {
+        let instance = Instance::new("web", 7, 1);
+        let result = outcome(
+            &sh("head -c 200000 /dev/zero; exit 0"),
+            &vec![&instance; 5_000],
+        )
+        .await;
+        assert_eq!((result.exit, result.output.len()), (Some(0), 64 << 10));
     }
 
     #[tokio::test]
-    async fn one_that_could_not_be_run_or_has_no_exit_code_says_why() {
-        let nowhere = said(&["/nowhere/gate".into()], &[]).await;
+    async fn a_gate_without_an_exit_code_reports_the_reason() {
+        let nowhere = outcome(&["/nowhere/gate".into()], &[]).await;
         assert!(
             nowhere.exit.is_none()
                 && nowhere
@@ -147,8 +152,8 @@ mod tests {
                     .contains("`/nowhere/gate` could not be run: No such file"),
             "{nowhere:?}"
         );
-        assert_eq!(said(&[], &[]).await.exit, None);
-        let killed = said(&sh("echo so far; kill -9 $$"), &[]).await;
+        assert_eq!(outcome(&[], &[]).await.exit, None);
+        let killed = outcome(&sh("echo so far; kill -9 $$"), &[]).await;
         assert_eq!(
             killed,
             GateOutcome {
@@ -156,10 +161,10 @@ mod tests {
                 output: "`sh` was ended by signal 9\nso far\n".into()
             }
         );
-        assert_eq!(said(&sh("exit 127"), &[]).await.exit, Some(127));
+        assert_eq!(outcome(&sh("exit 127"), &[]).await.exit, Some(127));
     }
 
-    /// Waits until the process is gone, or only whoever adopted it has not taken in its end yet.
+    /// Waits until the process has ended; a zombie counts.
     async fn ended(pid: i32) {
         let deadline = std::time::Instant::now() + Duration::from_secs(30);
         let lives = || {
@@ -174,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn past_its_time_or_at_a_halt_it_ends_with_all_that_it_started() {
+    async fn a_gate_ends_with_all_its_processes_at_its_limit_or_an_interrupt() {
         let dir = tempfile::tempdir().unwrap();
         let there = dir.path().join("pid");
         let script = sh(&format!(
@@ -186,41 +191,42 @@ mod tests {
                 .ok()
                 .and_then(|text| text.trim().parse::<i32>().ok())
         };
-        let (mut limit, mut said) = (Duration::from_millis(200), Output::default());
-        // A busy machine may not have come to the child by then.
+        let mut limit = Duration::from_millis(200);
+        let mut output = Output::default();
+        // On a busy machine the child may not have started by then.
         while pid().is_none() {
-            said = Output::default();
-            let ran = run_it(&script, "r1", 1, Vec::new(), &mut said, limit).await;
-            assert!(matches!(ran, Err(RunError::Limit(..))), "{ran:?}");
+            output = Output::default();
+            let result = run_gate(&script, "r1", 1, Vec::new(), &mut output, limit).await;
+            assert!(matches!(result, Err(RunError::Limit(..))), "{result:?}");
             limit *= 2;
         }
-        assert_eq!(said.stdout, b"so far\n");
+        assert_eq!(output.stdout, b"so far\n");
         ended(pid().unwrap()).await;
         std::fs::remove_file(&there).unwrap();
-        let (tell, mut halts) = watch::channel(0);
-        let halt = async {
+        let (counter, mut interrupts) = watch::channel(0);
+        let interrupt = async {
             while pid().is_none() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            tell.send(1).unwrap();
+            counter.send(1).unwrap();
         };
-        let (said, ()) = tokio::join!(ask(&script, "r1", 1, &[], &mut halts), halt);
+        let (result, ()) = tokio::join!(run(&script, "r1", 1, &[], &mut interrupts), interrupt);
         assert!(
-            said.exit.is_none() && said.output.contains("interrupted"),
-            "{said:?}"
+            result.exit.is_none() && result.output.contains(INTERRUPTED),
+            "{result:?}"
         );
         ended(pid().unwrap()).await;
-        let never = ask(
+        let never = run(
             &sh(&format!("rm '{}'", there.display())),
             "r1",
             1,
             &[],
-            &mut halts,
+            &mut interrupts,
         )
         .await;
         assert!(
             never.exit.is_none() && there.exists(),
-            "nothing is run after a halt: {never:?}"
+            "no gate runs after an interrupt: {never:?}"
         );
     }
 }

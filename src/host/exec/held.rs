@@ -1,5 +1,5 @@
-//! The process that a command is about, held open: everything through one descriptor of its
-//! `/proc/PID`, and compared with what the survey recorded.
+//! The process that a command is about, held open by one descriptor of its `/proc/PID` and compared
+//! with the record of the survey.
 
 use std::{
     ffi::OsStr,
@@ -28,58 +28,58 @@ use crate::{
 
 /// Why a command about a process is not run.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unlike {
-    #[error("pid {0} cannot be looked at: {1}")]
+pub(super) enum HoldError {
+    #[error("pid {0} cannot be inspected: {1}")]
     Hidden(i32, io::Error),
-    #[error("pid {0} is not the process any more that was surveyed: {1}")]
+    #[error("pid {0} is no longer the process that was surveyed: {1}")]
     Changed(i32, String),
     #[error(
         "the executable of pid {0} gives it another user or group (setuid, setgid), which its \
          command must not have"
     )]
     Setid(i32),
-    #[error("what pid {0} sees cannot be entered: {1}")]
+    #[error("the namespaces of pid {0} cannot be entered: {1}")]
     Elsewhere(i32, String),
 }
 
-/// What is held of a process that is the surveyed one.
+/// The open files of a process that is still the surveyed one.
 #[derive(Debug)]
-pub(super) struct OpenedLogs {
+pub(super) struct HeldProcess {
     pub(super) exe: OwnedFd,
     pub(super) cwd: OwnedFd,
     pub(super) root: OwnedFd,
     pub(super) spaces: Spaces,
     /// The user, groups and capabilities of its command.
-    pub(super) person: Credentials,
-    /// The bytes of its environment; none where they are not wanted, or this user may not read
-    /// them.
+    pub(super) credentials: Credentials,
+    /// The bytes of its environment; none if the command does not get it, or this user may not read
+    /// it.
     pub(super) environment: Option<Vec<u8>>,
-    /// Its large logs, where what its command writes is discarded.
-    pub(super) written: Vec<Written>,
+    /// Its large logs, if the writes of its command are discarded.
+    pub(super) logs: Vec<Log>,
 }
 
-/// The most bytes of files that a process only appends to and that are left as they are. A command
-/// that opens one for writing has a copy of it, and 64 MiB for all.
-const LEFT: u64 = 8 << 20;
+/// The most bytes of logs that the view does not replace with empty files. A command that opens one
+/// for writing copies it to memory, which has 64 MiB for all writes.
+const UNCOVERED: u64 = 8 << 20;
 
-/// A file that a process appends to.
+/// A file that a process only appends to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Written {
+pub(super) struct Log {
     pub(super) path: PathBuf,
-    /// Device and inode.
+    /// Its device and inode.
     pub(super) inode: (u64, u64),
     size: u64,
 }
 
-impl OpenedLogs {
-    /// Opens the process of `of`.
+impl HeldProcess {
+    /// Opens the process of an instance.
     ///
     /// # Errors
-    /// It is another one by now, or runs another program or as another user; or this user may not
-    /// look at it.
-    pub(super) fn open(of: &Instance) -> Result<Self, Unlike> {
-        let hidden = |e: io::Error| Unlike::Hidden(of.pid, e);
-        let process = Proc::open(of.pid).map_err(hidden)?;
+    /// Fails if the process ended, runs another program or as another user, or this user may not
+    /// inspect it.
+    pub(super) fn open(instance: &Instance) -> Result<Self, HoldError> {
+        let hidden = |e: io::Error| HoldError::Hidden(instance.pid, e);
+        let process = Proc::open(instance.pid).map_err(hidden)?;
         let exe = process.hold("exe", OFlags::PATH).map_err(hidden)?;
         let cwd = process
             .hold("cwd", OFlags::PATH | OFlags::DIRECTORY)
@@ -87,42 +87,46 @@ impl OpenedLogs {
         let root = process
             .hold("root", OFlags::PATH | OFlags::DIRECTORY)
             .map_err(hidden)?;
-        let spaces = Spaces::open(&process, &root).map_err(|why| Unlike::Elsewhere(of.pid, why))?;
-        let environment = if of.world == World::Files {
+        let spaces =
+            Spaces::open(&process, &root).map_err(|why| HoldError::Elsewhere(instance.pid, why))?;
+        let environment = if instance.world == World::Files {
             None
         } else {
             process.read("environ").ok()
         };
-        let written = if of.world == World::View {
-            written(&process)
+        let logs = if instance.world == World::View {
+            logs_of(&process)
         } else {
             Vec::new()
         };
-        // In this order: whatever was opened was opened of the process that is described from here
-        // on.
-        let person = as_surveyed(of, &process, &exe)?;
+        // The check comes last, so that every descriptor above belongs to the process that it checks.
+        let credentials = as_surveyed(instance, &process, &exe)?;
         Ok(Self {
             exe,
             cwd,
             root,
             spaces,
-            person,
+            credentials,
             environment,
-            written,
+            logs,
         })
     }
 }
 
-/// The user, groups and capabilities of the command, if the process is still what the survey saw.
-fn as_surveyed(of: &Instance, process: &Proc, exe: &OwnedFd) -> Result<Credentials, Unlike> {
-    let hidden = |e: io::Error| Unlike::Hidden(of.pid, e);
-    let changed = |why: String| Unlike::Changed(of.pid, why);
+/// Returns the user, groups and capabilities of the command, if the process is still as surveyed.
+fn as_surveyed(
+    instance: &Instance,
+    process: &Proc,
+    exe: &OwnedFd,
+) -> Result<Credentials, HoldError> {
+    let hidden = |e: io::Error| HoldError::Hidden(instance.pid, e);
+    let changed = |why: String| HoldError::Changed(instance.pid, why);
     let (_, now, _) = process.status().map_err(hidden)?;
     let stat = process.stat().map_err(hidden)?;
-    if stat.started != of.started || !stat.lives() {
+    if stat.started != instance.started || !stat.lives() {
         return Err(changed("it ended".into()));
     }
-    let was = &of.person;
+    let was = &instance.credentials;
     if now.uids != was.uids {
         return Err(changed(format!(
             "it runs as {}, not as {}",
@@ -141,20 +145,20 @@ fn as_surveyed(of: &Instance, process: &Proc, exe: &OwnedFd) -> Result<Credentia
         return Err(changed("it has more capabilities".into()));
     }
     let stat = fstat(exe).map_err(|e| hidden(e.into()))?;
-    // Its real user may have started it, and chosen its arguments.
+    // The real user may have started the process, and chosen its arguments.
     if (now.is_setuid() || now.is_setgid()) && gives_another_id(stat.st_mode) {
-        return Err(Unlike::Setid(of.pid));
+        return Err(HoldError::Setid(instance.pid));
     }
-    if (stat.st_dev, stat.st_ino) != of.exe && !is_renewed(of, process) {
+    if (stat.st_dev, stat.st_ino) != instance.exe && !is_renewed(instance, process) {
         return Err(changed("it runs another program".into()));
     }
-    // A process that starts may give up capabilities after it was surveyed.
+    // A process may have dropped capabilities after the survey, while it started.
     Ok(now)
 }
 
-/// The files that a process only appends to, where they are too large to be copied: these are logs.
-/// Any other may be an input of the config, such as a list that is held open for its lock.
-fn written(process: &Proc) -> Vec<Written> {
+/// Returns the files that a process only appends to and that are too large to copy: these are logs.
+/// Other open files may be input of the config, such as a list that is held open for its lock.
+fn logs_of(process: &Proc) -> Vec<Log> {
     let Ok(dir) = process.hold("fdinfo", OFlags::RDONLY | OFlags::DIRECTORY) else {
         return Vec::new();
     };
@@ -174,35 +178,33 @@ fn written(process: &Proc) -> Vec<Written> {
         if !flags.contains(OFlags::WRONLY | OFlags::APPEND) || flags.contains(OFlags::RDWR) {
             return None;
         }
-        let (path, inode) = (
-            process.link(&format!("fd/{name}")).ok()?,
-            process.inode(&format!("fd/{name}")).ok()?,
-        );
+        let path = process.link(&format!("fd/{name}")).ok()?;
+        let inode = process.inode(&format!("fd/{name}")).ok()?;
         let size = std::fs::metadata(&path).map_or(u64::MAX, |meta| meta.len());
-        path.is_absolute().then_some(Written { path, inode, size })
+        path.is_absolute().then_some(Log { path, inode, size })
     };
-    let all = names
+    let logs = names
         .iter()
         .filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
         .filter_map(file)
         .collect();
-    large(all)
+    large(logs)
 }
 
-/// Without the smallest ones, as long as they are [`LEFT`] together.
-fn large(mut all: Vec<Written>) -> Vec<Written> {
-    all.sort_by_key(|file| file.size);
-    all.dedup_by_key(|file| file.inode);
-    let mut left = 0_u64;
-    all.retain(|file| {
-        left = left.saturating_add(file.size);
-        left > LEFT
+/// Returns the logs without the smallest, which are [`UNCOVERED`] bytes at most together.
+fn large(mut logs: Vec<Log>) -> Vec<Log> {
+    logs.sort_by_key(|log| log.size);
+    logs.dedup_by_key(|log| log.inode);
+    let mut size = 0_u64;
+    logs.retain(|log| {
+        size = size.saturating_add(log.size);
+        size > UNCOVERED
     });
-    all
+    logs
 }
 
-/// Whether it runs what stands at the path of its executable by now, where that is allowed.
-fn is_renewed(of: &Instance, process: &Proc) -> bool {
+/// Whether the process runs a newer file at the path of its executable, if that is allowed.
+fn is_renewed(instance: &Instance, process: &Proc) -> bool {
     let unmarked = |path: &OsStr| {
         path.as_bytes()
             .strip_suffix(b" (deleted)")
@@ -210,29 +212,29 @@ fn is_renewed(of: &Instance, process: &Proc) -> bool {
             .to_vec()
     };
     let now = process.link("exe").map(|path| unmarked(path.as_os_str()));
-    of.exe != (0, 0)
-        && of
+    instance.exe != (0, 0)
+        && instance
             .renewed
             .as_deref()
             .map(unmarked)
             .is_some_and(|was| now.is_ok_and(|now| now == was))
 }
 
-fn users(person: &Credentials) -> String {
-    let [real, effective, saved] = person.uids;
-    if person.is_setuid() {
+fn users(credentials: &Credentials) -> String {
+    let [real, effective, saved] = credentials.uids;
+    if credentials.is_setuid() {
         format!("uid {effective} (real {real}, saved {saved})")
     } else {
         format!("uid {effective}")
     }
 }
 
-/// Enters all that `held` has of its own, and its working directory.
+/// Enters the namespaces, the root and the working directory of a process.
 ///
 /// # Errors
-/// A sentence: what cannot be entered.
-pub(super) fn enter(held: &OpenedLogs) -> Result<(), String> {
-    let OpenedLogs {
+/// Fails if one of them cannot be entered.
+pub(super) fn enter(held: &HeldProcess) -> Result<(), String> {
+    let HeldProcess {
         spaces, root, cwd, ..
     } = held;
     for (name, space) in &spaces.entered {
@@ -270,7 +272,7 @@ mod tests {
         let make = |name: &str, size: u64| File::create(path(name)).unwrap().set_len(size).unwrap();
         ["log", "small", "list", "database"]
             .iter()
-            .zip([LEFT + 1, 10, 10, LEFT + 1])
+            .zip([UNCOVERED + 1, 10, 10, UNCOVERED + 1])
             .for_each(|(name, size)| make(name, size));
         let mut append = OpenOptions::new();
         append.append(true);
@@ -283,7 +285,7 @@ mod tests {
             change.open(path("database")),
         ];
         let me = Proc::open(i32::try_from(std::process::id()).unwrap()).unwrap();
-        let found: Vec<PathBuf> = written(&me)
+        let found: Vec<PathBuf> = logs_of(&me)
             .into_iter()
             .map(|file| file.path)
             .filter(|path| path.starts_with(dir.path()))
@@ -292,23 +294,23 @@ mod tests {
     }
 
     #[test]
-    fn small_logs_are_left_as_long_as_they_are_few() {
-        let file = |inode: u64, size: u64| Written {
+    fn small_logs_stay_if_they_are_few() {
+        let file = |inode: u64, size: u64| Log {
             path: "/x".into(),
             inode: (0, inode),
             size,
         };
-        let inodes = |all: Vec<Written>| {
-            large(all)
+        let inodes = |logs: Vec<Log>| {
+            large(logs)
                 .iter()
                 .map(|file| file.inode.1)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(inodes(vec![file(1, LEFT), file(2, 1)]), [1]);
+        assert_eq!(inodes(vec![file(1, UNCOVERED), file(2, 1)]), [1]);
         assert_eq!(
-            inodes((0..4).map(|at| file(at, LEFT / 2)).collect()),
+            inodes((0..4).map(|inode| file(inode, UNCOVERED / 2)).collect()),
             [2, 3]
         );
-        assert!(inodes(vec![file(1, LEFT), file(1, LEFT)]).is_empty());
+        assert!(inodes(vec![file(1, UNCOVERED), file(1, UNCOVERED)]).is_empty());
     }
 }

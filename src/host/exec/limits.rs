@@ -1,5 +1,5 @@
-//! The limit of open files: `hello` raises its own, and the commands that it starts are given the
-//! one that it was started with.
+//! The limit of open files. `hello` raises its own, and gives its commands the limit that it was
+//! started with.
 
 use std::{io, sync::OnceLock};
 
@@ -7,12 +7,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 static ORIGINAL: OnceLock<(Option<u64>, Option<u64>)> = OnceLock::new();
 
-/// Remembers the limit as it is now, before it is raised.
+/// Records the present limit, before `hello` raises it.
 pub(crate) fn remember() {
     original();
 }
 
-/// The limit that `hello` was started with, soft and hard; none for no limit.
+/// Returns the limit that `hello` was started with, soft and hard; none for no limit.
 pub(super) fn original() -> (Option<u64>, Option<u64>) {
     *ORIGINAL.get_or_init(|| {
         let limit = getrlimit(Resource::Nofile);
@@ -20,7 +20,10 @@ pub(super) fn original() -> (Option<u64>, Option<u64>) {
     })
 }
 
-/// Gives this process that limit.
+/// Sets the limit of this process.
+///
+/// # Errors
+/// Fails if the hard limit is higher than the present one.
 pub(super) fn restore((current, maximum): (Option<u64>, Option<u64>)) -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
 }

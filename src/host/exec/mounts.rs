@@ -1,5 +1,4 @@
-//! The mounts that this process sees, and what becomes of each in a view whose writes are
-//! discarded.
+//! The mounts that this process sees, and how a view treats each.
 
 use std::{
     ffi::OsString,
@@ -14,10 +13,11 @@ use std::{
 
 use rustix::fs::{Mode, OFlags, openat};
 
-/// The most sockets of other processes that a command can still connect to.
+/// The most sockets of other processes that a command can connect to in a view. Each is a mount of
+/// its own.
 const SOCKETS: usize = 512;
 
-/// Filesystems of the kernel, which hold no files of programs.
+/// The filesystems of the kernel, which have no files of programs.
 const KERNEL: &[&str] = &[
     "proc",
     "sysfs",
@@ -43,33 +43,34 @@ const KERNEL: &[&str] = &[
     "smackfs",
 ];
 
-/// What becomes of a mount.
+/// How a view treats a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
-    /// It is as it was: the kernel's, or nothing can be written to it.
+    /// It stays as it is: it belongs to the kernel, or is read-only.
     Kept,
-    /// It cannot be covered.
+    /// It becomes read-only, because it cannot be covered.
     ReadOnly,
+    /// It is covered by a layer.
     Covered,
 }
 
-/// A mount that a path leads to.
+/// A mount that a path leads to, and how a view treats it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mount {
     pub(super) path: PathBuf,
     pub(super) used: Use,
 }
 
-/// The mounts of this process, each behind the one that it stands in. `numbers` is the directory of
-/// its descriptors.
+/// Returns the mounts of this process, each after the one that it is in. `numbers` is
+/// `/proc/self/fd`.
 pub(super) fn visible(numbers: &impl AsFd) -> io::Result<Vec<Mount>> {
-    let mut all: Vec<Mount> = Vec::new();
+    let mut mounts: Vec<Mount> = Vec::new();
     for (path, writable, kind) in read(numbers, "../mountinfo")?
         .split(|b| *b == b'\n')
         .filter_map(parse)
     {
-        // It hides what stood there and below.
-        all.retain(|mount| !mount.path.starts_with(&path));
+        // A later mount hides earlier ones at its path and below.
+        mounts.retain(|mount| !mount.path.starts_with(&path));
         let used = match path.symlink_metadata() {
             _ if !writable || is_kernels(&path, &kind) => Use::Kept,
             Ok(meta) if meta.is_dir() => Use::Covered,
@@ -82,9 +83,9 @@ pub(super) fn visible(numbers: &impl AsFd) -> io::Result<Vec<Mount>> {
             }
             _ => Use::ReadOnly,
         };
-        all.push(Mount { path, used });
+        mounts.push(Mount { path, used });
     }
-    Ok(all)
+    Ok(mounts)
 }
 
 fn is_kernels(path: &Path, kind: &str) -> bool {
@@ -95,8 +96,8 @@ fn is_kernels(path: &Path, kind: &str) -> bool {
         || (below("/dev") && !below("/dev/shm"))
 }
 
-/// Path, whether it can be written to, and the filesystem of a line of `/proc/PID/mountinfo`
-/// (proc(5)).
+/// Returns the path of a line of `/proc/PID/mountinfo` (proc(5)), whether it is writable, and its
+/// filesystem.
 fn parse(line: &[u8]) -> Option<(PathBuf, bool, String)> {
     let line: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
     let dash = line.iter().position(|field| *field == b"-")?;
@@ -109,22 +110,23 @@ fn parse(line: &[u8]) -> Option<(PathBuf, bool, String)> {
     ))
 }
 
-/// A path in which blanks and the like are written as `\040`.
+/// Returns a path without its octal escapes such as `\040`.
 fn unescaped(text: &[u8]) -> PathBuf {
-    let (mut path, mut at) = (Vec::new(), 0);
-    while let Some(first) = text.get(at) {
+    let mut path = Vec::new();
+    let mut position = 0;
+    while let Some(first) = text.get(position) {
         let digits = text
-            .get(at + 1..at + 4)
+            .get(position + 1..position + 4)
             .filter(|_| *first == b'\\')
             .and_then(|digits| std::str::from_utf8(digits).ok());
         let byte = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
         path.push(byte.unwrap_or(*first));
-        at += if byte.is_some() { 4 } else { 1 };
+        position += if byte.is_some() { 4 } else { 1 };
     }
     OsString::from_vec(path).into()
 }
 
-/// The paths of the sockets that processes of this network namespace listen on or have bound.
+/// Returns the paths of the Unix sockets that are bound in this network namespace.
 pub(super) fn sockets(numbers: &impl AsFd) -> Vec<PathBuf> {
     let text = read(numbers, "../net/unix").unwrap_or_default();
     let path = |line: &[u8]| {
@@ -133,19 +135,19 @@ pub(super) fn sockets(numbers: &impl AsFd) -> Vec<PathBuf> {
                 .to_vec(),
         )))
     };
-    let mut all: Vec<PathBuf> = text
+    let mut paths: Vec<PathBuf> = text
         .split(|b| *b == b'\n')
         .skip(1)
         .filter_map(path)
         .collect();
-    all.sort_unstable();
-    all.dedup();
-    all.retain(|path| {
+    paths.sort_unstable();
+    paths.dedup();
+    paths.retain(|path| {
         path.symlink_metadata()
             .is_ok_and(|meta| meta.file_type().is_socket())
     });
-    all.truncate(SOCKETS);
-    all
+    paths.truncate(SOCKETS);
+    paths
 }
 
 fn read(numbers: &impl AsFd, name: &str) -> io::Result<Vec<u8>> {
@@ -165,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mount_is_read_with_its_blanks() {
+    fn a_mount_point_with_a_blank_is_parsed() {
         let line = b"36 35 98:0 /mnt1 /srv/my\\040app rw,noatime shared:1 master:2 - ext4 \
                      /dev/root rw,errors=continue";
         assert_eq!(

@@ -1,5 +1,5 @@
-//! Fills in what the argv of a command leaves open: a validator's, a fact's, and those that start a
-//! process again or name its keys.
+//! Fills in the placeholders in the argv of a command: of a validator, an assertion, a restart, or a
+//! command that prints restart keys.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -12,24 +12,24 @@ use crate::{
     identity::{Identity, Renewal},
 };
 
-/// What is known of an instance.
+/// The values of an instance for placeholders.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Values<'a> {
     pub(crate) pid: i32,
     /// Its executable, as [`exe`] finds it.
     pub(crate) exe: &'a Path,
-    /// Its arguments without its own name.
+    /// Its arguments without the name of the program.
     pub(crate) args: &'a [String],
-    /// Its URL, or `unix:PATH`; empty when nobody has looked for it.
+    /// Its URL, or `unix:PATH`; empty if it is not known.
     pub(crate) endpoint: &'a str,
     /// The live path of its first target.
     pub(crate) config: Option<&'a Path>,
-    /// Where the new content of that target stands now.
+    /// The path of the candidate of that target.
     pub(crate) candidate: Option<&'a Path>,
 }
 
 impl<'a> Values<'a> {
-    /// One of which nothing but its endpoint is known.
+    /// Returns the values of an instance of which only the endpoint is known.
     pub(crate) fn at(endpoint: &'a str) -> Self {
         Self {
             pid: 0,
@@ -41,19 +41,19 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// `argv` with every placeholder filled in; `{args}` and `{opt:..}` become any number of
+    /// Returns `argv` with every placeholder filled in. `{args}` and `{opt:..}` become any number of
     /// arguments.
     ///
     /// # Errors
-    /// A sentence when something is asked for that this instance does not have.
+    /// Fails if the instance does not have a value.
     pub(crate) fn fill(&self, argv: &[String]) -> Result<Vec<String>, String> {
         self.fill_with(argv, |own| own.to_owned())
     }
 
-    /// The same; what comes from the process's own command line goes through `own` first.
+    /// Returns `argv` as [`Values::fill`] does, and applies `own` to arguments of the process itself.
     ///
     /// # Errors
-    /// As [`Known::fill`].
+    /// Fails as [`Values::fill`] does.
     pub(crate) fn fill_with(
         &self,
         argv: &[String],
@@ -62,13 +62,13 @@ impl<'a> Values<'a> {
         let mut filled = Vec::new();
         for arg in argv {
             match placeholder(arg) {
-                Some(("", "args", "")) => filled.extend(self.args.iter().map(|a| own(a))),
+                Some(("", "args", "")) => filled.extend(self.args.iter().map(|arg| own(arg))),
                 Some(("", name, "")) if option_of(name).is_some() => {
                     let option = option_of(name).unwrap_or_default();
-                    let all = (0..self.args.len())
-                        .filter_map(|at| spelled(self.args, at, option))
+                    let given = (0..self.args.len())
+                        .filter_map(|index| option_at(self.args, index, option))
                         .flatten();
-                    filled.extend(all.map(|a| own(a)));
+                    filled.extend(given.map(|arg| own(arg)));
                 }
                 _ => filled.push(self.text(arg)?),
             }
@@ -76,7 +76,7 @@ impl<'a> Values<'a> {
         Ok(filled)
     }
 
-    /// One argument, in one pass: what is filled in is not looked at again.
+    /// Fills in one argument in one pass, so a value with braces stays as it is.
     fn text(&self, arg: &str) -> Result<String, String> {
         let Some((before, name, after)) = placeholder(arg) else {
             return Ok(arg.to_owned());
@@ -91,10 +91,10 @@ impl<'a> Values<'a> {
     fn value(&self, name: &str) -> Result<String, String> {
         let path = |path: Option<&Path>| {
             let path = path.ok_or_else(|| format!("`{{{name}}}`: its group has no config"))?;
-            // Other text would name another file.
+            // A lossy conversion would name another file.
             path.to_str().map(str::to_owned).ok_or_else(|| {
                 format!(
-                    "`{{{name}}}`: `{}` is not UTF-8 text, which the arguments of a command are",
+                    "`{{{name}}}`: `{}` is not UTF-8, as the arguments of a command must be",
                     path.display()
                 )
             })
@@ -118,8 +118,8 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Host and port; of a Unix socket its directory and the digits behind the last dot of its
-    /// name, as `psql` wants them.
+    /// Returns host and port. For a Unix socket these are its directory and the digits after the last
+    /// dot of its name, as `psql` expects them.
     fn listen(&self) -> Result<(String, String), String> {
         let address = address(self.endpoint);
         let parts = match address.strip_prefix("unix:") {
@@ -141,6 +141,7 @@ impl<'a> Values<'a> {
     }
 }
 
+/// Returns an endpoint without its scheme and the last slash.
 fn address(endpoint: &str) -> &str {
     endpoint
         .split_once("://")
@@ -148,36 +149,39 @@ fn address(endpoint: &str) -> &str {
         .trim_end_matches('/')
 }
 
-/// The arguments that give `option` its value at `at`, spelled as the process was started: what it
-/// took once it takes again.
-fn spelled<'a>(args: &'a [String], at: usize, option: &str) -> Option<&'a [String]> {
-    match args.get(at)?.strip_prefix(option)? {
-        "" => args.get(at..at + 2),
+/// Returns the arguments at `index` that set `option`, in the spelling of the process, which is known
+/// to be valid.
+fn option_at<'a>(args: &'a [String], index: usize, option: &str) -> Option<&'a [String]> {
+    match args.get(index)?.strip_prefix(option)? {
+        "" => args.get(index..index + 2),
         rest if rest.starts_with('=') || (rest.starts_with('/') && option.len() == 2) => {
-            args.get(at..=at)
+            args.get(index..=index)
         }
         _ => None,
     }
 }
 
-/// The instance's own executable, whatever stands at its path by now. Of an interpreter in a
-/// virtual environment the name that it was started by, since that is how it finds its modules.
-pub(crate) fn exe(of: &Identity) -> PathBuf {
-    // What its reload executes is what judges its config.
-    if let Renewal::Another(path, _) = &of.renewal {
+/// Returns the executable of an instance, even if another file is at its path now.
+///
+/// For an interpreter in a virtual environment it is the name that the process was started by,
+/// because the interpreter finds its modules by that.
+pub(crate) fn exe(identity: &Identity) -> PathBuf {
+    // A reload executes this program, so it must validate the config.
+    if let Renewal::Another(path, _) = &identity.renewal {
         return path.clone();
     }
-    own_name(of.pid)
-        .filter(|name| is_virtual(name) && inode(name) != (0, 0) && inode(name) == of.exe)
-        .unwrap_or_else(|| held(of))
+    own_name(identity.pid)
+        .filter(|name| is_virtual(name) && inode(name) != (0, 0) && inode(name) == identity.exe)
+        .unwrap_or_else(|| held(identity))
 }
 
-/// The executable of an instance as its command finds it, whatever stands at its path by now.
-pub(crate) fn held(of: &Identity) -> PathBuf {
-    format!("/proc/{}/exe", of.inside).into()
+/// Returns the path by which a command finds the executable of its instance, even if another file is
+/// at the original path now.
+pub(crate) fn held(identity: &Identity) -> PathBuf {
+    format!("/proc/{}/exe", identity.inside).into()
 }
 
-/// The name that a process was started by, where that is a path.
+/// Returns the name that a process was started by; none if it is not an absolute path.
 pub(crate) fn own_name(pid: i32) -> Option<PathBuf> {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let name = String::from_utf8(line.split(|b| *b == 0).next()?.to_vec()).ok()?;
@@ -190,7 +194,7 @@ fn is_virtual(name: &Path) -> bool {
         .is_some_and(|home| home.join("pyvenv.cfg").exists())
 }
 
-/// Device and inode; zeros for what is not there.
+/// Returns device and inode of a file; zeros if there is none.
 pub(crate) fn inode(path: &Path) -> (u64, u64) {
     path.metadata()
         .map(|m| (m.dev(), m.ino()))
@@ -274,14 +278,14 @@ mod tests {
     }
 
     #[test]
-    fn an_option_is_taken_over_in_every_spelling_and_in_order() {
-        let of = |args: &str| filled("{opt:-c} {opt:--file}", args, "").unwrap();
+    fn an_option_is_copied_in_every_spelling_and_in_order() {
+        let options = |args: &str| filled("{opt:-c} {opt:--file}", args, "").unwrap();
         assert_eq!(
-            of("-c a --file=b -x y -c/d -c=e -cf --files=g"),
+            options("-c a --file=b -x y -c/d -c=e -cf --files=g"),
             "-c a -c/d -c=e --file=b"
         );
-        assert_eq!(of("x y"), "");
-        assert_eq!(of("--file"), "");
+        assert_eq!(options("x y"), "");
+        assert_eq!(options("--file"), "");
         let known = Values {
             pid: 7,
             exe: Path::new("x"),

@@ -1,4 +1,4 @@
-//! This binary, as the program of the next stage.
+//! The next stage: this binary as a program.
 
 use std::{
     fs::File,
@@ -15,22 +15,22 @@ use keyutils::Keyring;
 use nix::errno::Errno;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
-/// Where this binary is.
+/// Returns the path of this binary.
 #[cfg(not(test))]
 pub(super) fn this() -> PathBuf {
     "/proc/self/exe".into()
 }
 
-/// The binary of the package: a test runs in another one. `cargo test` builds both.
+/// Returns the path of the package's binary, which `cargo test` builds beside that of the test.
 #[cfg(test)]
 pub(super) fn this() -> PathBuf {
     let test = std::env::current_exe().unwrap_or_default();
     test.ancestors().nth(2).unwrap_or(&test).join("hello")
 }
 
-/// A copy of this binary that no process can change. A program that runs in a container as its root
-/// could otherwise open the executable of the stage that becomes it, and write to the binary of the
-/// host.
+/// Returns a copy of this binary that no process can change. A program that runs as root of a
+/// container could otherwise open `/proc/PID/exe` of the stage that becomes it, and overwrite the
+/// binary of the host (CVE-2019-5736).
 pub(super) fn sealed() -> io::Result<OwnedFd> {
     let copy = memfd_create("hello", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut into = File::from(copy);
@@ -42,7 +42,7 @@ pub(super) fn sealed() -> io::Result<OwnedFd> {
     Ok(into.into())
 }
 
-/// The next stage, which talks over the socket that is given back.
+/// Returns the command of the next stage, and the socket to it.
 pub(super) fn stage(name: &str, image: Option<&OwnedFd>) -> io::Result<(Command, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     let path = image.map_or_else(this, |image| {
@@ -53,16 +53,16 @@ pub(super) fn stage(name: &str, image: Option<&OwnedFd>) -> io::Result<(Command,
     Ok((command, ours))
 }
 
-/// Leaves the session and the session keyring of the process that started this one, and closes this
-/// process to others of the same user. A process of a container could otherwise look at the
-/// descriptors of one that enters it.
-pub(super) fn part() -> Result<(), String> {
+/// Leaves the session and the session keyring of the parent, and keeps other processes of the same
+/// user from inspecting this one. A process of a container could otherwise read the descriptors of a
+/// process that enters it.
+pub(super) fn isolate() -> Result<(), String> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .map_err(|e| format!("this process cannot be closed to others: {e}"))?;
-    // The command gets none of the descriptors that the caller was handed.
+        .map_err(|e| format!("this process cannot be made non-dumpable: {e}"))?;
+    // The command must not inherit descriptors that the caller inherited.
     close_fds::set_fds_cloexec(3, &[]);
-    // Only a process that leads a session already cannot have another.
+    // It fails only if this process leads a session already (setsid(2)).
     let _ = nix::unistd::setsid();
     own_keyring()
 }
@@ -71,8 +71,8 @@ pub(super) fn part() -> Result<(), String> {
 pub(super) fn own_keyring() -> Result<(), String> {
     match Keyring::join_anonymous_session() {
         Ok(_) => Ok(()),
-        // The kernel, or a filter that the command inherits, knows no keyrings.
+        // The kernel has no keyrings, or a seccomp filter, which the command inherits, forbids them.
         Err(e) if [Errno::ENOSYS as i32, Errno::EPERM as i32].contains(&e.0) => Ok(()),
-        Err(e) => Err(format!("no session keyring of its own is to be had: {e}")),
+        Err(e) => Err(format!("it cannot have a session keyring of its own: {e}")),
     }
 }

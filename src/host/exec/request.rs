@@ -1,5 +1,5 @@
-//! What the stages of a command tell each other, over a socket: a request down, an answer up.
-//! Closing it ends the command.
+//! The messages between the stages of a command: a request down, an answer up. Closing the socket
+//! ends the command.
 
 use std::{
     ffi::OsString,
@@ -23,10 +23,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::Credentials;
 
-/// The longest request; a longer one is a fault. The arguments of a command are at most 2 MiB.
+/// The longest part of a request, in bytes; a longer one is an error. The arguments of a command are
+/// at most 2 MiB (execve(2)); its input is a JSON line per instance.
 const MAX: usize = 64 << 20;
 
-/// What is started.
+/// A command to run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) policy: Policy,
@@ -34,7 +35,7 @@ pub(super) struct Request {
     pub(super) argv: Vec<OsString>,
     /// The limit of open files that `hello` was started with: soft and hard, none for no limit.
     pub(super) files: (Option<u64>, Option<u64>),
-    /// What the command reads from its stdin, behind the request.
+    /// The stdin of the command; sent after the request.
     #[serde(skip)]
     pub(super) input: Vec<u8>,
 }
@@ -47,61 +48,59 @@ pub(super) enum Policy {
     Own(Leftovers),
 }
 
-/// What becomes of the processes that a command of the operator's leaves behind when it ends by
-/// itself.
+/// Whether the processes that a command of the operator leaves behind are ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Leftovers {
     Ended,
     Kept,
 }
 
-/// What a command has of the world of its instance, besides its identity.
+/// What a command gets of its instance besides the identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum World {
-    /// The files alone, and a clean environment.
+    /// Its files, and a clean environment.
     Files,
-    /// The environment as well.
+    /// Its files and its environment.
     Environment,
-    /// Both, and what it writes is discarded.
+    /// Both, and the writes are discarded.
     View,
 }
 
-/// The process that a command is about, as the survey saw it.
+/// The process of a command, as the survey saw it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Instance {
     pub(super) pid: i32,
     pub(super) started: u64,
     /// Device and inode of its executable.
     pub(super) exe: (u64, u64),
-    /// The path of an executable that counts as the same: a process that executes itself again may
-    /// run a newer one.
+    /// The path of an executable of which a newer file counts as the same program, because the
+    /// process may execute itself again.
     pub(super) renewed: Option<OsString>,
-    pub(super) person: Credentials,
-    /// Whether the program is the executable of the instance, and the name that it is given then.
+    pub(super) credentials: Credentials,
+    /// The name to run the program by, if it is the executable of the instance.
     pub(super) own: Option<OsString>,
     pub(super) world: World,
     pub(super) binds: Vec<Bind>,
-    /// Whether its PID namespace, which is not the caller's, was entered.
+    /// Whether the PID namespace of the instance, if it is not the caller's, was entered.
     pub(super) entered: bool,
 }
 
-/// A staged file or directory and the live path at which the command, and no other process, sees
-/// it.
+/// A staged file or directory, and the live path at which only the command sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bind {
-    /// Where it is staged.
+    /// The staged path.
     #[serde(with = "crate::exact")]
     pub(crate) from: PathBuf,
-    /// Device and inode of what stands there.
+    /// Device and inode of the staged file.
     pub(crate) staged: (u64, u64),
-    /// Where it is seen.
+    /// The live path.
     #[serde(with = "crate::exact")]
     pub(crate) to: PathBuf,
-    /// Device and inode of what stands there.
+    /// Device and inode of the live file.
     pub(crate) live: (u64, u64),
 }
 
-/// How it went.
+/// The end of a command.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     /// It ended by itself, with this exit code.
@@ -110,27 +109,27 @@ pub(super) enum Answer {
     Signalled(i32),
     /// It could not be run.
     NotRun(String),
-    /// It ended, and processes that it left behind could not be ended.
+    /// It ended, and some processes that it left behind could not be ended.
     Left,
-    /// It wrote more than can be kept for it.
+    /// It wrote more than the layers hold.
     Filled,
 }
 
 impl Request {
-    /// As it is sent: the length of the request and that of the input, then both.
+    /// Returns the bytes to send: the lengths of request and input, then both.
     pub(super) fn encode(&self) -> io::Result<Vec<u8>> {
         let body = serde_json::to_vec(self)?;
-        let mut all = Vec::with_capacity(16 + body.len() + self.input.len());
+        let mut bytes = Vec::with_capacity(16 + body.len() + self.input.len());
         for length in [body.len(), self.input.len()] {
-            all.extend(
+            bytes.extend(
                 u64::try_from(length)
                     .map_err(io::Error::other)?
                     .to_be_bytes(),
             );
         }
-        all.extend(body);
-        all.extend(&self.input);
-        Ok(all)
+        bytes.extend(body);
+        bytes.extend(&self.input);
+        Ok(bytes)
     }
 
     pub(super) fn receive(mut from: &UnixStream) -> io::Result<Self> {
@@ -142,7 +141,8 @@ impl Request {
                 .filter(|length| *length <= MAX)
                 .ok_or_else(|| io::ErrorKind::InvalidData.into())
         };
-        let (mut body, mut input) = (vec![0; length()?], vec![0; length()?]);
+        let mut body = vec![0; length()?];
+        let mut input = vec![0; length()?];
         from.read_exact(&mut body)?;
         from.read_exact(&mut input)?;
         Ok(Self {
@@ -157,7 +157,7 @@ impl Answer {
         to.write_all(&serde_json::to_vec(self)?)
     }
 
-    /// What was sent until the other end was closed; none where that was nothing.
+    /// Reads the answer until the other end is closed; none if there is none.
     pub(super) fn receive(mut from: &UnixStream) -> Option<Self> {
         let mut sent = Vec::new();
         from.read_to_end(&mut sent).ok()?;
@@ -165,11 +165,12 @@ impl Answer {
     }
 }
 
-/// Hands the filesystem that a command writes to upwards, before anything else is sent: with a
-/// blank, which no answer minds.
-pub(super) fn hand_on(store: &OwnedFd, to: &UnixStream) -> io::Result<()> {
+/// Sends the filesystem that a command writes to up to the supervisor, before the answer. It is sent
+/// with a blank, which JSON ignores.
+pub(super) fn send_store(store: &OwnedFd, to: &UnixStream) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let (mut ancillary, fds) = (SendAncillaryBuffer::new(&mut space), [store.as_fd()]);
+    let fds = [store.as_fd()];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
     ancillary.push(SendAncillaryMessage::ScmRights(&fds));
     sendmsg(
         to,
@@ -180,12 +181,10 @@ pub(super) fn hand_on(store: &OwnedFd, to: &UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes what was handed on; none where the first that is sent is something else.
-pub(super) fn take(from: &UnixStream) -> Option<OwnedFd> {
-    let (mut space, mut blank) = (
-        [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))],
-        [0],
-    );
+/// Receives that filesystem; none if the next message is something else.
+pub(super) fn receive_store(from: &UnixStream) -> Option<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut blank = [0];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let peeked = recv(from, &mut blank, RecvFlags::PEEK | RecvFlags::DONTWAIT).ok()?;
     if peeked.1 == 0 || blank != *b" " {
@@ -204,7 +203,7 @@ pub(super) fn take(from: &UnixStream) -> Option<OwnedFd> {
     })
 }
 
-/// Takes the socket from stdin, which is empty from then on.
+/// Takes the socket from stdin, which becomes /dev/null.
 pub(super) fn channel() -> io::Result<UnixStream> {
     let taken = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
@@ -243,7 +242,7 @@ mod tests {
             input,
         } = Request::receive(&theirs).unwrap();
         assert!(
-            matches!(policy, Policy::Start(who, cwd) if who.bounding == u64::MAX && cwd == odd)
+            matches!(policy, Policy::Start(credentials, cwd) if credentials.bounding == u64::MAX && cwd == odd)
         );
         assert_eq!(
             (argv, files, input),

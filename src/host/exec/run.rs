@@ -1,4 +1,4 @@
-//! Runs a command under its supervisor: a time limit, and a limited output.
+//! Runs a command under its supervisor, with a time limit and a limited output.
 
 use std::{ffi::OsString, io, os::unix::ffi::OsStrExt, path::Path, process::Stdio, time::Duration};
 
@@ -23,55 +23,56 @@ use crate::{
     identity::Identity,
 };
 
-/// What is kept of each output, in bytes; the rest is read and dropped.
+/// The most bytes of each output that are kept; the rest is read and dropped. A message needs a few
+/// KiB.
 const MAX_OUTPUT: u64 = 64 << 10;
 
-/// The longest answer of a supervisor, in bytes: a path and a sentence.
+/// The longest answer of a supervisor, in bytes: room for a path and a sentence.
 const MAX_ANSWER: u64 = 64 << 10;
 
-/// How long a process that a command left behind may hold its output open, once the command has
-/// ended.
+/// The longest wait for the end of the output after a command has ended. A process that it left
+/// behind may hold the output open.
 const HELD_OPEN: Duration = Duration::from_millis(200);
 
-/// Where programs are looked for, whatever the operator's own environment says.
+/// The directories in which programs are searched, instead of the operator's `PATH`.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What a command said and how it ended.
+/// The output and the exit code of a command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Output {
     /// Its exit code.
     pub(crate) code: i32,
-    /// At most 64 KiB of it.
+    /// At most 64 KiB of its stdout.
     pub(crate) stdout: Vec<u8>,
-    /// The same.
+    /// At most 64 KiB of its stderr.
     pub(crate) stderr: Vec<u8>,
 }
 
-/// Why a command has told nothing.
+/// Why a command gave no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
-    /// No argv.
+    /// The argv has no program.
     #[error("the command is empty")]
     Empty,
-    /// The system, or a check before the command, said no.
+    /// A system call, or a check before the command, failed.
     #[error("`{0}` could not be run: {1}")]
     Spawn(String, String),
-    /// A shell or `env` answers so for a program that is not there or may not be executed.
+    /// Exit status 126 or 127: a shell or `env` did not find the program, or may not execute it.
     #[error("`{0}` could not be run (exit status: {1})")]
     Unrunnable(String, i32),
-    /// Not by itself.
+    /// A signal ended it.
     #[error("`{0}` was ended by signal {1}")]
     Signal(String, i32),
-    /// Everything that it started was ended.
+    /// It exceeded its time limit, and all its processes were ended.
     #[error("`{0}` did not end within {1:?}")]
     Limit(String, Duration),
-    /// Processes of it live on.
+    /// Some of its processes could not be ended.
     #[error("`{0}` left processes behind that could not be ended")]
     Left(String),
-    /// What it answered says nothing of its config.
+    /// It wrote more than the layers hold, so its result proves nothing about the config.
     #[error(
         "`{0}` wrote to more than the 64 MiB that are kept until its end (a file counts whole \
-         once it is opened for writing, a log as well), so its answer does not count"
+         once it is opened for writing, a log as well), so its result does not count"
     )]
     Filled(String),
 }
@@ -80,61 +81,59 @@ pub(crate) enum RunError {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Subject<'a> {
     pub(crate) identity: &'a Identity,
-    /// The path of its executable, where a newer one at that path counts as the same: a process may
-    /// execute itself again.
+    /// The path of its executable, if a newer file at that path counts as the same program, because
+    /// the process may execute itself again.
     pub(crate) renewed: Option<&'a Path>,
 }
 
-/// Runs `argv` about an instance to its end, within `limit`.
+/// Runs `argv` for an instance within `limit`, in a clean environment.
 ///
 /// # Errors
-/// Why nothing is known of what it would have said.
+/// Fails if the command gave no result.
 pub(crate) async fn judge(
     argv: &[String],
     subject: Subject<'_>,
     limit: Duration,
 ) -> Result<Output, RunError> {
-    about(argv, subject, World::Files, &[], &[], limit).await
+    run_for_instance(argv, subject, World::Files, &[], &[], limit).await
 }
 
-/// The same in the environment of its instance. Of the values of that nothing is left in what it
-/// says to stderr.
+/// Runs `argv` in the environment of its instance, and masks the values of that in stderr.
 ///
 /// # Errors
-/// As [`judge`].
+/// Fails as [`judge`] does.
 pub(crate) async fn inform(
     argv: &[String],
     subject: Subject<'_>,
     limit: Duration,
 ) -> Result<Output, RunError> {
     let environment = environ::of(subject.identity.pid);
-    let mut output = about(argv, subject, World::Environment, &[], &[], limit).await?;
+    let mut output = run_for_instance(argv, subject, World::Environment, &[], &[], limit).await?;
     environment
         .iter()
         .for_each(|environment| environment.mask(&mut output.stderr));
     Ok(output)
 }
 
-/// The same for a command that is asked for paths: nothing is masked in what it says, and its
-/// writes are discarded.
+/// Runs a command that prints paths: its output is not masked, and its writes are discarded.
 ///
 /// # Errors
-/// As [`look`].
+/// Fails as [`judge_in_view`] does.
 pub(crate) async fn read(
     argv: &[String],
     subject: Subject<'_>,
     limit: Duration,
 ) -> Result<Output, RunError> {
-    about(argv, subject, World::View, &[], &[], limit).await
+    run_for_instance(argv, subject, World::View, &[], &[], limit).await
 }
 
-/// The same for a command that only looks: it sees each of `binds` at its live path, and what it
-/// writes is discarded. Of the values of the environment nothing is left in what it says.
+/// Runs a command that sees each of `binds` at its live path, and discards its writes. The values of
+/// the environment of its instance are masked in its output.
 ///
 /// # Errors
-/// As [`judge`]; also where such a view of the files cannot be had, or it wrote more than can be
-/// kept.
-pub(crate) async fn look(
+/// Fails as [`judge`] does; also if no such view of the files can be built, or the command wrote
+/// more than the layers hold.
+pub(crate) async fn judge_in_view(
     argv: &[String],
     subject: Subject<'_>,
     binds: &[Bind],
@@ -146,9 +145,9 @@ pub(crate) async fn look(
         .chain(binds.iter().map(|bind| bind.to.as_os_str().as_bytes()));
     let environment =
         environ::of(subject.identity.pid).map(|environment| environment.without(shown));
-    // Python would keep what it compiled, and take it for the next candidate of the same second and
-    // size.
-    let mut output = about(
+    // Python caches compiled files by the time in seconds and the size of the source, so it would
+    // use the cache of one candidate for the next.
+    let mut output = run_for_instance(
         argv,
         subject,
         World::View,
@@ -165,7 +164,7 @@ pub(crate) async fn look(
     Ok(output)
 }
 
-async fn about(
+async fn run_for_instance(
     argv: &[String],
     subject: Subject<'_>,
     world: World,
@@ -181,7 +180,7 @@ async fn about(
         started: identity.started,
         exe: identity.exe,
         renewed: renewed.map(|path| path.as_os_str().to_owned()),
-        person: (*identity.person).clone(),
+        credentials: (*identity.person).clone(),
         own: is_own.then(|| own_name(identity.pid).map_or_else(|| program.into(), OsString::from)),
         world,
         binds: binds.to_vec(),
@@ -200,18 +199,18 @@ async fn about(
         request: request(Policy::Judge(Box::new(instance)), argv),
         shared: None,
     };
-    let code = run.run_out(command, program, &mut output, limit).await?;
+    let code = run.run_to_end(command, program, &mut output, limit).await?;
     match code {
         126 | 127 => Err(RunError::Unrunnable(program.clone(), code)),
         code => Ok(Output { code, ..output }),
     }
 }
 
-/// Runs a command of the operator's, with its environment and `env`; it reads `input`. What it
-/// prints is in `output`, stdout and stderr as they came, also where it has no exit code.
+/// Runs a command of the operator in the operator's environment with `env`, and `input` on stdin.
+/// `output` gets stdout and stderr in their order, also if there is no exit code.
 ///
 /// # Errors
-/// Why it has none.
+/// Fails if the command has no exit code.
 pub(crate) async fn operators(
     argv: &[String],
     env: &[(&str, &str)],
@@ -221,7 +220,7 @@ pub(crate) async fn operators(
 ) -> Result<i32, RunError> {
     let program = argv.first().ok_or(RunError::Empty)?;
     let failed = |e: io::Error| RunError::Spawn(program.clone(), e.to_string());
-    // One pipe for both, so that what it prints stays in its order.
+    // Stdout and stderr share one pipe, which keeps their order.
     let (write, shared) = pipe().map_err(failed)?;
     let write = write.into_blocking_fd().map_err(failed)?;
     let (mut command, channel) = supervisor(program)?;
@@ -238,12 +237,12 @@ pub(crate) async fn operators(
         request,
         shared: Some(shared),
     }
-    .run_out(command, program, output, limit)
+    .run_to_end(command, program, output, limit)
     .await
 }
 
-/// Asks a program of the system as the caller, in a clean environment; what it printed, if it ended
-/// well and in time.
+/// Runs a system program as the caller, in a clean environment. Returns its stdout if it exited with
+/// 0 within `limit`.
 pub(crate) async fn query(argv: &[String], limit: Duration) -> Option<Vec<u8>> {
     let program = argv.first()?;
     let (mut command, channel) = supervisor(program).ok()?;
@@ -258,7 +257,7 @@ pub(crate) async fn query(argv: &[String], limit: Duration) -> Option<Vec<u8>> {
         shared: None,
     };
     let code = run
-        .run_out(command, program, &mut output, limit)
+        .run_to_end(command, program, &mut output, limit)
         .await
         .ok()?;
     (code == 0).then_some(output.stdout)
@@ -279,21 +278,21 @@ fn supervisor(program: &str) -> Result<(Command, std::os::unix::net::UnixStream)
     Ok((command.into(), channel))
 }
 
-/// A command that is about to run.
+/// A command before it runs.
 struct Run {
     channel: std::os::unix::net::UnixStream,
     request: Request,
-    /// The other end of what it prints to, where that is one pipe; taken for its stdout.
+    /// The read end of the pipe for stdout and stderr, if they share one.
     shared: Option<Receiver>,
 }
 
 impl Run {
-    /// Runs `command`, which is its supervisor. When this is dropped, the supervisor ends
-    /// everything.
+    /// Runs the supervisor `command` until the command ends. If the future is dropped, the
+    /// supervisor ends all processes.
     ///
     /// # Errors
-    /// It could not be run, or has no exit code.
-    async fn run_out(
+    /// Fails if the command could not be run or has no exit code.
+    async fn run_to_end(
         self,
         mut command: Command,
         program: &str,
@@ -309,17 +308,17 @@ impl Run {
         let bytes = request.encode().map_err(failed)?;
         let mut channel = connected(channel).map_err(failed)?;
         let mut child = command.spawn().map_err(failed)?;
-        // It holds what the command prints to, and the other end of the socket, which would have no
-        // end otherwise.
+        // It holds the write ends of the pipes and the other end of the socket. The readers would
+        // never see their end otherwise.
         drop(command);
         let Ok(answer) = timeout(
             limit,
-            ended(&mut child, &mut channel, &bytes, shared, output),
+            answer_and_output(&mut child, &mut channel, &bytes, shared, output),
         )
         .await
         else {
             drop(channel);
-            // It takes what it needs to end everything, and is left alone after that.
+            // The supervisor gets time to end all processes.
             let _ = timeout(ENDING * 2, child.wait()).await;
             return Err(RunError::Limit(program.to_owned(), limit));
         };
@@ -334,32 +333,32 @@ impl Run {
     }
 }
 
-/// The end of the socket that this process keeps.
+/// Returns this process's end of the socket for tokio.
 pub(super) fn connected(channel: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
     channel.set_nonblocking(true)?;
     UnixStream::from_std(channel)
 }
 
-/// Sends a request, and reads what comes back until the socket is closed; none where that is
-/// nothing.
-pub(super) async fn exchanged(
+/// Sends a request and reads the answer until the socket is closed; none if no answer came.
+pub(super) async fn exchange(
     channel: &mut UnixStream,
     request: &[u8],
 ) -> io::Result<Option<Answer>> {
-    // A stage that could not even read it says so, or ends.
+    // A stage that cannot read the request answers so, or ends.
     let _ = channel.write_all(request).await;
-    let mut sent = Vec::new();
-    // One that ended without reading all resets the socket.
-    let _ = channel.take(MAX_ANSWER).read_to_end(&mut sent).await;
-    if sent.is_empty() {
+    let mut answer = Vec::new();
+    // The socket is reset if the stage ended before it read everything (unix(7)).
+    let _ = channel.take(MAX_ANSWER).read_to_end(&mut answer).await;
+    if answer.is_empty() {
         Ok(None)
     } else {
-        Ok(Some(serde_json::from_slice(&sent)?))
+        Ok(Some(serde_json::from_slice(&answer)?))
     }
 }
 
-/// Waits for the answer while the outputs are read, so that a talkative command never blocks.
-async fn ended(
+/// Waits for the answer and reads the outputs meanwhile, so that the command never blocks on a full
+/// pipe.
+async fn answer_and_output(
     child: &mut Child,
     channel: &mut UnixStream,
     request: &[u8],
@@ -374,7 +373,7 @@ async fn ended(
         }
     };
     let pipes = async { tokio::join!(first, drain(stderr, &mut output.stderr)) }.fuse();
-    let answer = exchanged(channel, request);
+    let answer = exchange(channel, request);
     tokio::pin!(pipes, answer);
     loop {
         tokio::select! {
@@ -390,7 +389,7 @@ async fn ended(
     }
 }
 
-/// What is past the limit is read and dropped.
+/// Reads an output to its end, and keeps the first [`MAX_OUTPUT`] bytes.
 async fn drain(from: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) {
     let Some(mut from) = from else { return };
     let _ = (&mut from).take(MAX_OUTPUT).read_to_end(into).await;

@@ -1,11 +1,11 @@
-//! Commands as a person types them.
+//! Commands in the syntax of a shell.
 
 use std::path::Path;
 
-use super::drop::own;
+use super::assume::own;
 use crate::identity::Credentials;
 
-/// As a shell reads it.
+/// Returns `argv` quoted for a shell.
 pub(crate) fn quoted(argv: &[String]) -> String {
     let plain = |arg: &String| {
         !arg.is_empty()
@@ -25,29 +25,33 @@ pub(crate) fn quoted(argv: &[String]) -> String {
         .join(" ")
 }
 
-/// What starts `argv` in `cwd` as `person`: as the person at the terminal where it is the same,
-/// else by `setpriv`. None where it would have more rights than it had. Another user's directory is
-/// entered as that user, which may have put a link there.
-pub(crate) fn typed(argv: &[String], person: &Credentials, cwd: &Path) -> Option<String> {
+/// Returns the shell command that starts `argv` in `cwd` with `credentials`: through `setpriv` if
+/// they are of another user.
+///
+/// None if the program would have more capabilities than before. A directory of another user is
+/// entered as that user, because it may be a link.
+pub(crate) fn typed(argv: &[String], credentials: &Credentials, cwd: &Path) -> Option<String> {
     let own = own().ok()?;
     let cwd = cwd.display().to_string();
-    if own.uid() == person.uid() {
-        let more = person.uid() == 0 && own.permitted & !(person.permitted & person.bounding) != 0;
-        return (!more).then(|| format!("cd {} && {}", quoted(&[cwd]), quoted(argv)));
+    if own.uid() == credentials.uid() {
+        let gains = credentials.uid() == 0
+            && own.permitted & !(credentials.permitted & credentials.bounding) != 0;
+        return (!gains).then(|| format!("cd {} && {}", quoted(&[cwd]), quoted(argv)));
     }
-    let groups: Vec<String> = person.groups.iter().map(u32::to_string).collect();
+    let groups: Vec<String> = credentials.groups.iter().map(u32::to_string).collect();
     let mut setpriv: Vec<String> = [
         "setpriv",
         "--reuid",
-        &person.uid().to_string(),
+        &credentials.uid().to_string(),
         "--regid",
-        &person.gid().to_string(),
+        &credentials.gid().to_string(),
     ]
     .map(str::to_owned)
     .into();
-    match groups.is_empty() {
-        true => setpriv.push("--clear-groups".into()),
-        false => setpriv.extend(["--groups".into(), groups.join(",")]),
+    if groups.is_empty() {
+        setpriv.push("--clear-groups".into());
+    } else {
+        setpriv.extend(["--groups".into(), groups.join(",")]);
     }
     setpriv.extend(["--", "env", "-C", &cwd].map(str::to_owned));
     setpriv.extend(argv.iter().cloned());

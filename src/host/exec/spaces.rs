@@ -1,4 +1,4 @@
-//! The namespaces and the root directory of a process, where they are not those of the caller.
+//! The namespaces and the root directory of a process that differ from those of the caller.
 
 use std::{io, os::fd::OwnedFd};
 
@@ -6,33 +6,34 @@ use rustix::fs::{AtFlags, OFlags, StatxFlags, fstat, open, statx};
 
 use crate::{host::proc::kernel::Proc, identity::Sees};
 
-/// In the order in which they are entered; the mounts last, since the others are opened before.
+/// The namespaces in the order in which they are entered. The mounts are last, because their `/proc`
+/// may not show the others.
 const ENTERED: [&str; 6] = ["ipc", "uts", "net", "cgroup", "time", "mnt"];
 
-/// What of a process is not the caller's.
+/// The namespaces and the root of a process that are not the caller's.
 #[derive(Debug)]
 pub(super) struct Spaces {
     pub(super) entered: Vec<(&'static str, OwnedFd)>,
-    /// Only the children of a process can be in another one.
+    /// The PID namespace, which only children of the caller can enter (setns(2)).
     pid: Option<OwnedFd>,
     other_root: bool,
 }
 
 impl Spaces {
-    /// Opens those of `process`, whose root directory is `root`.
+    /// Opens the namespaces of `process`, whose root directory is `root`.
     ///
     /// # Errors
-    /// A sentence: they cannot be seen, or never be entered.
+    /// Fails if they cannot be read, or the process has a user namespace of its own.
     pub(super) fn open(process: &Proc, root: &OwnedFd) -> Result<Self, String> {
-        let look = |name: &str| {
-            other(process, name).map_err(|e| format!("its namespaces cannot be seen: {e}"))
+        let open_other = |name: &str| {
+            other(process, name).map_err(|e| format!("its namespaces cannot be read: {e}"))
         };
-        if look("user")?.is_some() {
+        if open_other("user")?.is_some() {
             return Err("it has a user namespace of its own".into());
         }
         let mut entered = Vec::new();
         for name in ENTERED {
-            entered.extend(look(name)?.map(|space| (name, space)));
+            entered.extend(open_other(name)?.map(|space| (name, space)));
         }
         let own = open(
             "/",
@@ -41,27 +42,27 @@ impl Spaces {
         )
         .map_err(io::Error::from);
         let other_root = own
-            .and_then(|own| Ok(place(&own)? != place(root)?))
-            .map_err(|e| format!("its root directory cannot be seen: {e}"))?;
+            .and_then(|own| Ok(location(&own)? != location(root)?))
+            .map_err(|e| format!("its root directory cannot be read: {e}"))?;
         Ok(Self {
             entered,
-            pid: look("pid")?,
+            pid: open_other("pid")?,
             other_root,
         })
     }
 
-    /// Its PID namespace, for the children of this process.
+    /// Returns its PID namespace, for the children of this process.
     pub(super) fn pid(&self) -> Option<&OwnedFd> {
         self.pid.as_ref()
     }
 
-    /// Whether paths lead it elsewhere.
+    /// Whether the process has another root or mount namespace.
     pub(super) fn has_own_files(&self) -> bool {
         self.other_root || self.entered.iter().any(|(name, _)| *name == "mnt")
     }
 
-    /// Whether anything is not the caller's. A process in a PID namespace of its own has been
-    /// entered by then.
+    /// Whether any namespace or the root differs. The PID namespace does not count, because it is
+    /// entered before.
     pub(super) fn differ(&self) -> bool {
         self.other_root || !self.entered.is_empty()
     }
@@ -81,8 +82,8 @@ pub(crate) fn sees(pid: i32) -> Sees {
     }
 }
 
-/// The namespaces and the root directory of a process, by their inodes; empty where they cannot be
-/// seen.
+/// Returns the inodes of the namespaces and of the root directory of a process; empty if they cannot
+/// be read.
 pub(crate) fn surroundings(pid: i32) -> Vec<(u64, u64)> {
     let Ok(process) = Proc::open(pid) else {
         return Vec::new();
@@ -96,7 +97,8 @@ pub(crate) fn surroundings(pid: i32) -> Vec<(u64, u64)> {
     names.filter_map(|name| process.inode(&name).ok()).collect()
 }
 
-/// A namespace of the process that this one is not in; none where the kernel has no such sort.
+/// Opens a namespace of the process if this process is not in it; none if the kernel has no such
+/// namespaces.
 fn other(process: &Proc, name: &str) -> io::Result<Option<OwnedFd>> {
     let theirs = match process.hold(&format!("ns/{name}"), OFlags::RDONLY) {
         Ok(theirs) => theirs,
@@ -108,8 +110,8 @@ fn other(process: &Proc, name: &str) -> io::Result<Option<OwnedFd>> {
     Ok(((own.st_dev, own.st_ino) != (stat.st_dev, stat.st_ino)).then_some(theirs))
 }
 
-/// A directory, and through which mount it is seen.
-fn place(dir: &OwnedFd) -> io::Result<(u32, u32, u64, u64)> {
+/// Returns the device and the inode of a directory, and the id of its mount.
+fn location(dir: &OwnedFd) -> io::Result<(u32, u32, u64, u64)> {
     let stat = statx(
         dir,
         "",

@@ -1,4 +1,4 @@
-//! Starts a program again that ended: as the user that it ran as, and without a supervisor.
+//! Starts a program that ended again, as the user that it ran as and without a supervisor.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -11,25 +11,25 @@ use super::{
     BECOME, limits,
     program::stage,
     request::{Answer, Policy, Request},
-    run::{PATH, connected, exchanged},
+    run::{PATH, connected, exchange},
 };
 use crate::identity::Credentials;
 
-/// Longest that this binary may take to become the program.
+/// The longest time in which this binary becomes the program.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Starts `argv` as `person`, in `cwd` if that user may enter it. It is no child of a supervisor,
-/// and lives on.
+/// Starts `argv` with `credentials`, in `cwd` if that user may enter it. The program has no
+/// supervisor and outlives `hello`.
 ///
 /// # Errors
-/// A sentence without its subject.
+/// Fails if the program was not executed; the text has no subject.
 pub(crate) async fn start(
     argv: &[String],
-    person: &Credentials,
+    credentials: &Credentials,
     cwd: &Path,
 ) -> Result<Child, String> {
     let request = Request {
-        policy: Policy::Start(person.clone(), cwd.as_os_str().to_owned()),
+        policy: Policy::Start(credentials.clone(), cwd.as_os_str().to_owned()),
         argv: argv.iter().map(Into::into).collect(),
         files: limits::original(),
         input: Vec::new(),
@@ -45,11 +45,11 @@ pub(crate) async fn start(
     let mut channel = connected(channel).map_err(|e| e.to_string())?;
     let child = command.spawn().map_err(|e| e.to_string())?;
     drop(command);
-    match timeout(LIMIT, exchanged(&mut channel, &bytes)).await {
-        // The socket is closed by the program that was executed.
+    match timeout(LIMIT, exchange(&mut channel, &bytes)).await {
+        // The socket is close-on-exec, so no answer means that the program was executed.
         Ok(Ok(None)) => Ok(child),
         Ok(Ok(Some(Answer::NotRun(why)))) => Err(why),
-        Ok(said) => Err(format!("was not started: {said:?}")),
+        Ok(answer) => Err(format!("was not started: {answer:?}")),
         Err(_) => Err(format!("was not started within {LIMIT:?}")),
     }
 }

@@ -1,5 +1,5 @@
-//! The stage between `hello` and a command: it keeps the caller's identity, and leaves no process
-//! behind.
+//! The stage between `hello` and a command. It keeps the caller's identity and ends every process
+//! that the command leaves behind.
 
 use std::{
     io,
@@ -20,26 +20,26 @@ use rustix::{
 
 use super::{
     BECOME, ENDING, SUPERVISE, descend,
-    held::OpenedLogs,
-    program::{part, sealed, stage},
-    request::{Answer, Leftovers, Policy, Request, channel, take},
+    held::HeldProcess,
+    program::{isolate, sealed, stage},
+    request::{Answer, Leftovers, Policy, Request, channel, receive_store},
 };
 
-/// Between two looks at what a command has written.
-const LOOK: Timespec = Timespec {
+/// The interval at which the memory for the writes of a command is checked.
+const CHECK: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 20_000_000,
 };
 
-/// Runs the command of the request on stdin, and answers how it went. When the other end of the
-/// socket is closed, everything that the command started is ended.
+/// Runs the command of the request on stdin, and answers how it ended. If the other end of the
+/// socket is closed, all processes of the command are ended.
 pub(crate) fn supervise() -> u8 {
     let Ok(channel) = channel() else { return 1 };
-    if let Some(answer) = part()
+    if let Some(answer) = isolate()
         .and_then(|()| attempt(&channel))
         .unwrap_or_else(|why| Some(Answer::NotRun(why)))
     {
-        // A process that has gone away needs no answer.
+        // An error means that `hello` ended and needs no answer.
         let _ = answer.send(&channel);
     }
     0
@@ -52,15 +52,15 @@ struct Next {
     is_supervisor: bool,
 }
 
-/// None where no answer is waited for any more.
+/// Runs the command to its end; none if `hello` closed the socket.
 fn attempt(channel: &UnixStream) -> Result<Option<Answer>, String> {
     let failed = |e: io::Error| format!("its supervisor cannot work: {e}");
     let mut request = Request::receive(channel).map_err(failed)?;
     descend::adopt().map_err(failed)?;
     let mut next = begin(&mut request)?;
-    // Whatever the command prints to has its end when the command has ended.
+    // This process must not keep the output pipes open after the command has ended.
     silence().map_err(failed)?;
-    // If it ended already, its status says so.
+    // If the stage has ended already, its exit status shows it.
     let _ = request
         .encode()
         .and_then(|bytes| io::Write::write_all(&mut &next.channel, &bytes));
@@ -70,7 +70,7 @@ fn attempt(channel: &UnixStream) -> Result<Option<Answer>, String> {
         return Ok(None);
     }
     let status = next.child.wait().map_err(failed)?;
-    let told = Answer::receive(&next.channel);
+    let answer = Answer::receive(&next.channel);
     let kept = matches!(request.policy, Policy::Own(Leftovers::Kept));
     if !kept && !descend::end_all(ENDING) {
         return Ok(Some(Answer::Left));
@@ -78,16 +78,17 @@ fn attempt(channel: &UnixStream) -> Result<Option<Answer>, String> {
     if watched == Watched::Filled {
         return Ok(Some(Answer::Filled));
     }
-    Ok(Some(told.unwrap_or_else(|| answer(status))))
+    Ok(Some(answer.unwrap_or_else(|| answer_of(status))))
 }
 
-/// Starts the next stage: another supervisor inside the PID namespace of the instance, where that
-/// has one, else the command.
+/// Starts the next stage: another supervisor if the instance has a PID namespace of its own, else
+/// the command.
 fn begin(request: &mut Request) -> Result<Next, String> {
-    let (mut name, mut image) = (BECOME, None);
+    let mut name = BECOME;
+    let mut image = None;
     if let Policy::Judge(instance) = &mut request.policy {
-        let held = OpenedLogs::open(instance).map_err(|e| e.to_string())?;
-        // A sealed copy starts sealed copies.
+        let held = HeldProcess::open(instance).map_err(|e| e.to_string())?;
+        // A supervisor that was entered runs from a sealed copy already, and starts the same.
         if !instance.entered && (held.spaces.pid().is_some() || held.spaces.has_own_files()) {
             image = Some(sealed().map_err(|e| format!("this program cannot be copied: {e}"))?);
         }
@@ -95,7 +96,8 @@ fn begin(request: &mut Request) -> Result<Next, String> {
             let entered =
                 move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::ProcessID));
             entered.map_err(|e| format!("its pid namespace cannot be entered: {e}"))?;
-            (name, instance.entered) = (SUPERVISE, true);
+            name = SUPERVISE;
+            instance.entered = true;
         }
     }
     let failed = |e: io::Error| format!("its next stage cannot be started: {e}");
@@ -108,7 +110,7 @@ fn begin(request: &mut Request) -> Result<Next, String> {
     })
 }
 
-/// From here on this process prints nothing.
+/// Sends the stdout and stderr of this process to /dev/null.
 fn silence() -> io::Result<()> {
     let null = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdout(&null)?;
@@ -117,43 +119,49 @@ fn silence() -> io::Result<()> {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Watched {
+    /// The stage ended.
     Ended,
-    /// The same, and what it writes to was full.
+    /// The stage ended, and the memory for its writes was full.
     Filled,
+    /// `hello` closed the socket.
     Unwanted,
 }
 
-/// Waits for the end of the next stage, or of those who want it.
+/// Waits until the next stage ends, or `hello` closes the socket.
 fn watch(next: &Next, channel: &UnixStream) -> io::Result<Watched> {
     let pidfd = pidfd_open(pid(&next.child)?, PidfdFlags::empty())?;
-    let (mut store, mut ended): (Option<OwnedFd>, _) = (None, Watched::Ended);
+    let mut store: Option<OwnedFd> = None;
+    let mut ended = Watched::Ended;
     loop {
         let mut fds = vec![
             PollFd::new(channel, PollFlags::IN),
             PollFd::new(&pidfd, PollFlags::IN),
         ];
-        // Of one that writes to nothing of its own nothing is taken before its end.
+        // A command with a view sends the filesystem of its writes first.
         if store.is_none() && !next.is_supervisor && ended == Watched::Ended {
             fds.push(PollFd::new(&next.channel, PollFlags::IN));
         }
-        let said = poll(&mut fds, store.is_some().then_some(&LOOK));
+        let polled = poll(&mut fds, store.is_some().then_some(&CHECK));
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         if store.as_ref().is_some_and(is_full) {
             ended = Watched::Filled;
         }
-        match said {
+        match polled {
             Ok(_) if ready[0] => return Ok(Watched::Unwanted),
             Ok(_) if ready[1] => {
-                let late = store.is_none().then(|| take(&next.channel)).flatten();
+                let late = store
+                    .is_none()
+                    .then(|| receive_store(&next.channel))
+                    .flatten();
                 return Ok(if late.as_ref().is_some_and(is_full) {
                     Watched::Filled
                 } else {
                     ended
                 });
             }
-            Ok(_) if ready.get(2) == Some(&true) => match take(&next.channel) {
-                Some(handed) => store = Some(handed),
-                // It has an answer already, or has closed the socket: its end follows.
+            Ok(_) if ready.get(2) == Some(&true) => match receive_store(&next.channel) {
+                Some(received) => store = Some(received),
+                // The stage sent its answer or closed the socket, so its end follows.
                 None => return wait_for_end(&pidfd, channel),
             },
             Ok(_) | Err(Errno::INTR) => {}
@@ -162,7 +170,7 @@ fn watch(next: &Next, channel: &UnixStream) -> io::Result<Watched> {
     }
 }
 
-/// The same, once nothing more is handed on.
+/// Waits until the stage ends or `hello` closes the socket; no filesystem is sent any more.
 fn wait_for_end(pidfd: &OwnedFd, channel: &UnixStream) -> io::Result<Watched> {
     loop {
         let mut fds = [
@@ -178,13 +186,13 @@ fn wait_for_end(pidfd: &OwnedFd, channel: &UnixStream) -> io::Result<Watched> {
     }
 }
 
-/// Whether nothing more can be written there, or made.
+/// Whether a filesystem has no free block or no free inode.
 fn is_full(store: &OwnedFd) -> bool {
     fstatvfs(store).is_ok_and(|stat| stat.f_bfree == 0 || stat.f_ffree == 0)
 }
 
-/// Ends everything, first by the supervisor below where there is one: only that has what left its
-/// own children behind.
+/// Ends all processes. A supervisor below goes first, because the processes inside its PID namespace
+/// are its children only.
 fn end(next: Next) {
     let Next {
         child,
@@ -211,7 +219,7 @@ fn pid(child: &Child) -> io::Result<Pid> {
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-fn answer(status: ExitStatus) -> Answer {
+fn answer_of(status: ExitStatus) -> Answer {
     match (status.code(), status.signal()) {
         (Some(code), _) => Answer::Ended(code),
         (None, signal) => Answer::Signalled(signal.unwrap_or_default()),

@@ -1,4 +1,4 @@
-//! A user namespace for a process that may not mount, in which it may.
+//! A user namespace in which a process may mount that may not mount in its own.
 
 use std::{
     fs::OpenOptions,
@@ -24,20 +24,17 @@ use super::{
     request::channel,
 };
 
-/// Enters user and mount namespaces of its own, in which this process may mount. Root keeps every
-/// user that it knows: a validator may give files to one of them. Any other process is itself
-/// alone.
+/// Enters a user and a mount namespace of its own, in which this process may mount. For root, every
+/// user is mapped, because a validator may change the owner of files. For another user, that user
+/// alone is mapped.
 ///
 /// # Errors
-/// The system's: no such namespaces are to be had.
+/// Fails if the system allows no such namespaces.
 pub(super) fn enter(numbers: &Numbers, users: Users) -> Result<(), Errno> {
-    let (uid, gid, root) = (
-        Uid::effective(),
-        Gid::effective(),
-        Uid::effective().is_root(),
-    );
-    // Only a process outside the namespace may say which users it has.
-    let helper = if root {
+    let uid = Uid::effective();
+    let gid = Gid::effective();
+    // Only a process outside the namespace may map more than one user (user_namespaces(7)).
+    let helper = if uid.is_root() {
         Helper::start(numbers).ok()
     } else {
         None
@@ -52,27 +49,27 @@ pub(super) fn enter(numbers: &Numbers, users: Users) -> Result<(), Errno> {
     if users == Users::Callers {
         return Err(Errno::EPERM);
     }
-    // The kernel gives the files of a process that is closed to others to root.
+    // The files in `/proc/self` belong to root while this process is not dumpable (proc(5)).
     set_dumpable_behavior(DumpableBehavior::Dumpable)
         .map_err(|e| Errno::from_raw(e.raw_os_error()))?;
     let write = |path: &str, text: String| {
         std::fs::write(path, text)
             .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()))
     };
-    // A process that has not given up changing groups may not name its own.
+    // The kernel denies a gid map before setgroups(2) is denied (user_namespaces(7)).
     write("/proc/self/setgroups", "deny".into())?;
     write("/proc/self/gid_map", format!("{gid} {gid} 1"))?;
     write("/proc/self/uid_map", format!("{uid} {uid} 1"))
 }
 
-/// A process outside the namespace.
+/// The process outside the namespace that maps its users.
 struct Helper {
     child: std::process::Child,
     channel: UnixStream,
 }
 
 impl Helper {
-    /// Starts it: it knows this process by the directory of that in `/proc`.
+    /// Starts the helper, with the `/proc` directory of this process as its stdout.
     fn start(numbers: &Numbers) -> io::Result<Self> {
         let process = openat(
             &numbers.0,
@@ -94,12 +91,12 @@ impl Helper {
         })
     }
 
-    /// Lets it write, and waits for its end.
+    /// Asks the helper to write the maps, and waits for its end.
     fn map(mut self) -> io::Result<()> {
-        let asked = self.channel.write_all(b"\n");
+        let sent = self.channel.write_all(b"\n");
         drop(self.channel);
         let status = self.child.wait()?;
-        asked?;
+        sent?;
         if status.success() {
             Ok(())
         } else {
@@ -108,12 +105,13 @@ impl Helper {
     }
 }
 
-/// Gives the user namespace of the process whose directory of `/proc` is its descriptor 1 every
-/// user and group of this one, once it is told to on stdin.
+/// Maps every user and group of this process in the user namespace of another process, after a byte
+/// on stdin. Descriptor 1 is the `/proc` directory of that process.
 pub(crate) fn map_users() -> u8 {
-    let told = channel().and_then(|mut channel| channel.read_exact(&mut [0]));
+    let request = channel().and_then(|mut channel| channel.read_exact(&mut [0]));
     u8::from(
-        told.and_then(|()| ["uid_map", "gid_map"].into_iter().try_for_each(map))
+        request
+            .and_then(|()| ["uid_map", "gid_map"].into_iter().try_for_each(map))
             .is_err(),
     )
 }
@@ -123,12 +121,12 @@ fn map(name: &str) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .open(format!("/proc/self/fd/1/{name}"))?;
-    // One write is the whole map (user_namespaces(7)).
-    file.write_all(same(&own).as_bytes())
+    // The map must be written in one write (user_namespaces(7)).
+    file.write_all(identity_map(&own).as_bytes())
 }
 
-/// The map in which each user of a namespace with the map `own` is itself.
-fn same(own: &str) -> String {
+/// Returns the map in which each user of a namespace with the map `own` is itself.
+fn identity_map(own: &str) -> String {
     let line = |line: &str| {
         let mut fields = line.split_whitespace();
         let (first, length) = (fields.next()?, fields.nth(1)?);
@@ -144,10 +142,13 @@ mod tests {
     #[test]
     fn each_user_of_a_map_is_itself_in_the_next_one() {
         assert_eq!(
-            same("         0          0 4294967295\n"),
+            identity_map("         0          0 4294967295\n"),
             "0 0 4294967295\n"
         );
-        assert_eq!(same("0 1000 1\n1 100000 65536\n"), "0 0 1\n1 1 65536\n");
-        assert_eq!(same(""), "");
+        assert_eq!(
+            identity_map("0 1000 1\n1 100000 65536\n"),
+            "0 0 1\n1 1 65536\n"
+        );
+        assert_eq!(identity_map(""), "");
     }
 }

@@ -1,5 +1,4 @@
-//! A view of all files in which every candidate stands at its live path, and all that is written is
-//! discarded.
+//! A view of all files in which every candidate is at its live path and all writes are discarded.
 
 use std::{
     ffi::OsString,
@@ -27,75 +26,51 @@ use rustix::{
 };
 
 use super::{
-    held::Written,
-    layers::{Layers, PLACE, Setuid, at, attach, copy},
+    held::Log,
+    layers::{Layers, Setuid},
+    mount_calls::{PATH_ONLY, attach, clone_mount, open_path},
     mounts::sockets,
     numbers::{Numbers, Users},
     request::Bind,
     users,
 };
 
-/// What a command sees instead of the files of its instance.
+/// The files that a command sees instead of those of its instance.
 #[derive(Debug)]
 pub(super) struct View {
-    /// The filesystem that its writes go to.
+    /// The filesystem in memory that its writes go to.
     pub(super) store: OwnedFd,
     cwd: Cwd,
 }
 
-/// Where a command works.
+/// The working directory of a command.
 #[derive(Debug)]
 enum Cwd {
     Path(PathBuf),
-    /// The layer over that of its instance; or an empty directory: that was removed, and nothing
-    /// can be in it any more.
+    /// The layer over the directory of its instance, or an empty directory if that was removed.
     Held(OwnedFd),
 }
 
-/// Makes a view of all files for this process and its children alone: each of `binds` stands at its
-/// live path, every one of `written` is empty, and all that is written is discarded.
+/// Builds a view of all files for this process and its children alone. Each of `binds` is at its
+/// live path, each of `logs` is empty, and all writes are discarded.
 ///
 /// # Errors
-/// A sentence: no such view is to be had, or a path does not lead to what was surveyed.
+/// Fails if the kernel allows no such view, or a path does not lead to the file that was surveyed.
 pub(super) fn build(
     binds: &[Bind],
-    written: &[Written],
+    logs: &[Log],
     numbers: &Numbers,
     users: Users,
     other_root: bool,
 ) -> Result<View, String> {
-    let none = |e: io::Error| {
-        format!("no mount namespace in which the new config could stand at its live path: {e}")
-    };
     let cwd = working_directory()?;
-    match unshare(CloneFlags::CLONE_NEWNS) {
-        Err(Errno::EPERM) => users::enter(numbers, users).map_err(|e| none(e.into()))?,
-        said => said.map_err(|e| none(e.into()))?,
-    }
-    keep_to_itself(numbers, other_root).map_err(none)?;
-    keep_the_kernel_as_it_is();
-    let held = match &cwd {
-        Some(path) if !is_fixed(path) => Some((
-            path.clone(),
-            open(".", PLACE, Mode::empty()).map_err(|e| none(e.into()))?,
-        )),
-        _ => None,
-    };
-    // Mounts are named by the numbers of descriptors; the working directory is entered again at the
-    // end.
-    fchdir(&numbers.0).map_err(|e| none(e.into()))?;
-    let unbuilt =
-        |why: String| format!("no view of its files in which its writes are discarded: {why}");
-    let mut layers = Layers::new(numbers).map_err(|e| unbuilt(e.to_string()))?;
-    // Whatever is needed of the files below is opened before they are covered.
-    let sockets: Vec<(PathBuf, OwnedFd)> = sockets(&numbers.0)
-        .into_iter()
-        .filter_map(|path| Some((copy_of(&path)?, path)))
-        .map(|(fd, path)| (path, fd))
-        .collect();
-    let written: Vec<&Written> = written
+    let held_cwd = enter_namespace(cwd.as_deref(), numbers, users, other_root)?;
+    let mut layers = Layers::new(numbers).map_err(|e| not_built(&e.to_string()))?;
+    // Files below the layers are opened before they are covered.
+    let sockets = visible_sockets(numbers);
+    let logs: Vec<&Log> = logs
         .iter()
-        .filter(|file| hold(&file.path, file.inode).is_ok())
+        .filter(|log| hold(&log.path, log.inode).is_ok())
         .collect();
     let mut staged = Vec::with_capacity(binds.len());
     for bind in binds {
@@ -105,38 +80,31 @@ pub(super) fn build(
                 .map_err(|why| format!("`{}`: {why}", bind.from.display()))?,
         );
     }
-    layers.cwd = held;
+    layers.cwd = held_cwd;
     let parents = binds
         .iter()
         .map(|bind| &bind.to)
-        .chain(written.iter().map(|file| &file.path))
+        .chain(logs.iter().map(|log| &log.path))
         .filter_map(|path| path.parent());
     layers
         .cover(parents.chain(cwd.as_deref()).map(Path::to_owned).collect())
-        .map_err(unbuilt)?;
-    for (path, socket) in &sockets {
-        // One that is not covered is seen already.
-        let _ = at(path).and_then(|place| {
-            if layers.covers(&place) {
-                attach(socket, &place)
-            } else {
-                Ok(())
-            }
-        });
-    }
-    for file in written {
-        // One that this user may not write, no command of it can.
-        let _ = layers.replaced(&file.path);
+        .map_err(|why| not_built(&why))?;
+    attach_sockets(&sockets, &layers);
+    for log in logs {
+        // If this user may not write the log, no command of the user may.
+        let _ = layers.open_emptied(&log.path);
     }
     for (bind, staged) in binds.iter().zip(staged) {
         staged
             .put(bind, &mut layers)
-            .map_err(|e| unbuilt(format!("`{}`: {e}", bind.to.display())))?;
+            .map_err(|e| not_built(&format!("`{}`: {e}", bind.to.display())))?;
     }
     let cwd = match (layers.cwd.take(), cwd) {
         (Some((_, layer)), _) => Cwd::Held(layer),
         (None, Some(path)) => Cwd::Path(path),
-        (None, None) => Cwd::Held(empty(&layers.store).map_err(|e| unbuilt(e.to_string()))?),
+        (None, None) => {
+            Cwd::Held(empty_directory(&layers.store).map_err(|e| not_built(&e.to_string()))?)
+        }
     };
     Ok(View {
         store: layers.store,
@@ -144,16 +112,76 @@ pub(super) fn build(
     })
 }
 
-/// A new content.
+fn not_built(why: &str) -> String {
+    format!("no view of its files in which its writes are discarded: {why}")
+}
+
+/// Enters a mount namespace of its own, and makes `/proc/self/fd` the working directory. Returns
+/// the old one, opened, if another user can change what its path leads to.
+fn enter_namespace(
+    cwd: Option<&Path>,
+    numbers: &Numbers,
+    users: Users,
+    other_root: bool,
+) -> Result<Option<(PathBuf, OwnedFd)>, String> {
+    let failed = |e: io::Error| {
+        format!("no mount namespace in which the new config could be at its live path: {e}")
+    };
+    match unshare(CloneFlags::CLONE_NEWNS) {
+        Err(Errno::EPERM) => users::enter(numbers, users).map_err(|e| failed(e.into()))?,
+        result => result.map_err(|e| failed(e.into()))?,
+    }
+    make_private(numbers, other_root).map_err(failed)?;
+    protect_kernel_settings();
+    let held = match cwd {
+        Some(path) if !is_fixed(path) => {
+            let dir = open(".", PATH_ONLY, Mode::empty()).map_err(|e| failed(e.into()))?;
+            Some((path.to_owned(), dir))
+        }
+        _ => None,
+    };
+    // Mount calls name descriptors by their numbers, relative to this directory. The old working
+    // directory is entered again at the end.
+    fchdir(&numbers.0).map_err(|e| failed(e.into()))?;
+    Ok(held)
+}
+
+/// Returns the sockets that processes listen on, each with a mount of it. A socket that is seen
+/// through a layer leads to no process.
+fn visible_sockets(numbers: &Numbers) -> Vec<(PathBuf, OwnedFd)> {
+    let mounted = |path: PathBuf| {
+        let socket = clone_mount(&open_path(&path).ok()?, OpenTreeFlags::empty()).ok()?;
+        Some((path, socket))
+    };
+    sockets(&numbers.0)
+        .into_iter()
+        .filter_map(mounted)
+        .collect()
+}
+
+/// Mounts every socket that a layer covers at its path again.
+fn attach_sockets(sockets: &[(PathBuf, OwnedFd)], layers: &Layers<'_>) {
+    for (path, socket) in sockets {
+        let _ = open_path(path).and_then(|handle| {
+            if layers.covers(&handle) {
+                attach(socket, &handle)
+            } else {
+                Ok(())
+            }
+        });
+    }
+}
+
+/// The staged content of a target.
 enum Staged {
-    /// It is written where it belongs, so that it is a file like any other there.
+    /// A file, copied to the live path, so that it is on the same filesystem as its neighbours.
     File(File),
-    /// It is mounted there.
+    /// A layer over a directory, mounted at the live path.
     Directory(OwnedFd),
 }
 
 impl Staged {
-    /// Opens what is to stand at a live path.
+    /// Opens the staged content of a bind.
     fn hold(bind: &Bind, numbers: &Numbers, layers: &mut Layers<'_>) -> Result<Self, String> {
         let held = hold(&bind.from, bind.staged)?;
         let kind = fstat(&held)
@@ -177,14 +205,16 @@ impl Staged {
         Ok(Self::File(file.into()))
     }
 
+    /// Shows the content at the live path.
     fn put(self, bind: &Bind, layers: &mut Layers<'_>) -> io::Result<()> {
         match self {
-            Self::Directory(layer) => attach(&layer, &at(&bind.to)?),
+            Self::Directory(layer) => attach(&layer, &open_path(&bind.to)?),
             Self::File(mut file) => {
-                let mut into = File::from(layers.replaced(&bind.to)?);
+                let mut into = File::from(layers.open_emptied(&bind.to)?);
                 io::copy(&mut file, &mut into)?;
-                // A reload does not find it beside the live file either.
-                if bind.from != bind.to && at(&bind.from).is_ok_and(|staged| layers.covers(&staged))
+                // After the install, the staged file is not beside the live one either.
+                if bind.from != bind.to
+                    && open_path(&bind.from).is_ok_and(|staged| layers.covers(&staged))
                 {
                     let _ = std::fs::remove_file(&bind.from);
                 }
@@ -194,12 +224,8 @@ impl Staged {
     }
 }
 
-/// A socket as it is: what stands in a layer leads to no process.
-fn copy_of(socket: &Path) -> Option<OwnedFd> {
-    copy(&at(socket).ok()?, OpenTreeFlags::empty()).ok()
-}
-
-fn empty(store: &OwnedFd) -> io::Result<OwnedFd> {
+/// Returns an empty directory, for a command whose working directory was removed.
+fn empty_directory(store: &OwnedFd) -> io::Result<OwnedFd> {
     mkdirat(store, "removed", Mode::RUSR | Mode::XUSR)?;
     let dir = openat(
         store,
@@ -211,17 +237,18 @@ fn empty(store: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(dir)
 }
 
-/// The path of the working directory of this process; none where that was removed.
+/// Returns the path of the working directory; none if the directory was removed.
 fn working_directory() -> Result<Option<PathBuf>, String> {
     match rustix::process::getcwd(Vec::new()) {
         Ok(path) => {
             let path = PathBuf::from(OsString::from_vec(path.into_bytes()));
-            match path.is_absolute() {
-                true => Ok(Some(path)),
-                false => Err(format!(
+            if path.is_absolute() {
+                Ok(Some(path))
+            } else {
+                Err(format!(
                     "its working directory `{}` has no path here",
                     path.display()
-                )),
+                ))
             }
         }
         Err(rustix::io::Errno::NOENT) => Ok(None),
@@ -229,18 +256,18 @@ fn working_directory() -> Result<Option<PathBuf>, String> {
     }
 }
 
-/// Whether only root and this user decide what a path leads to.
+/// Whether only root and this user can change what a path leads to.
 fn is_fixed(path: &Path) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    let decides = |dir: &Path| {
-        at(dir)
+    let is_trusted = |dir: &Path| {
+        open_path(dir)
             .and_then(|dir| Ok(fstat(&dir)?))
             .is_ok_and(|stat| [0, own].contains(&stat.st_uid) && stat.st_mode & 0o022 == 0)
     };
-    path.ancestors().skip(1).all(decides)
+    path.ancestors().skip(1).all(is_trusted)
 }
 
-/// Places with settings of the kernel, which no layer covers.
+/// The directories and files with kernel settings, which no layer covers.
 const SETTINGS: [&str; 5] = [
     "/proc/sys",
     "/proc/sysrq-trigger",
@@ -249,28 +276,30 @@ const SETTINGS: [&str; 5] = [
     "/sys/fs/cgroup",
 ];
 
-/// Lets this process and its children change no setting of the kernel by a path, and not the name
-/// of the host. A user who may not mount may not change these either.
-fn keep_the_kernel_as_it_is() {
+/// Makes kernel settings read-only and the host name private for this process and its children.
+/// Errors are ignored: a user that may not mount may not change these settings either.
+fn protect_kernel_settings() {
     let _ = unshare(CloneFlags::CLONE_NEWUTS);
-    for place in SETTINGS {
+    for path in SETTINGS {
         let bound = mount(
-            Some(place),
-            place,
+            Some(path),
+            path,
             None::<&str>,
             MsFlags::MS_BIND | MsFlags::MS_REC,
             None::<&str>,
         );
         let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         let _ =
-            bound.and_then(|()| mount(None::<&str>, place, None::<&str>, read_only, None::<&str>));
+            bound.and_then(|()| mount(None::<&str>, path, None::<&str>, read_only, None::<&str>));
     }
 }
 
-/// Makes no other namespace see what is mounted in this one from here on. The root directory of
-/// this process may be no mount point: for that it enters the one that it is in once more, which
-/// leads to the root of all.
-fn keep_to_itself(numbers: &Numbers, other_root: bool) -> io::Result<()> {
+/// Keeps later mounts of this namespace out of all others.
+///
+/// If the root directory of this process is not a mount point, `/` cannot be made private. So the
+/// process enters its own mount namespace again, which sets its root to that of the namespace
+/// (setns(2)), and then its own root again.
+fn make_private(numbers: &Numbers, other_root: bool) -> io::Result<()> {
     let private = || {
         mount(
             None::<&str>,
@@ -284,10 +313,8 @@ fn keep_to_itself(numbers: &Numbers, other_root: bool) -> io::Result<()> {
         return Ok(private()?);
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let (root, cwd) = (
-        open("/", flags, Mode::empty())?,
-        open(".", flags, Mode::empty())?,
-    );
+    let root = open("/", flags, Mode::empty())?;
+    let cwd = open(".", flags, Mode::empty())?;
     let space = openat(
         &numbers.0,
         "../ns/mnt",
@@ -301,10 +328,10 @@ fn keep_to_itself(numbers: &Numbers, other_root: bool) -> io::Result<()> {
     Ok(fchdir(&cwd)?)
 }
 
-/// Opens what stands at a path that has no link in it, if it is the inode that was surveyed.
+/// Opens the file at a path without links, if it is the inode that was surveyed.
 fn hold(path: &Path, inode: (u64, u64)) -> Result<OwnedFd, String> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let said = |why: String| format!("`{}`: {why}", path.display());
+    let failed = |why: String| format!("`{}`: {why}", path.display());
     let held = openat2(
         CWD,
         path,
@@ -312,20 +339,19 @@ fn hold(path: &Path, inode: (u64, u64)) -> Result<OwnedFd, String> {
         Mode::empty(),
         ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
     )
-    .map_err(|e| said(e.to_string()))?;
-    let stat = fstat(&held).map_err(|e| said(e.to_string()))?;
+    .map_err(|e| failed(e.to_string()))?;
+    let stat = fstat(&held).map_err(|e| failed(e.to_string()))?;
     if (stat.st_dev, stat.st_ino) != inode {
-        return Err(said("is not what was surveyed".into()));
+        return Err(failed("is not what was surveyed".into()));
     }
     Ok(held)
 }
 
-/// Enters the working directory once more, by its path: through its descriptor what was there
-/// before would still be seen. This user must be allowed to.
+/// Enters the working directory by its path, because its descriptor leads below the layers.
 ///
 /// # Errors
-/// A sentence: it may not be entered.
-pub(super) fn enter_again(view: Option<&View>) -> Result<(), String> {
+/// Fails if this user may not enter it.
+pub(super) fn enter_cwd(view: Option<&View>) -> Result<(), String> {
     let failed = |path: &Path, e: Errno| {
         format!(
             "working directory `{}`: {}",
@@ -336,7 +362,7 @@ pub(super) fn enter_again(view: Option<&View>) -> Result<(), String> {
     match view.map(|view| &view.cwd) {
         None => chdir(".").map_err(|e| failed(Path::new("."), e)),
         Some(Cwd::Path(path)) => {
-            // Its name may lead elsewhere by now, along a link that was put in its place.
+            // Another user may have put a link at its path.
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let dir = openat2(
                 CWD,

@@ -34,7 +34,7 @@ pub(crate) async fn run(
     secret: bool,
 ) -> Result<String, ValidationError> {
     let not_run = |e: RunError| ValidationError::NotRun(format!("the validator {e}"));
-    let output = exec::look(argv, subject, binds, LIMIT)
+    let output = exec::judge_in_view(argv, subject, binds, LIMIT)
         .await
         .map_err(not_run)?;
     if output.code == 0 {

@@ -189,7 +189,7 @@ impl Changing {
 /// Whether a command did not run because the instance was another process by then.
 fn has_met(result: &CommandResult) -> bool {
     let all = format!("{}{}", result.stderr, result.json);
-    all.contains("is not the process any more that was surveyed")
+    all.contains("is no longer the process that was surveyed")
         || all.contains("runs with more groups")
 }
 

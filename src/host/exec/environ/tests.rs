@@ -11,7 +11,7 @@ fn names(raw: &[u8]) -> Option<Vec<String>> {
 }
 
 #[test]
-fn what_is_for_the_instance_alone_is_not_passed_on() {
+fn variables_of_the_instance_alone_are_not_passed_on() {
     let raw = b"A=1\0NOTIFY_SOCKET=/x\0WATCHDOG_USEC=1\0LISTEN_FDS=2\0NGINX=5;\0\
         GUNICORN_FD=3\0HAPROXY_MWORKER_REEXEC=1\0HAPROXY_CLI=x\0B=\0C=a=b\0";
     assert_eq!(
@@ -26,7 +26,7 @@ fn what_is_for_the_instance_alone_is_not_passed_on() {
 }
 
 #[test]
-fn an_environment_is_another_one_by_what_a_config_may_read_of_it() {
+fn an_environment_differs_if_a_variable_that_a_config_may_read_differs() {
     let of = |raw: &[u8]| identity_of(parse(raw).unwrap());
     let one = of(b"PORT=1\0A=2\0INVOCATION_ID=x\0NOTIFY_SOCKET=/x\0");
     assert_eq!(one, of(b"A=2\0PORT=1\0INVOCATION_ID=y\0SHLVL=3\0"));
@@ -41,7 +41,7 @@ fn an_environment_is_another_one_by_what_a_config_may_read_of_it() {
 }
 
 #[test]
-fn a_title_is_no_environment() {
+fn a_process_title_is_not_an_environment() {
     for raw in [
         "\0\0\0",
         "s nginx -c /x\0\0\0",
@@ -57,7 +57,7 @@ fn a_title_is_no_environment() {
 }
 
 #[test]
-fn values_are_masked_and_what_is_no_secret_is_shown() {
+fn secret_values_are_masked_and_others_are_shown() {
     let all =
         parse(b"TOKEN=s3cret\0LONGER=s3cret-too\0HOME=/root\0N=1\0KEY=-----BEGIN\nabcdefghij\n\0")
             .unwrap();

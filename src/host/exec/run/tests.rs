@@ -1,4 +1,4 @@
-//! Commands about this very process.
+//! Commands for this test process itself.
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ async fn sh(script: &str, limit: Duration) -> Result<Output, RunError> {
 
 async fn until_ended(pid: i32) {
     let deadline = std::time::Instant::now() + LONG;
-    // The process that adopts it takes in its end.
+    // A zombie has ended; the process that adopted it reaps it.
     let ended = || {
         procfs::process::Process::new(pid)
             .and_then(|p| p.stat())
@@ -50,19 +50,19 @@ async fn until_ended(pid: i32) {
 }
 
 #[tokio::test]
-async fn both_outputs_are_kept_apart_and_cut() {
-    let said = sh("head -c 200000 /dev/zero; echo no >&2; exit 3", LONG)
+async fn outputs_are_kept_apart_and_limited() {
+    let output = sh("head -c 200000 /dev/zero; echo no >&2; exit 3", LONG)
         .await
         .unwrap();
     assert_eq!(
-        (said.code, said.stdout.len(), said.stderr.as_slice()),
+        (output.code, output.stdout.len(), output.stderr.as_slice()),
         (3, 64 << 10, &b"no\n"[..])
     );
 }
 
 #[tokio::test]
-async fn what_could_not_be_run_says_why() {
-    for (script, says) in [
+async fn a_command_that_cannot_run_reports_the_reason() {
+    for (script, expected) in [
         ("exit 127", "could not be run (exit status: 127)"),
         ("kill -9 $$", "ended by signal 9"),
     ] {
@@ -71,7 +71,7 @@ async fn what_could_not_be_run_says_why() {
                 .await
                 .unwrap_err()
                 .to_string()
-                .contains(says),
+                .contains(expected),
             "{script}"
         );
     }
@@ -98,11 +98,11 @@ async fn what_could_not_be_run_says_why() {
     .await
     .unwrap_err()
     .to_string();
-    assert!(gone.contains("cannot be looked at"), "{gone}");
+    assert!(gone.contains("cannot be inspected"), "{gone}");
 }
 
 #[tokio::test]
-async fn nothing_is_run_about_a_process_that_is_another_one_by_now() {
+async fn no_command_runs_for_a_process_that_changed_since_the_survey() {
     let changed = |change: fn(&mut Identity)| {
         let mut other = me();
         change(&mut other);
@@ -143,7 +143,7 @@ async fn nothing_is_run_about_a_process_that_is_another_one_by_now() {
 }
 
 #[tokio::test]
-async fn a_newer_executable_at_the_same_path_counts_only_where_that_is_said() {
+async fn a_newer_executable_at_the_same_path_counts_only_if_allowed() {
     let mut newer = me();
     newer.exe.1 += 1;
     let exe = std::env::current_exe().unwrap();
@@ -163,10 +163,13 @@ async fn a_newer_executable_at_the_same_path_counts_only_where_that_is_said() {
 }
 
 #[tokio::test]
-async fn a_command_that_only_looks_leaves_nothing_compiled() {
+async fn a_command_with_a_view_writes_no_compiled_python() {
     let argv = ["sh", "-c", "echo $PYTHONDONTWRITEBYTECODE"].map(String::from);
     assert_eq!(
-        look(&argv, subject(&me()), &[], LONG).await.unwrap().stdout,
+        judge_in_view(&argv, subject(&me()), &[], LONG)
+            .await
+            .unwrap()
+            .stdout,
         b"1\n"
     );
     assert_eq!(
@@ -176,29 +179,29 @@ async fn a_command_that_only_looks_leaves_nothing_compiled() {
 }
 
 #[tokio::test]
-async fn it_has_a_session_and_a_limit_of_its_own_and_no_descriptor_and_no_ignored_signal() {
+async fn a_command_has_its_own_session_and_the_original_limit_and_inherits_nothing() {
     let script = "cut -d' ' -f6 /proc/$$/stat; echo $$; ulimit -n; ls /proc/self/fd | wc -l; grep \
                   SigIgn /proc/self/status; cat";
-    // As the binary does at its start: a test hands on whatever it was handed.
+    // The binary does this at its start; a test would pass on the descriptors that it inherited.
     close_fds::set_fds_cloexec(3, &[]);
-    let said = String::from_utf8(sh(script, LONG).await.unwrap().stdout).unwrap();
-    let lines: Vec<&str> = said.lines().collect();
-    assert_eq!(lines[0], lines[1], "it leads its session: {said}");
-    // Three, and that of the directory.
-    assert_eq!(lines[3], "4", "{said}");
-    // The C library's own two may be ignored by the program that runs the tests.
+    let output = String::from_utf8(sh(script, LONG).await.unwrap().stdout).unwrap();
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(lines[0], lines[1], "a command leads its session: {output}");
+    // Three, and the descriptor of the directory.
+    assert_eq!(lines[3], "4", "{output}");
+    // The test runner may ignore the two real-time signals of the C library.
     let ignored = u64::from_str_radix(lines[4].trim_start_matches("SigIgn:\t"), 16).unwrap();
-    assert_eq!(ignored & !0x1_8000_0000, 0, "{said}");
+    assert_eq!(ignored & !0x1_8000_0000, 0, "{output}");
     assert_eq!(
         lines[2],
         limits::original()
             .0
             .map_or("unlimited".into(), |files| files.to_string()),
-        "{said}"
+        "{output}"
     );
 }
 
-/// A process that was started by a path in a virtual environment, and waits.
+/// A waiting process that was started by a path in a virtual environment.
 struct Virtual(std::process::Child);
 
 impl Drop for Virtual {
@@ -209,7 +212,7 @@ impl Drop for Virtual {
 }
 
 #[tokio::test]
-async fn an_executable_is_run_by_the_name_that_it_was_started_by() {
+async fn a_command_runs_by_the_name_that_its_process_was_started_by() {
     let dir = tempfile::tempdir().unwrap();
     let name = dir.path().join("bin/python");
     std::fs::create_dir(dir.path().join("bin")).unwrap();
@@ -222,7 +225,7 @@ async fn an_executable_is_run_by_the_name_that_it_was_started_by() {
     let child = Virtual(child);
     let pid = i32::try_from(child.0.id()).unwrap();
     let own = PathBuf::from(format!("/proc/{pid}/exe"));
-    // It may be seen between its exec and its arguments.
+    // The arguments appear a little after the exec.
     let deadline = std::time::Instant::now() + LONG;
     while std::fs::read(format!("/proc/{pid}/cmdline"))
         .unwrap()
@@ -234,21 +237,21 @@ async fn an_executable_is_run_by_the_name_that_it_was_started_by() {
     let identity = identity(pid);
     assert_eq!(exe(&identity), own);
     let argv = [own.to_string_lossy().as_ref(), "-c", "echo $0"].map(String::from);
-    let said = judge(&argv, subject(&identity), LONG).await.unwrap();
+    let output = judge(&argv, subject(&identity), LONG).await.unwrap();
     assert_eq!(
-        String::from_utf8_lossy(&said.stdout).trim(),
+        String::from_utf8_lossy(&output.stdout).trim(),
         name.to_string_lossy()
     );
-    // Where it finds its modules by that name, the name is it.
+    // In a virtual environment the name is the executable, because it locates the modules.
     std::fs::write(dir.path().join("pyvenv.cfg"), "").unwrap();
     assert_eq!(exe(&identity), name);
     std::fs::remove_file(&name).unwrap();
     std::os::unix::fs::symlink("/bin/true", &name).unwrap();
-    assert_eq!(exe(&identity), own, "another file stands there by now");
+    assert_eq!(exe(&identity), own, "another file is at the path now");
 }
 
 #[tokio::test]
-async fn whatever_it_started_ends_with_it_and_at_its_limit_however_far_it_went() {
+async fn every_descendant_ends_with_the_command_or_at_its_limit() {
     let dir = tempfile::tempdir().unwrap();
     let there = dir.path().join("pid");
     let pid = || {
@@ -275,7 +278,7 @@ async fn whatever_it_started_ends_with_it_and_at_its_limit_however_far_it_went()
         until_ended(pid().unwrap()).await;
         std::fs::remove_file(&there).unwrap();
         let mut limit = Duration::from_millis(400);
-        // A busy machine may not have come to the child by then.
+        // On a busy machine the child may not have started by then.
         while pid().is_none() {
             let ran = sh(&format!("{script}\n{wait}; sleep 600"), limit).await;
             assert!(matches!(ran, Err(RunError::Limit(..))), "{ran:?}");

@@ -1,4 +1,4 @@
-//! Takes the identity of another process, for good.
+//! Assumes the credentials of another process, irrevocably.
 
 use std::io;
 
@@ -11,10 +11,10 @@ use rustix::thread::{
 
 use crate::{host::proc::kernel::Proc, identity::Credentials};
 
-/// The identity of this process.
+/// Returns the credentials of this process.
 ///
 /// # Errors
-/// The system's: `/proc` does not tell.
+/// Fails if `/proc` cannot be read.
 pub(super) fn own() -> io::Result<Credentials> {
     let pid = std::fs::read_link("/proc/self")?;
     let pid = pid
@@ -24,50 +24,48 @@ pub(super) fn own() -> io::Result<Credentials> {
     Ok(Proc::open(pid)?.status()?.1)
 }
 
-/// Becomes `person`. Capabilities only ever get fewer. An ordinary user has found only its own
-/// processes, and stays what it is.
+/// Assumes `credentials`. The process never gains a capability. An ordinary user finds only its own
+/// processes, so its credentials stay as they are.
 ///
 /// # Errors
-/// The system's: this process may not.
-pub(super) fn become_person(own: &Credentials, person: &Credentials) -> io::Result<()> {
-    if !Uid::effective().is_root() || own == person {
+/// Fails if this process may not change its credentials.
+pub(super) fn assume_credentials(own: &Credentials, credentials: &Credentials) -> io::Result<()> {
+    if !Uid::effective().is_root() || own == credentials {
         return Ok(());
     }
-    let is_root = person.has_root();
-    // A program that root executes has all that its bounding set leaves.
-    bound(
+    let is_root = credentials.has_root();
+    // A program that root executes gets every capability in its bounding set (capabilities(7)).
+    limit_bounding_set(
         own,
         if is_root {
-            person.permitted & person.bounding
+            credentials.permitted & credentials.bounding
         } else {
-            person.bounding
+            credentials.bounding
         },
     )?;
-    let ambient = person.ambient & own.permitted;
+    let ambient = credentials.ambient & own.permitted;
     set_keep_capabilities(true)?;
-    let (gids, uids) = (
-        person.gids.map(Gid::from_raw),
-        person.uids.map(Uid::from_raw),
-    );
+    let gids = credentials.gids.map(Gid::from_raw);
+    let uids = credentials.uids.map(Uid::from_raw);
     let mut groups = own.groups.clone();
     groups.sort_unstable();
-    if groups != person.groups {
+    if groups != credentials.groups {
         setgroups(
-            &person
+            &credentials
                 .groups
                 .iter()
                 .map(|gid| Gid::from_raw(*gid))
                 .collect::<Vec<_>>(),
         )?;
     }
-    if own.gids != person.gids {
+    if own.gids != credentials.gids {
         setresgid(gids[0], gids[1], gids[2])?;
     }
-    if own.uids != person.uids {
+    if own.uids != credentials.uids {
         setresuid(uids[0], uids[1], uids[2])?;
     }
     let kept = CapabilitySet::from_bits_retain(if is_root {
-        person.permitted & own.permitted
+        credentials.permitted & own.permitted
     } else {
         ambient
     });
@@ -80,22 +78,23 @@ pub(super) fn become_person(own: &Credentials, person: &Credentials) -> io::Resu
         },
     )?;
     clear_ambient_capability_set()?;
-    for one in each(ambient) {
-        configure_capability_in_ambient_set(one, true)?;
+    for capability in each(ambient) {
+        configure_capability_in_ambient_set(capability, true)?;
     }
     Ok(())
 }
 
-/// Takes from the bounding set whatever is not in `most`.
-fn bound(own: &Credentials, most: u64) -> io::Result<()> {
-    for one in each(own.bounding & !most) {
-        if capability_is_in_bounding_set(one)? {
-            remove_capability_from_bounding_set(one)?;
+/// Removes every capability that is not in `allowed` from the bounding set.
+fn limit_bounding_set(own: &Credentials, allowed: u64) -> io::Result<()> {
+    for capability in each(own.bounding & !allowed) {
+        if capability_is_in_bounding_set(capability)? {
+            remove_capability_from_bounding_set(capability)?;
         }
     }
     Ok(())
 }
 
+/// Returns each capability of a set.
 fn each(set: u64) -> impl Iterator<Item = CapabilitySet> {
     (0..u64::BITS)
         .map(|bit| 1 << bit)

@@ -1,4 +1,4 @@
-//! The last stage: gives up what it must, and becomes the command.
+//! The last stage: drops privileges and becomes the command.
 
 use std::{
     convert::Infallible,
@@ -26,25 +26,26 @@ use rustix::{
 };
 
 use super::{
-    drop::{become_person, own},
+    assume::{assume_credentials, own},
     environ::{self, Variables},
-    held::OpenedLogs,
+    held::HeldProcess,
     limits,
     numbers::{Numbers, Users},
-    program::{own_keyring, part},
-    request::{Answer, Instance, Policy, Request, World, channel, hand_on},
+    program::{isolate, own_keyring},
+    request::{Answer, Instance, Policy, Request, World, channel, send_store},
     run::PATH,
     view,
 };
 use crate::identity::Credentials;
 
-/// Becomes the command of the request on stdin; comes back only when that failed, which is told
-/// over the same socket.
-pub(crate) fn become_it() -> u8 {
+/// Becomes the command of the request on stdin. Returns only on failure, after it has sent the reason
+/// over the socket.
+pub(crate) fn become_command() -> u8 {
     let parent = getppid();
     let Ok(channel) = channel() else { return 1 };
-    let Err(why) = part().and_then(|()| attempt(&channel, parent));
-    // The stage above takes silence for success only while this process lives on.
+    let Err(why) = isolate().and_then(|()| attempt(&channel, parent));
+    // For the stage above, a closed socket without an answer means success only while this process
+    // lives.
     let _ = Answer::NotRun(why).send(&channel);
     1
 }
@@ -55,40 +56,40 @@ fn attempt(channel: &UnixStream, parent: Option<Pid>) -> Result<Infallible, Stri
         Policy::Judge(instance) => {
             let held = judge(instance, channel)?;
             end_with_parent(parent)?;
-            // The last of all: whatever was opened before may need more.
-            restored(&request)?;
+            // The limit comes last, because the steps before may open more files.
+            restore_limits(&request)?;
             let environment = environment(&held);
             match &instance.own {
                 Some(name) => Err(by_descriptor(&held.exe, name, &request.argv, environment)),
                 None => Err(in_environment(&request.argv, environment)),
             }
         }
-        Policy::Start(person, cwd) => {
+        Policy::Start(credentials, cwd) => {
             own()
-                .and_then(|own| become_person(&own, person))
-                .map_err(|e| cannot_become(person, &e))?;
-            // As the user whose directory it is; a program that needs none finds the root.
+                .and_then(|own| assume_credentials(&own, credentials))
+                .map_err(|e| cannot_become(credentials, &e))?;
+            // The directory is entered as its user. A program that may not enter it starts in `/`.
             let _ = chdir(cwd.as_os_str()).or_else(|_| chdir("/"));
             let _ = own_keyring();
-            restored(&request)?;
+            restore_limits(&request)?;
             Err(by_name(&request.argv))
         }
         Policy::Own(_) => {
             stdin(&request.input).map_err(|e| format!("its stdin: {e}"))?;
             end_with_parent(parent)?;
-            restored(&request)?;
+            restore_limits(&request)?;
             Err(by_name(&request.argv))
         }
     }
 }
 
-/// Enters all that the instance has of its own, and becomes its user.
-fn judge(instance: &Instance, channel: &UnixStream) -> Result<OpenedLogs, String> {
+/// Enters the namespaces, root and directory of the instance, and assumes its credentials.
+fn judge(instance: &Instance, channel: &UnixStream) -> Result<HeldProcess, String> {
     let numbers = Numbers::open()?;
-    let own = own().map_err(|e| format!("this process cannot be looked at: {e}"))?;
-    let held = OpenedLogs::open(instance).map_err(|e| e.to_string())?;
+    let own = own().map_err(|e| format!("this process cannot be inspected: {e}"))?;
+    let held = HeldProcess::open(instance).map_err(|e| e.to_string())?;
     super::held::enter(&held)?;
-    let users = if held.person.uids == own.uids {
+    let users = if held.credentials.uids == own.uids {
         Users::Own
     } else {
         Users::Callers
@@ -96,7 +97,7 @@ fn judge(instance: &Instance, channel: &UnixStream) -> Result<OpenedLogs, String
     let view = match instance.world {
         World::View => Some(view::build(
             &instance.binds,
-            &held.written,
+            &held.logs,
             &numbers,
             users,
             held.spaces.has_own_files(),
@@ -104,33 +105,38 @@ fn judge(instance: &Instance, channel: &UnixStream) -> Result<OpenedLogs, String
         World::Files | World::Environment => None,
     };
     if let Some(view) = &view {
-        hand_on(&view.store, channel)
-            .map_err(|e| format!("its supervisor cannot be told what it writes to: {e}"))?;
+        send_store(&view.store, channel).map_err(|e| {
+            format!("the filesystem for its writes cannot be sent to its supervisor: {e}")
+        })?;
     }
-    become_person(&own, &held.person).map_err(|e| cannot_become(&held.person, &e))?;
-    // It must not gain by a program what its instance could not.
-    // With that, the kernel would take a differing effective user from it (capabilities(7)).
-    let keeps_root = held.person.has_root() && (held.person.is_setuid() || held.person.is_setgid());
-    if !keeps_root && (instance.entered || held.spaces.differ() || own != held.person) {
+    assume_credentials(&own, &held.credentials)
+        .map_err(|e| cannot_become(&held.credentials, &e))?;
+    // No program may give the command privileges that its instance cannot gain. A setuid root
+    // command is an exception: with no_new_privs, the kernel would reset its effective user at
+    // execve(2) (capabilities(7)).
+    let keeps_root = held.credentials.has_root()
+        && (held.credentials.is_setuid() || held.credentials.is_setgid());
+    if !keeps_root && (instance.entered || held.spaces.differ() || own != held.credentials) {
         set_no_new_privs(true)
             .map_err(|e| format!("it cannot be kept from gaining privileges: {e}"))?;
     }
-    view::enter_again(view.as_ref())?;
-    // Of the keyring of the stage before, which is as empty, it would not be the owner.
+    view::enter_cwd(view.as_ref())?;
+    // The user of the command must own its session keyring. That of the stage before, which is
+    // empty too, belongs to the caller.
     let _ = own_keyring();
     Ok(held)
 }
 
-fn restored(request: &Request) -> Result<(), String> {
+fn restore_limits(request: &Request) -> Result<(), String> {
     limits::restore(request.files)
         .map_err(|e| format!("its limit of open files cannot be restored: {e}"))
 }
 
-fn cannot_become(person: &Credentials, e: &io::Error) -> String {
-    format!("cannot become uid {}: {e}", person.uid())
+fn cannot_become(credentials: &Credentials, e: &io::Error) -> String {
+    format!("cannot become uid {}: {e}", credentials.uid())
 }
 
-/// Ends this process, and the command that it becomes, with its supervisor.
+/// Makes the kernel end this process, and the command that it becomes, with its supervisor.
 fn end_with_parent(parent: Option<Pid>) -> Result<(), String> {
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|e| format!("it cannot be ended with its supervisor: {e}"))?;
@@ -141,7 +147,7 @@ fn end_with_parent(parent: Option<Pid>) -> Result<(), String> {
     }
 }
 
-/// Lets the command read `input`.
+/// Makes `input` the stdin of the command.
 fn stdin(input: &[u8]) -> io::Result<()> {
     if input.is_empty() {
         return Ok(());
@@ -152,25 +158,25 @@ fn stdin(input: &[u8]) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stdin(&file)?)
 }
 
-/// The environment of the command: that of its instance where that is wanted and known, else the
-/// clean one of this process.
-fn environment(held: &OpenedLogs) -> Variables {
+/// Returns the environment of the command: that of its instance if it is held, else the clean one of
+/// this process.
+fn environment(held: &HeldProcess) -> Variables {
     let own = || std::env::vars_os().collect();
-    let Some(mut all) = held
+    let Some(mut variables) = held
         .environment
         .as_deref()
         .and_then(environ::parse)
-        .map(|all| environ::passed_on(all, PATH))
+        .map(|variables| environ::passed_on(variables, PATH))
     else {
         return own();
     };
-    // What the stages above set for every such command.
-    all.extend(std::env::vars_os().filter(|(name, _)| name == "PYTHONDONTWRITEBYTECODE"));
-    all
+    // The stages above set this variable for every command with a view.
+    variables.extend(std::env::vars_os().filter(|(name, _)| name == "PYTHONDONTWRITEBYTECODE"));
+    variables
 }
 
-/// Executes a program by its path, or the first of its name in the `PATH` of `environment`, else in
-/// that of this program.
+/// Executes a program by its path, or the first of its name in the `PATH` of `environment` or in
+/// [`PATH`]. Returns the error.
 fn in_environment(argv: &[OsString], environment: Variables) -> String {
     let Some((program, args)) = argv.split_first() else {
         return "the command is empty".into();
@@ -180,16 +186,16 @@ fn in_environment(argv: &[OsString], environment: Variables) -> String {
         .find(|(name, _)| name == "PATH")
         .map(|(_, value)| value.clone())
         .unwrap_or_default();
-    // A relative place would be one of the directory that the command works in.
-    let places = std::env::split_paths(&path)
+    // A relative directory would be below the working directory of the command.
+    let directories = std::env::split_paths(&path)
         .chain(std::env::split_paths(PATH))
         .filter(|dir| dir.is_absolute());
     let is_program = |path: &PathBuf| path.is_file() && access(path, Access::EXEC_OK).is_ok();
-    let named = program.as_bytes().contains(&b'/');
-    let found = if named {
+    let is_path = program.as_bytes().contains(&b'/');
+    let found = if is_path {
         None
     } else {
-        places.map(|dir| dir.join(program)).find(is_program)
+        directories.map(|dir| dir.join(program)).find(is_program)
     };
     let mut command = Command::new(
         found
@@ -205,7 +211,7 @@ fn in_environment(argv: &[OsString], environment: Variables) -> String {
         .to_string()
 }
 
-/// Executes a program that is held open.
+/// Executes an open file as `name`. Returns the error.
 fn by_descriptor(exe: &OwnedFd, name: &OsStr, argv: &[OsString], environment: Variables) -> String {
     let words = std::iter::once(name)
         .chain(argv.iter().skip(1).map(OsString::as_os_str))
@@ -219,8 +225,7 @@ fn by_descriptor(exe: &OwnedFd, name: &OsStr, argv: &[OsString], environment: Va
     ) else {
         return io::Error::from(Errno::EINVAL).to_string();
     };
-    // Rust ignores SIGPIPE. A signal with a handler has its default again in the program that is
-    // executed.
+    // Rust ignores SIGPIPE. A signal with a handler is reset to its default by execve(2).
     if let Err(e) =
         signal_hook::flag::register(Signal::PIPE.as_raw(), Arc::new(AtomicBool::new(false)))
     {
@@ -230,7 +235,7 @@ fn by_descriptor(exe: &OwnedFd, name: &OsStr, argv: &[OsString], environment: Va
     io::Error::from(e).to_string()
 }
 
-/// Executes a program by its path, or the first of its name in `PATH`.
+/// Executes a program by its path, or the first of its name in `PATH`. Returns the error.
 fn by_name(argv: &[OsString]) -> String {
     match argv.split_first() {
         Some((program, args)) => Command::new(program).args(args).exec().to_string(),

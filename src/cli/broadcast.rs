@@ -1,0 +1,252 @@
+//! `hello broadcast`: the arguments, and the checks that inspect no process.
+
+use std::process::ExitCode;
+
+use super::{
+    fleet_file::FleetArg,
+    refusal::UsageError,
+    run::run_mutating,
+    run_args::RunArgs,
+    values::{OnFailure, Validate},
+};
+use crate::{
+    broadcast,
+    change::ChangeRequest,
+    fleet::{self, Count, Fleet, Group, OnBadConfig, Share, Validation},
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BroadcastArgs {
+    /// Reload these groups. [default: the only group; without a fleet file, name one kind]
+    groups: Vec<String>,
+    /// Reload every group.
+    #[arg(long, conflicts_with = "groups")]
+    all: bool,
+    #[command(flatten)]
+    pub(super) fleet: FleetArg,
+    /// Install this file or directory as the config. [default: the group's `source`, else adopt]
+    ///
+    /// A PATH without GROUP needs a run with one group. GROUP=PATH may be repeated. For a group
+    /// with several targets, PATH is a directory with an entry for each. Without this option,
+    /// --set and a `source`, the run adopts the config that is on disk already.
+    #[arg(long, value_name = "[GROUP=]PATH", conflicts_with = "set")]
+    config: Vec<String>,
+    /// Install one --config in several files although these differ now.
+    #[arg(long, requires = "config")]
+    overwrite: bool,
+    /// Remove entries that only the live directory has.
+    ///
+    /// Without the option these entries stay. It needs --config or a group with a `source`.
+    #[arg(long, conflicts_with = "set")]
+    prune: bool,
+    /// Set a key in each target's own content. KEY=@FILE keeps the value out of `ps`.
+    ///
+    /// Comments and the order of keys stay. The option may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Require this number of instances per group: 3, 3.., ..5 or 3..5.
+    #[arg(long, value_name = "COUNT", value_parser = fleet::parse_count)]
+    count: Option<Count>,
+    /// Signal this many of each group by the end of each wave. [default: as in fleet.toml]
+    ///
+    /// Numbers and percentages; a last wave of 100% is implied. The option replaces `waves` of
+    /// every group in fleet.toml. A group without a kind, or whose processes end on a bad config,
+    /// still begins with one instance alone.
+    #[arg(long, value_name = "1,25%,..", value_delimiter = ',')]
+    waves: Vec<Share>,
+    /// Tolerate this many failed instances: roll each back and go on. [default: as in fleet.toml]
+    ///
+    /// The limit counts for the whole run. The option replaces `max_failures` of every group in
+    /// fleet.toml.
+    #[arg(long, value_name = "N|P%")]
+    max_failures: Option<Share>,
+    /// Do this when more instances fail than are tolerated. [default: as in fleet.toml]
+    ///
+    /// revert: roll every instance back. stop: roll back the failed instances, signal no other
+    /// instance, and leave the rest as it is. continue: roll back the failed instances and go on.
+    /// The option replaces `on_failure` of every group in fleet.toml.
+    #[arg(long, value_enum, value_name = "ACTION")]
+    on_failure: Option<OnFailure>,
+    /// Run without bake, gate and automatic rollback; for an incident. Needs --reason.
+    ///
+    /// The option implies --include-unresponsive. After a failure the run signals no other
+    /// instance and rolls nothing back by itself. Validation, pre-flight checks, lock and journal
+    /// stay.
+    #[arg(long, conflicts_with = "on_failure")]
+    now: bool,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+pub(super) fn broadcast(args: BroadcastArgs) -> ExitCode {
+    match options(args) {
+        Ok(options) => run_mutating(|interrupts| broadcast::run(options, interrupts)),
+        Err(e) => e.fail(),
+    }
+}
+
+/// Returns the checked options.
+///
+/// # Errors
+/// Fails if options do not agree with each other or with the fleet.
+pub(super) fn options(mut args: BroadcastArgs) -> Result<broadcast::Options, UsageError> {
+    let has_reason = |args: &RunArgs| {
+        args.reason
+            .as_ref()
+            .is_some_and(|why| !why.trim().is_empty())
+    };
+    if args.now && !has_reason(&args.run) {
+        return Err(UsageError::with_hint(
+            "--now needs a reason",
+            "state why it cannot wait; the journal keeps it:",
+            "--now --reason TEXT",
+        ));
+    }
+    args.run.include_unresponsive |= args.now;
+    let names_groups = args.config.iter().any(|config| config.contains('='));
+    let mut fleet = args
+        .fleet
+        .load(&args.groups, args.all || names_groups)
+        .map_err(|e| e.to_string())?;
+    let mut change = ChangeRequest {
+        prune: args.prune,
+        ..ChangeRequest::default()
+    };
+    assign_configs(&mut change, &args.config, &mut fleet)?;
+    change.set = args
+        .set
+        .iter()
+        .map(|pair| key_and_value(pair))
+        .collect::<Result<_, _>>()?;
+    check_change(&change, &fleet)?;
+    if args.run.validate == Validate::Off {
+        check_unvalidated(&fleet)?;
+    }
+    let overrides = Overrides {
+        waves: args.waves,
+        max_failures: args.max_failures,
+        on_failure: args.on_failure.map(Into::into),
+    };
+    overrides.apply(&mut fleet)?;
+    Ok(broadcast::Options {
+        fleet,
+        change,
+        overwrite: args.overwrite,
+        now: args.now,
+        count: args.count,
+        shared: args.run.checked()?,
+    })
+}
+
+/// Sorts every `--config` by its group. If groups are named, all others leave `fleet`.
+fn assign_configs(
+    change: &mut ChangeRequest,
+    configs: &[String],
+    fleet: &mut Fleet,
+) -> Result<(), String> {
+    for config in configs {
+        // A path may have a `=` in it, so only the name of a group counts as one.
+        match config
+            .split_once('=')
+            .filter(|(name, _)| fleet.groups.iter().any(|group| group.name == *name))
+        {
+            Some((name, path)) if change.configs.insert(name.into(), path.into()).is_some() => {
+                return Err(format!("--config {name}= is given twice"));
+            }
+            Some(_) => {}
+            None if change.config.replace(config.into()).is_some() => {
+                return Err("several --config: name the group of each, --config GROUP=PATH".into());
+            }
+            None => {}
+        }
+    }
+    match (&change.config, change.configs.is_empty()) {
+        (Some(_), false) => {
+            Err("--config PATH and --config GROUP=PATH cannot be used together".into())
+        }
+        (Some(_), true) if fleet.groups.len() > 1 => {
+            Err("--config PATH is for one group: name it, or use --config GROUP=PATH".into())
+        }
+        // Groups without a change are not in the run.
+        (None, false) => {
+            let has_config = |group: &Group| change.configs.contains_key(&group.name);
+            fleet.groups.retain(has_config);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn key_and_value(pair: &str) -> Result<(String, String), String> {
+    pair.split_once('=')
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .ok_or_else(|| format!("--set {pair:?} is not KEY=VALUE"))
+}
+
+/// Refuses a change that a group of `fleet` cannot take.
+fn check_change(change: &ChangeRequest, fleet: &Fleet) -> Result<(), String> {
+    let has_config = change.config.is_some() || !change.configs.is_empty();
+    let has_source = fleet.groups.iter().any(|group| group.source.is_some());
+    if change.prune && !has_config && !has_source {
+        return Err(
+            "--prune removes entries when a directory is replaced: it needs --config, or a group \
+             with a `source`"
+                .into(),
+        );
+    }
+    let changes = has_config || !change.set.is_empty();
+    match fleet
+        .groups
+        .iter()
+        .find(|group| changes && group.config.is_empty())
+    {
+        Some(group) => Err(format!(
+            "group `{}` has no `config` that could be changed",
+            group.name
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a run without validation of a group whose processes end on a bad config.
+fn check_unvalidated(fleet: &Fleet) -> Result<(), String> {
+    let needs_validator = |group: &&Group| {
+        group.on_bad_config == OnBadConfig::Dies && group.validation == Validation::Wanted
+    };
+    match fleet.groups.iter().find(needs_validator) {
+        Some(group) => Err(format!(
+            "--validate=off is not for group `{}`: a config that it cannot load ends its process, \
+             so it is signalled only with a config that its validator passes",
+            group.name
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What the command line decides for every group of the run, instead of `fleet.toml`.
+struct Overrides {
+    waves: Vec<Share>,
+    max_failures: Option<Share>,
+    on_failure: Option<fleet::OnFailure>,
+}
+
+impl Overrides {
+    /// Overwrites the rollout of every group.
+    ///
+    /// # Errors
+    /// Fails if the waves do not grow.
+    fn apply(self, fleet: &mut Fleet) -> Result<(), String> {
+        fleet::check_waves(&self.waves).map_err(|why| format!("--waves: {why}"))?;
+        for rollout in fleet.groups.iter_mut().map(|group| &mut group.rollout) {
+            if !self.waves.is_empty() {
+                rollout.waves.clone_from(&self.waves);
+            }
+            if let Some(max) = self.max_failures {
+                rollout.max_failures = max;
+                rollout.alone = false;
+            }
+            rollout.on_failure = self.on_failure.unwrap_or(rollout.on_failure);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,35 @@
+//! The fleet that a command works on: `fleet.toml`, or a kind without one.
+
+use std::path::PathBuf;
+
+use crate::fleet::{Fleet, FleetError};
+
+/// The files that are looked for without `--fleet`, in this order.
+const DEFAULT_FILES: [&str; 2] = ["fleet.toml", "/etc/hello/fleet.toml"];
+
+/// The option that names the fleet file.
+#[derive(Debug, clap::Args)]
+pub(super) struct FleetArg {
+    /// Read the fleet from this file. [default: ./fleet.toml, else /etc/hello/fleet.toml]
+    #[arg(long, value_name = "FILE", env = "HELLO_FLEET")]
+    pub(super) fleet: Option<PathBuf>,
+}
+
+impl FleetArg {
+    /// Loads the fleet and selects `groups` of it, or every group. Without a fleet file, one group
+    /// may be the name of a kind.
+    ///
+    /// # Errors
+    /// Fails if there is no fleet, the file is not valid, or it has no such group.
+    pub(super) fn load(self, groups: &[String], every: bool) -> Result<Fleet, FleetError> {
+        let exists = |path: &PathBuf| path.symlink_metadata().is_ok();
+        let path = self
+            .fleet
+            .or_else(|| DEFAULT_FILES.into_iter().map(PathBuf::from).find(exists));
+        match (path, groups) {
+            (Some(path), _) => Fleet::load(&path)?.select(groups, every),
+            (None, [kind]) => Fleet::of_kind(kind),
+            (None, _) => Err(FleetError::Nowhere),
+        }
+    }
+}

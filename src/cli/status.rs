@@ -1,0 +1,92 @@
+//! `hello status` and `hello doctor`: commands that read only.
+
+use std::process::ExitCode;
+
+use super::{
+    fleet_file::FleetArg, refusal::fail, run::run_readonly, state::StateArg, values::OutputArg,
+};
+use crate::{
+    doctor,
+    event::Verdict,
+    fleet::{Fleet, FleetError},
+    status,
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StatusArgs {
+    /// Show these groups. [default: all; without a fleet file, name one kind]
+    groups: Vec<String>,
+    #[command(flatten)]
+    fleet: FleetArg,
+    #[command(flatten)]
+    output: OutputArg,
+    #[command(flatten)]
+    state: StateArg,
+    /// Print only what does not agree.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(super) fn status(args: StatusArgs) -> ExitCode {
+    let fleet = match args.fleet.load(&args.groups, args.groups.is_empty()) {
+        Ok(fleet) => fleet,
+        Err(e) => return fail(Verdict::Usage.exit(), &e.to_string()),
+    };
+    let state = args.state.resolve().ok();
+    let (state, flag) = state.map_or((None, String::new()), |state| {
+        (Some(state.path), state.args)
+    });
+    run_readonly(status::run(status::Options {
+        fleet,
+        state,
+        flag,
+        output: args.output.form(),
+        quiet: args.quiet,
+    }))
+}
+
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "hello doctor [OPTIONS] [PID] [GROUP]...")]
+pub(super) struct DoctorArgs {
+    /// Examine this process, or the matches of these groups. [default: all groups]
+    ///
+    /// A PID may be any process of this machine, in a group or not; groups after it limit the
+    /// search. Without a fleet file the kinds are the groups: all of them for a PID, else name one.
+    #[arg(value_name = "PID|GROUP")]
+    subjects: Vec<String>,
+    #[command(flatten)]
+    fleet: FleetArg,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+pub(super) fn doctor(args: DoctorArgs) -> ExitCode {
+    match doctor_options(args) {
+        Ok(options) => run_readonly(doctor::run(options)),
+        Err(why) => fail(Verdict::Usage.exit(), &why),
+    }
+}
+
+fn doctor_options(args: DoctorArgs) -> Result<doctor::Options, String> {
+    let is_number = |word: &&String| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
+    let number = args.subjects.first().filter(is_number);
+    let pid = number.map(|word| parse_pid(word)).transpose()?;
+    let groups = &args.subjects[usize::from(pid.is_some())..];
+    let fleet = match args.fleet.load(groups, groups.is_empty()) {
+        // Without a fleet file, the kinds are the groups of a named process.
+        Err(FleetError::Nowhere) if pid.is_some() && groups.is_empty() => Fleet::default(),
+        loaded => loaded.map_err(|e| e.to_string())?,
+    };
+    Ok(doctor::Options {
+        pid,
+        fleet,
+        output: args.output.form(),
+    })
+}
+
+fn parse_pid(word: &str) -> Result<i32, String> {
+    word.parse()
+        .ok()
+        .filter(|pid| *pid > 0)
+        .ok_or_else(|| format!("{word} is not a pid"))
+}

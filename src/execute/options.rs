@@ -1,0 +1,45 @@
+//! The options that every command with a run has.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::{report::Output, runs::Retention};
+
+/// Whether a validator must pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validate {
+    /// Where a validator is known; an instance that is not validated is named.
+    Auto,
+    /// Every instance must have one and pass it.
+    Strict,
+    /// None is run.
+    Off,
+}
+
+/// Checked options that `broadcast`, `resume` and `revert` share.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// How the new config is validated.
+    pub validate: Validate,
+    /// Prepare, show, and drop what was staged.
+    pub dry_run: bool,
+    /// Include instances whose endpoint is unresponsive. The config alone proves them.
+    pub include_unresponsive: bool,
+    /// The longest time from an instance's signal to its proof; none for that of its group.
+    pub timeout: Option<Duration>,
+    /// The longest wait for the lock of another run.
+    pub lock_timeout: Duration,
+    /// The operator's reason; kept in the journal.
+    pub reason: Option<String>,
+    /// The state directory.
+    pub state: PathBuf,
+    /// ` --state DIR` to append to suggested commands; empty for the default directory.
+    pub state_args: String,
+    /// Which runs are kept when this one has ended.
+    pub keep: Retention,
+    /// What stdout carries.
+    pub output: Output,
+    /// No progress lines.
+    pub quiet: bool,
+    /// A line for every instance.
+    pub verbose: bool,
+}
