@@ -1,7 +1,7 @@
 //! `hello` reloads the configuration of a whole fleet by `SIGHUP`, and proves that it took effect.
 //!
 //! ```text
-//! doors    main -> cli -+-> broadcast -+-> rollout -+-> plan
+//! doors    main -> cli -+-> broadcast -+-> execute -+-> plan
 //!                       |   resume    -+            +-> engine -> host
 //!                       |              +-> report
 //!                       +-> status, doctor ------> host
@@ -22,7 +22,7 @@
 //!          parallel     many things at once
 //! ----------------------------------------------------------------------------------------------
 //! words    runs (journal, stored bytes)   change -> step -> event · fleet -> assertion
-//!          tree -> config -> fault · identity · told · trust · runtime
+//!          tree -> config -> diagnostic · identity · self_report · trust · runtime
 //! floor    screen (all that is printed)   exact (paths in JSON)   names (lists in sentences)
 //! ```
 //!

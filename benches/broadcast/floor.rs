@@ -32,7 +32,7 @@ pub(crate) fn role(args: &[String]) -> ExitCode {
         assert_ne!(ask::digest(*address).unwrap(), *digest)
     });
     std::fs::rename(new, live).unwrap();
-    ask::each(&all, |(pid, _)| hang_up(*pid));
+    ask::each(&all, |(pid, _)| signal(*pid));
     ask::each(&all, |(_, address)| {
         for look in 0.. {
             if ask::digest(*address).unwrap() == *digest {
@@ -50,7 +50,7 @@ fn known(line: &str) -> (i32, SocketAddr) {
     (pid.parse().unwrap(), address.parse().unwrap())
 }
 
-/// Whom the kernel calls so.
+/// The processes that have this name in the kernel.
 fn scan(name: &str) -> Vec<i32> {
     let is_it = |pid: &i32| {
         std::fs::read_to_string(format!("/proc/{pid}/comm"))
@@ -62,7 +62,7 @@ fn scan(name: &str) -> Vec<i32> {
     all.filter(is_it).collect()
 }
 
-fn hang_up(pid: i32) {
+fn signal(pid: i32) {
     let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
     let (stat, status) = (
         std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap(),

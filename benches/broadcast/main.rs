@@ -25,7 +25,7 @@ const SIZES: &[usize] = &[10, 100, 1000, 10_000];
 /// A process for every URL takes minutes above this.
 const XARGS: usize = 1000;
 
-/// Who reloads the fleet.
+/// A way to reload the fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Hello,
@@ -113,7 +113,7 @@ fn shared(n: usize, args: &Args, sides: &[Side]) -> Vec<f64> {
         std::fs::copy(before, fleet.path("hello-before")).unwrap();
     }
     if n > XARGS {
-        println!("\n(b) is left out at {n}: it starts a process for every question");
+        println!("\n(b) is not run at {n}: it starts a process for every question");
     }
     let sides: Vec<Side> = sides
         .iter()

@@ -36,7 +36,7 @@ pub(crate) fn run(side: &mut Side, seconds: u64, hertz: u32) -> Said {
             }
             std::thread::sleep((Duration::from_secs(n) / hertz).saturating_sub(began.elapsed()));
             side.change();
-            side.process.hang_up();
+            side.process.signal();
         }
         load.join().unwrap()
     });

@@ -159,7 +159,7 @@ fn answers(sides: &mut [Side]) {
             client.ask();
             let message = side.change();
             let began = Instant::now();
-            side.process.hang_up();
+            side.process.signal();
             while !client.ask().ends_with(&message) {
                 assert!(
                     began.elapsed() < Duration::from_secs(10),

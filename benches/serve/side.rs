@@ -1,4 +1,4 @@
-//! Who serves: each is started, given a new message, and told to reload in its own way.
+//! The servers: each is started, given a new message, and told to reload in its own way.
 
 use std::{
     net::{SocketAddr, TcpListener},

@@ -94,7 +94,7 @@ impl Running {
         self.0.stdout.take().unwrap()
     }
 
-    pub(crate) fn hang_up(&self) {
+    pub(crate) fn signal(&self) {
         kill(Pid::from_raw(self.pid()), Signal::SIGHUP).unwrap();
     }
 }
@@ -302,7 +302,7 @@ impl Fleet {
         &self.servers
     }
 
-    /// Everybody must serve the bytes of the digest that belongs to its place.
+    /// Every instance must serve the bytes of the digest that belongs to its place.
     pub(crate) fn must_serve(&self, digest: impl Fn(usize) -> String + Sync) {
         let all: Vec<_> = self
             .servers

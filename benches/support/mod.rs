@@ -164,7 +164,7 @@ pub(crate) fn row<S: AsRef<str>>(cells: &[S]) {
 pub(crate) fn program(name: &str, package: &str) -> Option<PathBuf> {
     let found = find(name);
     if found.is_none() {
-        println!("- missing: {name} (Debian's package {package}); its rows are left out");
+        println!("- missing: {name} (Debian's package {package}); its rows are skipped");
     }
     found
 }

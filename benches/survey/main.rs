@@ -1,4 +1,4 @@
-//! The survey, in process and without a question to anybody, against `pgrep` as a whole process.
+//! The survey, in process and without a probe, against `pgrep` as a whole process.
 //!
 //! It finds all processes of a group, their sockets, configs and signal masks; a group that says nothing can be seen is not asked anything.
 #![allow(
@@ -98,7 +98,7 @@ fn pairs(n: usize, pairs: usize, pgrep: bool) {
         );
         took.wall_ms
     };
-    // Who starts it has the pattern in its own command line, which must not fit.
+    // The process that starts it has the pattern in its own command line, which must not fit.
     let in_line = format!("[{}]{} serve", &fleet.name[..1], &fleet.name[1..]);
     let (mut ours, mut exact, mut full) = (Vec::new(), Vec::new(), Vec::new());
     survey();

@@ -79,12 +79,12 @@ pub struct RunBegan {
     pub waves: usize,
 }
 
-/// The user who ran the command.
+/// The user of the command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields carry the names of the journal")]
 pub struct Operator {
     pub uid: u32,
-    /// The user who logged in, before any `su` or `sudo`.
+    /// The login user, before any `su` or `sudo`.
     pub login_uid: Option<u32>,
     pub sudo_user: Option<String>,
     pub ci_job: Option<String>,

@@ -115,7 +115,7 @@ mod tests {
                 &instance["pid"],
                 &instance["group"],
                 &instance["endpoint"],
-                &instance["state"]
+                &instance["outcome"]
             ),
             (
                 &7.into(),

@@ -164,7 +164,7 @@ fn an_open_run_of_version_1_is_listed_and_names_its_old_bytes() {
         "instances": [{"group": "g", "pid": 1, "started": 5, "targets": ["/a"]}],
     });
     let began = json!({
-        "event": "began", "verb": "broadcast", "of": null, "who": {"uid": 0}, "boot_id": "x",
+        "event": "began", "verb": "broadcast", "of": null, "boot_id": "x",
         "command": [], "reason": null, "groups": ["g"], "instances": 1, "targets": 1, "waves": 1,
         "v": 1, "at": "2026-01-01T00:00:00Z",
     });
