@@ -10,7 +10,7 @@ use self::{
     log::EventLog,
 };
 use crate::{
-    event::{Abort, Event, Interrupts, Outcome, Verdict},
+    event::{Abort, Direction, Event, Interrupts, Outcome, Verdict},
     fleet::OnFailure,
     host::{Host, local::check::Recheck},
     plan::{Plan, Wave},
@@ -129,7 +129,7 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
         {
             return Err(abort);
         }
-        match self.final_verdict(false).await {
+        match self.final_verdict(Direction::Forward).await {
             Verdict::Converged | Verdict::Unproven if self.gate_failed => Ok(Verdict::Partial),
             verdict => Ok(verdict),
         }
@@ -158,7 +158,7 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
             return Ok(self.roll_back_all(index, abort.reason).await);
         }
         self.stop(abort.reason);
-        Ok(match self.final_verdict(false).await {
+        Ok(match self.final_verdict(Direction::Forward).await {
             _ if !has_rollback_content => Verdict::Mixed,
             // The run stopped before it had seen all that it should.
             Verdict::Converged | Verdict::Unproven => Verdict::Partial,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 mod abort;
+mod direction;
 mod instance;
 mod outcome;
 mod phase;
@@ -15,6 +16,7 @@ mod verdict;
 
 pub use self::{
     abort::{Abort, failures},
+    direction::Direction,
     instance::Instance,
     outcome::{Failure, FailureKind, Outcome, Proof},
     phase::Phase,
@@ -105,7 +107,7 @@ pub enum Event {
     Waves { instances: Vec<usize> },
     /// The processes that are about to be signalled; synced to disk before the signal.
     Intent {
-        undo: bool,
+        direction: Direction,
         wave: usize,
         targets: Vec<TargetReport>,
         pids: Vec<(i32, u64)>,

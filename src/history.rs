@@ -284,7 +284,7 @@ fn show_beginning(info: &RunInfo, began: &RunBegan, reporter: &mut Reporter) {
 /// Shows what a wave was about to do.
 fn show_intent(info: &RunInfo, event: Event, reporter: &mut Reporter) {
     if let Event::Intent {
-        undo,
+        direction,
         wave,
         targets,
         pids,
@@ -292,7 +292,11 @@ fn show_intent(info: &RunInfo, event: Event, reporter: &mut Reporter) {
     {
         let waves = info.began.as_ref().map_or(wave, |began| began.waves);
         reporter.line(
-            if undo { "Roll back" } else { "Wave" },
+            if direction.is_back() {
+                "Roll back"
+            } else {
+                "Wave"
+            },
             &format!(
                 "{wave}/{waves}: signalling {}",
                 screen::counted(pids.len(), "instance")

@@ -35,7 +35,7 @@ mod unresponsive;
 mod waves;
 
 pub use self::{
-    recovery::{Direction, RecoveryRequest, absent, unreplaced},
+    recovery::{RecoveryRequest, absent, unreplaced},
     waves::Wave,
 };
 

@@ -6,11 +6,11 @@ use std::{
 };
 
 use crate::{
-    event::{Abort, Event, Interrupts, Verdict},
+    event::{Abort, Direction, Event, Interrupts, Verdict},
     execute::{RunContext, RunOptions, Validate, emit_survey, execute, open_host, survey},
     fleet::{Fleet, Group, OnBadConfig},
     host::{Intent, SurveyRequest},
-    plan::{Direction, Plan, RecoveryRequest, absent, unreplaced},
+    plan::{Plan, RecoveryRequest, absent, unreplaced},
     report::{CommandContext, Reporter, RunReport, Summary},
     runs::{self, InterruptedRun, ProofCache, RunError, RunInfo, Verb},
     screen,

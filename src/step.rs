@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::event::{Instance, Outcome, TargetReport};
+use crate::event::{Direction, Instance, Outcome, TargetReport};
 
 mod content;
 mod instance;
@@ -37,8 +37,8 @@ pub struct Step {
     pub changes: Vec<TargetChange>,
     /// The instances that read them.
     pub instances: Vec<PlannedInstance>,
-    /// Whether the step rolls back.
-    pub undo: bool,
+    /// Whether the step installs the new config or restores the old one.
+    pub direction: Direction,
 }
 
 impl Step {
@@ -93,7 +93,7 @@ impl Step {
         Some(Self {
             changes,
             instances: self.instances.iter().filter_map(back).collect(),
-            undo: !self.undo,
+            direction: !self.direction,
         })
     }
 }

@@ -24,8 +24,8 @@ impl Access {
         *self == Self::default()
     }
 
-    /// Returns a sentence about what is wrong with the keys themselves; `https` is whether a request
-    /// uses TLS.
+    /// Returns a sentence about what is wrong with the keys themselves. `https` says whether a
+    /// request uses TLS.
     pub(crate) fn fault(&self, https: bool) -> Option<String> {
         let named = [
             ("auth_file", &self.auth_file),

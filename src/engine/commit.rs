@@ -2,7 +2,7 @@
 
 use super::log::{EventLog, EventStore};
 use crate::{
-    event::{Abort, Event, Interrupts, Outcome, Verdict},
+    event::{Abort, Direction, Event, Interrupts, Outcome, Verdict},
     host::Host,
     step::Step,
 };
@@ -17,7 +17,7 @@ pub(super) fn record_intent<J: EventStore, R: FnMut(&Event)>(
     wave: usize,
     log: &mut EventLog<'_, J, R>,
 ) {
-    let undo = steps.iter().any(|s| s.undo);
+    let direction = Direction::any_back(steps.iter().map(|step| step.direction));
     let targets = steps
         .iter()
         .flat_map(|s| &s.changes)
@@ -29,7 +29,7 @@ pub(super) fn record_intent<J: EventStore, R: FnMut(&Event)>(
         .map(|m| &m.instance)
         .filter(|i| i.outcome != Outcome::Unchanged);
     log.emit(Event::Intent {
-        undo,
+        direction,
         wave,
         targets,
         pids: signalled.map(|i| (i.pid, i.started)).collect(),
@@ -49,12 +49,12 @@ pub(super) async fn commit<J: EventStore, R: FnMut(&Event)>(
     interrupts: &mut Interrupts,
     log: &mut EventLog<'_, J, R>,
 ) -> Result<(), Abort> {
-    let undo = steps.iter().any(|s| s.undo);
-    if *interrupts.borrow() > u8::from(undo) {
+    let direction = Direction::any_back(steps.iter().map(|step| step.direction));
+    if *interrupts.borrow() > direction.tolerated_interrupts() {
         return Err(Abort::interrupted());
     }
     record_intent(steps, wave, log);
-    if undo {
+    if direction.is_back() {
         return host
             .commit(steps, interrupts, &mut |event| log.emit(event))
             .await;

@@ -8,7 +8,7 @@ use std::{
 
 use super::{Engine, log::EventStore};
 use crate::{
-    event::{Event, Failure, Outcome, Proof, Verdict},
+    event::{Direction, Event, Failure, Outcome, Proof, Verdict},
     host::local::check::{Recheck, mark_lost},
     step::{PlannedInstance, Step},
 };
@@ -32,18 +32,18 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
     /// Returns the verdict of what is there: the new processes, the outcomes, and the targets.
     /// Every target is read again, because a file that another program changed meanwhile proves
     /// nothing.
-    pub(super) async fn final_verdict(&mut self, undone: bool) -> Verdict {
+    pub(super) async fn final_verdict(&mut self, direction: Direction) -> Verdict {
         self.fail_pending();
-        let mut complete = self.find_newcomers(undone).await;
+        let mut complete = self.find_newcomers(direction).await;
         // The verdict covers the instances and then the files, so these are read last.
         complete &= self.final_check().await;
-        let states = self.targets_on_disk(undone);
-        self.fail_unproven_by_content(&states.changed, undone);
-        let verdict = match Verdict::of(self.plan.ends(), undone) {
+        let states = self.targets_on_disk(direction);
+        self.fail_unproven_by_content(&states.changed, direction);
+        let verdict = match Verdict::of(self.plan.ends(), direction.is_back()) {
             _ if !states.known || !complete => Verdict::Mixed,
             // No instance runs the new config, but it is on disk: the next process that starts
             // would load it.
-            Verdict::Reverted if !undone && states.new => Verdict::Partial,
+            Verdict::Reverted if !direction.is_back() && states.new => Verdict::Partial,
             verdict => verdict,
         };
         self.refuse_unsignalled();
@@ -73,13 +73,13 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
 
     /// Looks for processes that came during the run. One that is unproven is named; nothing of it
     /// was touched that could be rolled back. Returns false if the host could not look.
-    async fn find_newcomers(&mut self, undone: bool) -> bool {
-        let steps = self.targets_on_disk(undone).steps;
+    async fn find_newcomers(&mut self, direction: Direction) -> bool {
+        let steps = self.targets_on_disk(direction).steps;
         let steps: Vec<&Step> = steps.iter().collect();
         let log = &mut self.log;
         let newcomers = self
             .host
-            .newcomers(&steps, undone, self.interrupts, &mut |event| {
+            .newcomers(&steps, direction, self.interrupts, &mut |event| {
                 log.emit(event);
             })
             .await;
@@ -123,7 +123,7 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
     }
 
     /// Compares each target on disk with what it should be.
-    fn targets_on_disk(&self, undone: bool) -> TargetStates {
+    fn targets_on_disk(&self, direction: Direction) -> TargetStates {
         let mut disk: BTreeMap<&Path, Option<String>> = BTreeMap::new();
         for change in self.plan.steps().flat_map(|s| &s.changes) {
             disk.entry(&change.path)
@@ -136,7 +136,7 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
             changed: Vec::new(),
         };
         for step in self.plan.steps() {
-            self.compare(step, &disk, undone, &mut states);
+            self.compare(step, &disk, direction, &mut states);
         }
         states
     }
@@ -146,13 +146,13 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
         &self,
         step: &Step,
         disk: &BTreeMap<&Path, Option<String>>,
-        undone: bool,
+        direction: Direction,
         states: &mut TargetStates,
     ) {
         let forward = Step {
             changes: step.changes.clone(),
             instances: Vec::new(),
-            undo: false,
+            direction: Direction::Forward,
         };
         let is_on_disk = |step: &Step| {
             step.changes
@@ -164,7 +164,7 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
         let is_old = back.as_ref().is_some_and(is_on_disk);
         // A file that had the new content before the run, and for which no instance was signalled,
         // stays as it was.
-        let undone = undone && self.must_roll_back(step);
+        let must_go_back = direction.is_back() && self.must_roll_back(step);
         // With the old content on disk, an instance that is proven on the new config would now read
         // another file.
         let proven = step.instances.iter().any(|m| {
@@ -173,18 +173,20 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
                 Outcome::Confirmed | Outcome::Unconfirmed
             )
         });
-        let good = if undone {
+        let good = if must_go_back {
             is_old
         } else {
             is_new || (is_old && !proven)
         };
         states.known &= good;
-        states.changed.push(!if undone { is_old } else { is_new });
+        states
+            .changed
+            .push(!if must_go_back { is_old } else { is_new });
         states.new |= is_new && !is_old && step.is_work() && self.was_touched(step);
         let goes_back = if good {
-            is_old && (undone || !is_new)
+            is_old && (must_go_back || !is_new)
         } else {
-            undone
+            must_go_back
         };
         let step = back.filter(|_| goes_back).unwrap_or(forward);
         states.steps.push(step);
@@ -192,8 +194,8 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
 
     /// Fails instances whose proof shows the end of a reload and not its bytes, where the targets
     /// of their step are not what this run left there. `changed` has one entry per step.
-    fn fail_unproven_by_content(&mut self, changed: &[bool], undone: bool) {
-        let (claim, end) = if undone {
+    fn fail_unproven_by_content(&mut self, changed: &[bool], direction: Direction) {
+        let (claim, end) = if direction.is_back() {
             (Outcome::Reverted, Outcome::RevertFailed)
         } else {
             (Outcome::Confirmed, Outcome::TimedOut)

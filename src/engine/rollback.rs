@@ -12,7 +12,7 @@ use super::{
     log::EventStore,
 };
 use crate::{
-    event::{Abort, Event, Outcome, Verdict},
+    event::{Abort, Direction, Event, Outcome, Verdict},
     fleet::Speaks,
     host::local::check::Recheck,
     step::{PlannedInstance, Step, TargetChange},
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, Default)]
 struct PartialRollback {
     /// The steps of the rollback.
-    undo: Vec<Step>,
+    steps: Vec<Step>,
     /// The changes to install again afterwards, because other instances are proven on them.
     again: Vec<TargetChange>,
 }
@@ -40,12 +40,12 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
         if self.options.immediate || *self.interrupts.borrow() > 1 {
             return Ok(());
         }
-        let PartialRollback { mut undo, again } = self.partial_rollback(index, failed);
-        if undo.is_empty() {
+        let PartialRollback { mut steps, again } = self.partial_rollback(index, failed);
+        if steps.is_empty() {
             return Ok(());
         }
         let number = self.plan.waves[index].number;
-        let pids = undo
+        let pids = steps
             .iter()
             .flat_map(|s| &s.instances)
             .map(|m| m.instance.pid)
@@ -55,7 +55,7 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
             pids,
             why: why.to_owned(),
         });
-        self.roll_back(&mut undo, number).await;
+        self.roll_back(&mut steps, number).await;
         self.quiet_since = Instant::now();
         if again.is_empty() {
             return Ok(());
@@ -65,9 +65,9 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
 
     /// Commits the steps of a rollback. An error needs no answer here: a file that could not be
     /// rolled back shows in the outcomes, and in the digests that are read at the end.
-    async fn roll_back(&mut self, undo: &mut [Step], number: usize) {
-        let _ = commit(undo, number, self.host, self.interrupts, &mut self.log).await;
-        self.plan.apply_outcomes(undo);
+    async fn roll_back(&mut self, steps: &mut [Step], number: usize) {
+        let _ = commit(steps, number, self.host, self.interrupts, &mut self.log).await;
+        self.plan.apply_outcomes(steps);
     }
 
     fn partial_rollback(&self, index: usize, failed: &BTreeSet<(i32, u64)>) -> PartialRollback {
@@ -93,7 +93,7 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
             };
             let again = step.changes.iter().filter(|change| is_needed(change));
             rollback.again.extend(again.cloned());
-            rollback.undo.push(back);
+            rollback.steps.push(back);
         }
         rollback
     }
@@ -120,7 +120,7 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
         let forward = Step {
             changes: step.changes.clone(),
             instances,
-            undo: false,
+            direction: Direction::Forward,
         };
         forward.flip()
     }
@@ -137,7 +137,7 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
         let mut forward = [Step {
             changes,
             instances: Vec::new(),
-            undo: false,
+            direction: Direction::Forward,
         }];
         record_intent(&forward, number, &mut self.log);
         let log = &mut self.log;
@@ -174,12 +174,12 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
     /// Rolls everything back, newest wave first, and proves it.
     pub(super) async fn roll_back_all(&mut self, index: usize, why: String) -> Verdict {
         let number = self.plan.waves[index].number;
-        let mut undo = self.full_rollback(number);
+        let mut steps = self.full_rollback(number);
         self.reason = Some(why.clone());
         self.log.emit(Event::RollbackBegan { why });
         self.quiet_since = Instant::now();
-        self.roll_back(&mut undo, number).await;
-        self.final_verdict(true).await
+        self.roll_back(&mut steps, number).await;
+        self.final_verdict(Direction::Back).await
     }
 
     /// Returns the steps that roll back the waves up to `number`.

@@ -128,7 +128,10 @@ fn a_failure_that_cannot_be_rolled_back_is_mixed() {
         assert_eq!(
             (
                 ran.verdict,
-                ran.script.signals.iter().any(|(_, undo)| *undo)
+                ran.script
+                    .signals
+                    .iter()
+                    .any(|(_, direction)| direction.is_back())
             ),
             (Ok(Verdict::Mixed), false)
         );
@@ -189,7 +192,7 @@ fn an_unchanged_instance_is_rolled_back_with_the_others() {
         script
             .signals
             .iter()
-            .filter(|(_, undo)| *undo)
+            .filter(|(_, direction)| direction.is_back())
             .map(|(pid, _)| *pid)
             .collect::<Vec<_>>(),
         [3, 0, 1]

@@ -12,7 +12,7 @@ pub use self::{
     target::lock::Intent,
 };
 use crate::{
-    event::{Abort, Event, Instance, Interrupts},
+    event::{Abort, Direction, Event, Instance, Interrupts},
     fleet::Group,
     runs::Staging,
     step::{PlannedInstance, Step, Survey, TargetChange},
@@ -144,12 +144,12 @@ impl Host {
     pub async fn newcomers(
         &self,
         steps: &[&Step],
-        undo: bool,
+        direction: Direction,
         interrupts: &mut Interrupts,
         emit: &mut impl FnMut(Event),
     ) -> Result<Vec<PlannedInstance>, String> {
         match self {
-            Self::Local(host) => host.newcomers(steps, undo, interrupts, emit).await,
+            Self::Local(host) => host.newcomers(steps, direction, interrupts, emit).await,
             #[cfg(test)]
             Self::Script(_) => Ok(Vec::new()),
         }

@@ -13,7 +13,7 @@ use super::{
     unresponsive, waves,
 };
 use crate::{
-    event::{Abort, Instance},
+    event::{Abort, Direction, Instance},
     fleet::Group,
     step::{PlannedInstance, Step, Survey, SurveyedTarget, TargetChange},
 };
@@ -27,7 +27,7 @@ mod tests;
 
 pub use self::{
     gone::{absent, unreplaced},
-    request::{Direction, RecoveryRequest},
+    request::RecoveryRequest,
 };
 
 impl Plan {
@@ -144,7 +144,7 @@ fn classify_all(
     Step {
         changes: targets.changes,
         instances,
-        undo: false,
+        direction: Direction::Forward,
     }
 }
 
@@ -162,7 +162,7 @@ fn unread_steps(steps: &[Step], changes: BTreeMap<&Path, TargetChange>) -> Vec<S
         .map(|change| Step {
             changes: vec![change],
             instances: Vec::new(),
-            undo: false,
+            direction: Direction::Forward,
         })
         .collect()
 }

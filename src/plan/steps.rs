@@ -12,7 +12,7 @@ use super::{
     running::{already_current, previous_content},
 };
 use crate::{
-    event::{Instance, Outcome},
+    event::{Direction, Instance, Outcome},
     runs::ProofCache,
     step::{PlannedInstance, RanBefore, Step, SurveyedTarget, TargetChange},
 };
@@ -78,7 +78,7 @@ impl<F: Fn(&str) -> Option<Vec<u8>>> StepPlanner<'_, F> {
         Step {
             changes,
             instances,
-            undo: false,
+            direction: Direction::Forward,
         }
     }
 

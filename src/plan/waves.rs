@@ -152,7 +152,7 @@ pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group], beyond: &Order) -> Ve
     for Step {
         changes,
         mut instances,
-        undo,
+        direction,
     } in steps
     {
         // The survey finds instances in this order. Sorting them again would need the memory of all
@@ -169,7 +169,7 @@ pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group], beyond: &Order) -> Ve
             waves.entry(index).or_default().push(Step {
                 changes: changes.clone(),
                 instances,
-                undo,
+                direction,
             });
         }
     }

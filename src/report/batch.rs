@@ -6,13 +6,13 @@ use std::{
 };
 
 use super::text::{LISTED, instances};
-use crate::{names, screen::Progress};
+use crate::{event::Direction, names, screen::Progress};
 
 /// One batch of instances.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// True if it is part of a rollback.
-    pub(super) undo: bool,
+    /// The direction of its signals.
+    pub(super) direction: Direction,
     /// Number of instances that were to be signalled.
     all: usize,
     /// Number of instances that have ended. A newcomer was not counted beforehand, nor was an
@@ -27,15 +27,15 @@ pub(super) struct Batch {
 
 impl Default for Batch {
     fn default() -> Self {
-        Self::new(false, [])
+        Self::new(Direction::Forward, [])
     }
 }
 
 impl Batch {
-    pub(super) fn new(undo: bool, pids: impl IntoIterator<Item = i32>) -> Self {
+    pub(super) fn new(direction: Direction, pids: impl IntoIterator<Item = i32>) -> Self {
         let pids: Vec<i32> = pids.into_iter().collect();
         Self {
-            undo,
+            direction,
             all: pids.len(),
             done: 0,
             awaited: pids.into_iter().collect(),
@@ -89,7 +89,7 @@ impl Batch {
 
     /// Ends the batch; the direction stays for the files that follow.
     pub(super) fn take(&mut self) -> Self {
-        let next = Self::new(self.undo, []);
+        let next = Self::new(self.direction, []);
         std::mem::replace(self, next)
     }
 
@@ -98,7 +98,11 @@ impl Batch {
         let mut lines = Vec::new();
         if self.all > LISTED && !verbose && self.done > 0 {
             let failed: usize = self.failures.values().map(Vec::len).sum();
-            let word = if self.undo { "Reverted" } else { "Confirmed" };
+            let word = if self.direction.is_back() {
+                "Reverted"
+            } else {
+                "Confirmed"
+            };
             let succeeded = instances(self.done - failed);
             lines.push((word, format!("({}/{}) {succeeded}", self.done, self.all)));
         }
@@ -112,7 +116,11 @@ impl Batch {
 
     /// Returns the progress line: how far the batch is, and an instance that is awaited.
     pub(super) fn progress(&self) -> Option<Progress> {
-        let word = if self.undo { "Reverting" } else { "Confirming" };
+        let word = if self.direction.is_back() {
+            "Reverting"
+        } else {
+            "Confirming"
+        };
         match self.awaited.first() {
             Some(pid) if self.done < self.all => {
                 let more = names::and_more(self.awaited.len() - 1);

@@ -16,7 +16,7 @@ pub use self::{
     summary::{CommandContext, RunReport, Summary, WaveReport},
 };
 use crate::{
-    event::{Event, FailureKind, Outcome, Phase},
+    event::{Direction, Event, FailureKind, Outcome, Phase},
     names,
     screen::{self, Progress, Sink},
     step::short,
@@ -117,10 +117,13 @@ impl Reporter {
             Event::Survey { .. } => self.survey(event),
             Event::Waves { instances } => self.waves = instances.len(),
             Event::Intent {
-                undo, wave, pids, ..
-            } => self.intent(*undo, *wave, pids),
+                direction,
+                wave,
+                pids,
+                ..
+            } => self.intent(*direction, *wave, pids),
             Event::Installed { path, sha256 } => {
-                let word = if self.batch.undo {
+                let word = if self.batch.direction.is_back() {
                     "Restored"
                 } else {
                     "Installed"
@@ -165,14 +168,14 @@ impl Reporter {
     }
 
     /// Begins a batch of instances.
-    fn intent(&mut self, undo: bool, wave: usize, pids: &[(i32, u64)]) {
+    fn intent(&mut self, direction: Direction, wave: usize, pids: &[(i32, u64)]) {
         self.end_batch();
         // A rollback is no wave. Neither is a file that is installed again after a partial one.
-        if !undo && self.waves > 1 && !pids.is_empty() {
+        if !direction.is_back() && self.waves > 1 && !pids.is_empty() {
             let text = format!("{wave}/{}: {}", self.waves, instances(pids.len()));
             self.line("Wave", &text);
         }
-        self.batch = Batch::new(undo, pids.iter().map(|(pid, _)| *pid));
+        self.batch = Batch::new(direction, pids.iter().map(|(pid, _)| *pid));
         self.show_batch();
     }
 

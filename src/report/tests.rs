@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::event::{Failure, Instance, TargetKind, TargetReport, Verdict};
+use crate::event::{Direction, Failure, Instance, TargetKind, TargetReport, Verdict};
 
 /// A writer that keeps everything.
 #[derive(Debug, Clone, Default)]
@@ -84,9 +84,9 @@ fn summary(report: RunReport) -> Summary {
     Summary::new(report, &context)
 }
 
-fn intent(undo: bool, wave: usize, pids: &[i32]) -> Event {
+fn intent(direction: Direction, wave: usize, pids: &[i32]) -> Event {
     Event::Intent {
-        undo,
+        direction,
         wave,
         targets: Vec::new(),
         pids: pids.iter().map(|pid| (*pid, 1)).collect(),
@@ -107,7 +107,7 @@ fn partial_run() -> Vec<Event> {
         Event::Waves {
             instances: vec![1, 2],
         },
-        intent(false, 1, &[1]),
+        intent(Direction::Forward, 1, &[1]),
         installed("bb"),
         Event::of(&instance(1, Outcome::Confirmed, None)),
         Event::Baking {
@@ -119,17 +119,17 @@ fn partial_run() -> Vec<Event> {
             instances: 1,
         },
         gate(1, &["errors", "web"], Some(0), "0.1 %\n"),
-        intent(false, 2, &[2, 3]),
+        intent(Direction::Forward, 2, &[2, 3]),
         Event::of(&instance(2, Outcome::Confirmed, None)),
         Event::of(&instance(3, Outcome::TimedOut, Some(TIMEOUT))),
         Event::RolledBack {
             pids: vec![3],
             why: format!("pid 3: {TIMEOUT}"),
         },
-        intent(true, 2, &[3]),
+        intent(Direction::Back, 2, &[3]),
         installed("aa"),
         Event::of(&instance(3, Outcome::Reverted, Some(TIMEOUT))),
-        intent(false, 2, &[]),
+        intent(Direction::Forward, 2, &[]),
         installed("bb"),
     ]
 }

@@ -167,7 +167,7 @@ mod tests {
     use serde::de::DeserializeOwned;
 
     use super::*;
-    use crate::event::{Instance, Outcome, TargetKind, Verdict};
+    use crate::event::{Direction, Instance, Outcome, TargetKind, Verdict};
 
     fn assert_round_trip<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: T) {
         let json = serde_json::to_string(&value).unwrap();
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_line_of_a_journal_is_read_back_as_it_was() {
         assert_round_trip(line(Event::Intent {
-            undo: true,
+            direction: Direction::Back,
             wave: 1,
             targets: Vec::new(),
             pids: vec![(1, 5)],

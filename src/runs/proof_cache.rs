@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     boot_id,
-    interrupted::InterruptedRun,
+    interrupted::{InterruptedRun, RunError},
     open_runs::open_runs,
     state_dir::{self, Lock},
 };
@@ -38,6 +38,9 @@ pub struct ProofCache {
     /// that signal has left no reload open.
     #[serde(default)]
     over: BTreeMap<String, Timestamp>,
+    /// True if an earlier version wrote an open run: it may have begun a reload of any process.
+    #[serde(skip)]
+    has_old_run: bool,
 }
 
 /// The proof that a run leaves of one touched process.
@@ -109,8 +112,13 @@ impl ProofCache {
     #[must_use]
     pub fn with_open_runs(mut self, state: &Path) -> Self {
         for run in open_runs(state) {
-            let Ok(left) = InterruptedRun::find(state, Some(&run.id)) else {
-                continue;
+            let left = match InterruptedRun::find(state, Some(&run.id)) {
+                Ok(left) => left,
+                Err(RunError::OldVersion { .. }) => {
+                    self.has_old_run = true;
+                    continue;
+                }
+                Err(_) => continue,
             };
             let touched = left
                 .touched
@@ -136,7 +144,7 @@ impl ProofCache {
     /// way.
     #[must_use]
     pub fn is_open(&self, pid: i32, started: u64) -> bool {
-        self.open.contains(&key(pid, started))
+        self.has_old_run || self.open.contains(&key(pid, started))
     }
 
     /// Returns the target at `path` as the process was last proven to run it.

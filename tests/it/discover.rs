@@ -690,7 +690,7 @@ fn as_root_a_pid_file_that_others_can_write_is_not_believed() {
     nix::unistd::chown(&house.path("theirs"), Some(65534.into()), None).unwrap();
     let result = house.refused(&by_file(&link), 3);
     assert!(result.contains("which is not trusted"), "{result}");
-    assert!(result.contains("by a link"), "{result}");
+    assert!(result.contains("through a symbolic link"), "{result}");
     // A pid file of the user itself is enough for a process of that user.
     let theirs = Shell::start(
         Command::new("setpriv")

@@ -289,8 +289,8 @@ fn missing_and_impossible_processes_are_refused() {
             .contains("is gone")
     );
     for (args, says) in [
-        (&["0"][..], "no pid"),
-        (&["99999999999"], "no pid"),
+        (&["0"][..], "is not a pid"),
+        (&["99999999999"], "is not a pid"),
         (&["1", "none"], "no group `none`"),
         (&["none"], "no group `none`"),
     ] {

@@ -58,7 +58,7 @@ fn intents(events: &[Value]) -> Vec<(usize, u64, Vec<i32>)> {
     let forth = events
         .iter()
         .enumerate()
-        .filter(|(_, e)| e["event"] == "intent" && e["undo"] == false);
+        .filter(|(_, e)| e["event"] == "intent" && e["direction"] == "forward");
     forth
         .map(|(at, e)| (at, e["wave"].as_u64().unwrap(), pids(e)))
         .filter(|(_, _, pids)| !pids.is_empty())

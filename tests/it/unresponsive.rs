@@ -175,7 +175,7 @@ fn an_unresponsive_instance_is_skipped() {
         "{}",
         result.stderr
     );
-    assert!(journal(&fleet, &result, "plan.json").contains("\"sick\""));
+    assert!(journal(&fleet, &result, "plan.json").contains("\"unresponsive\""));
     // An instance that was not signalled has not read the file. The next run signals it and not the
     // others.
     make_responsive(&fleet, 1);
@@ -228,7 +228,7 @@ fn an_unresponsive_instance_counts_as_found_and_at_least_one_must_answer() {
     assert!(
         result
             .stderr
-            .contains("nobody of group `web` would be left"),
+            .contains("no instance of group `web` responds"),
         "{}",
         result.stderr
     );
@@ -424,7 +424,7 @@ fn included_unresponsive_instances_are_rolled_back_with_the_others() {
     assert_eq!(serves(&all, &result), vec!["one".to_owned(); 4]);
     let text = result.json["instances"].to_string();
     assert!(
-        text.contains("and wanted is `x` after 3s (silent before the run: "),
+        text.contains("and wanted is `x` after 3s (unresponsive before the run: "),
         "{text}"
     );
 }
@@ -454,10 +454,10 @@ fn a_comparison_with_the_baseline_proves_nothing_without_a_baseline() {
     );
     let why = result.json["reason"].as_str().unwrap();
     assert!(
-        why.contains("compare with what it said before the signal"),
+        why.contains("compare with an answer from before the signal"),
         "{why}"
     );
-    assert!(why.contains("silent before the run"), "{why}");
+    assert!(why.contains("unresponsive before the run"), "{why}");
     assert_eq!(serves(&all, &result), ["one", "one"]);
     drop(all);
     // If another assertion is the proof, the source of this one must only answer again.
@@ -493,7 +493,7 @@ fn a_comparison_with_the_baseline_proves_nothing_without_a_baseline() {
     assert!(
         result
             .stderr
-            .contains("its config is not proven: silent before the run: "),
+            .contains("its config is not proven: unresponsive before the run: "),
         "{}",
         result.stderr
     );
@@ -599,7 +599,7 @@ fn a_server_that_stays_unresponsive_is_named_and_the_others_are_rolled_back() {
     let unresponsive = instance(&result, fleet.pid(0));
     let text = unresponsive["failure"]["text"].as_str().unwrap();
     assert!(unresponsive["failure"]["kind"] == "timed_out", "{text}");
-    assert!(text.contains("silent before the run"), "{text}");
+    assert!(text.contains("unresponsive before the run"), "{text}");
     assert!(unresponsive["outcome"] == "revert_failed", "{text}");
     make_responsive(&fleet, 0);
     assert_eq!(fleet.bodies(), ["one"; 2]);
@@ -800,7 +800,7 @@ fn an_instance_that_may_have_been_signalled_is_not_skipped() {
         instance(&result, fleet.pid(0))["failure"]["text"]
             .as_str()
             .unwrap()
-            .contains("silent before the run")
+            .contains("unresponsive before the run")
     );
     make_responsive(&fleet, 0);
     fleet.continue_run("revert", &[]).expect(0);

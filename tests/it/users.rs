@@ -308,7 +308,7 @@ fn only_root_and_the_user_of_the_service_may_decide_where_the_config_lies() {
         &fleet,
         &format!("user = \"65534\"\nconfig = \"{}\"", link.display()),
     );
-    refused("by a link");
+    refused("through a symbolic link");
     // They do not decide either where a config may lie.
     let elsewhere = data.join("elsewhere");
     std::os::unix::fs::symlink(&main, &elsewhere).unwrap();

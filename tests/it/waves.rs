@@ -128,7 +128,7 @@ fn a_gate_gets_its_wave_and_its_output_is_reported() {
     .unwrap();
     assert!(screen.contains("gate of wave 2"), "{screen}");
     assert!(
-        screen.contains("says yes\n             | of web "),
+        screen.contains("passed\n             | of web "),
         "{screen}"
     );
     assert!(screen.contains("             | aside\n"), "{screen}");

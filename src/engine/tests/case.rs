@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::event::Direction;
 use crate::step::TargetChange;
 
 /// A run over instances of one group, two in each wave.
@@ -70,7 +71,7 @@ impl Case {
         Step {
             changes: vec![change],
             instances: pids.iter().map(member).collect(),
-            undo: false,
+            direction: Direction::Forward,
         }
     }
 

@@ -1,6 +1,7 @@
 //! An interrupt, and a journal that fails, at every event of a run.
 
 use super::*;
+use crate::event::Direction;
 
 fn cases() -> impl Iterator<Item = Case> {
     let some = (1..=3).flat_map(|waves| {
@@ -76,12 +77,15 @@ fn an_interrupt_at_every_event_ends_as_the_group_says() {
                         e,
                         Event::RollbackBegan { .. }
                             | Event::RolledBack { .. }
-                            | Event::Intent { undo: true, .. }
+                            | Event::Intent {
+                                direction: Direction::Back,
+                                ..
+                            }
                     )
                 };
                 // A rollback goes on after one interrupt. Before it, no new signal is sent.
                 let forth = ran.events[at..].iter().skip(1).any(
-                    |e| matches!(e, Event::Intent { undo: false, pids, .. } if !pids.is_empty()),
+                    |e| matches!(e, Event::Intent { direction: Direction::Forward, pids, .. } if !pids.is_empty()),
                 );
                 assert!(!forth, "{}", context());
                 let goes_back = ran.events[at..].iter().any(undoes);
@@ -171,7 +175,7 @@ fn a_journal_that_fails_at_any_event_is_an_interrupt() {
                     )
                 };
                 let forth = ran.events[at..].iter().skip(1).any(
-                    |e| matches!(e, Event::Intent { undo: false, pids, .. } if !pids.is_empty()),
+                    |e| matches!(e, Event::Intent { direction: Direction::Forward, pids, .. } if !pids.is_empty()),
                 );
                 assert!(!forth, "{}", context());
                 // Nothing is touched after the final check.

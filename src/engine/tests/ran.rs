@@ -1,5 +1,6 @@
 //! How a run ended, and the claims that hold for every run.
 
+use crate::event::Direction;
 use std::collections::BTreeSet;
 
 use super::*;
@@ -137,11 +138,20 @@ impl Ran {
 
     fn assert_no_rollback(&self, context: &str) {
         assert!(
-            self.script.signals.iter().all(|(_, undo)| !undo),
+            self.script
+                .signals
+                .iter()
+                .all(|(_, direction)| !direction.is_back()),
             "{context}"
         );
         assert!(
-            !self.has_event(|e| matches!(e, Event::Intent { undo: true, .. })),
+            !self.has_event(|e| matches!(
+                e,
+                Event::Intent {
+                    direction: Direction::Back,
+                    ..
+                }
+            )),
             "{context}"
         );
     }
@@ -154,12 +164,14 @@ impl Ran {
         let mut over = false;
         for event in &self.events {
             match event {
-                Event::Intent { undo, pids, .. } => {
+                Event::Intent {
+                    direction, pids, ..
+                } => {
                     assert!(
-                        *undo || pids.is_empty() || !over,
+                        direction.is_back() || pids.is_empty() || !over,
                         "signals after the end: {context}"
                     );
-                    intended.extend(pids.iter().map(|(pid, _)| (*pid, *undo)));
+                    intended.extend(pids.iter().map(|(pid, _)| (*pid, *direction)));
                 }
                 Event::Instance { pid, outcome, .. } if BAD.contains(outcome) => {
                     failed.insert(*pid);

@@ -143,7 +143,10 @@ fn without_old_bytes_nothing_is_rolled_back_and_a_tolerated_failure_ends_nothing
                 .run(|script| script.ends.extend(fates.iter().copied()))
                 .hold(|| format!("{fates:?}"));
             assert!(
-                ran.script.signals.iter().all(|(_, undo)| !undo),
+                ran.script
+                    .signals
+                    .iter()
+                    .all(|(_, direction)| !direction.is_back()),
                 "{case:?} {fates:?}"
             );
             if fates.len() <= case.limit() {

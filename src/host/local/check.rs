@@ -13,7 +13,7 @@ use self::{
     recheck::recheck,
 };
 use crate::{
-    event::{Event, Failure, FailureKind, Interrupts, Outcome},
+    event::{Direction, Event, Failure, FailureKind, Interrupts, Outcome},
     host::{
         local::host::LocalHost,
         parallel::{admission::run_admitted, par_map::par_map},
@@ -132,8 +132,12 @@ impl LocalHost {
         let probe = |((changes, planned), _), slot| async move {
             let planned: &mut PlannedInstance = planned;
             let id = planned.id;
-            let undo = planned.instance.outcome == Outcome::Reverted;
-            let context = self.proof_context(changes, undo, &slot, mark_signalled);
+            let direction = if planned.instance.outcome == Outcome::Reverted {
+                Direction::Back
+            } else {
+                Direction::Forward
+            };
+            let context = self.proof_context(changes, direction, &slot, mark_signalled);
             let checked = recheck(Box::new(planned.clone()), context, &self.limits).await;
             let is_new = !claims_life(&checked) || checked.instance.pid != planned.instance.pid;
             *planned = *checked;

@@ -8,7 +8,7 @@ use std::{
 
 use self::{install::FailedInstalls, reload::reload_and_confirm};
 use crate::{
-    event::{Abort, Event, Failure, INTERRUPTED, Interrupts, Outcome},
+    event::{Abort, Direction, Event, Failure, INTERRUPTED, Interrupts, Outcome},
     fleet::Speaks,
     host::{
         local::{failed::not_proven, host::LocalHost},
@@ -85,7 +85,7 @@ impl LocalHost {
         interrupts: &mut Interrupts,
         emit: &mut impl FnMut(Event),
     ) -> Progress {
-        let undo = steps.iter().any(|step| step.undo);
+        let direction = Direction::any_back(steps.iter().map(|step| step.direction));
         let begun = &RefCell::new(BTreeSet::new());
         let signalled = steps
             .iter_mut()
@@ -99,7 +99,7 @@ impl LocalHost {
             .filter(|(_, _, planned)| planned.instance.outcome != Outcome::Unchanged);
         let reload = |(place, changes, planned), slot| async move {
             let planned: &mut PlannedInstance = planned;
-            let context = self.proof_context(changes, undo, &slot, begun);
+            let context = self.proof_context(changes, direction, &slot, begun);
             // It works on a copy: an interrupt must leave the instance as it was.
             let copy = Box::new(planned.clone());
             let (reloaded, not_opened) = reload_and_confirm(copy, context, &self.limits).await;
@@ -115,7 +115,7 @@ impl LocalHost {
                 .saturating_sub(self.held_files.held / 2)
                 .max(16),
             interrupts,
-            u8::from(undo),
+            direction.tolerated_interrupts(),
             |(place, event, path)| {
                 if let (Some(path), Event::Instance { group, pid, .. }) = (path, &event) {
                     let (_first, count) =
@@ -172,8 +172,8 @@ fn fail_uninstalled(steps: &mut [Step], failed: &FailedInstalls, emit: &mut impl
 /// Fails the instances whose proof was not waited for. They may have been signalled, and count as
 /// touched. All other instances stay as they were.
 fn fail_interrupted(steps: &mut [Step], failed: &FailedInstalls, progress: &Progress) {
-    let undo = steps.iter().any(|step| step.undo);
-    let outcome = not_proven(undo);
+    let direction = Direction::any_back(steps.iter().map(|step| step.direction));
+    let outcome = not_proven(direction);
     for (step_index, step) in steps.iter_mut().enumerate() {
         if !is_installed(step, failed) {
             continue;
@@ -181,7 +181,7 @@ fn fail_interrupted(steps: &mut [Step], failed: &FailedInstalls, progress: &Prog
         for (index, planned) in step.instances.iter_mut().enumerate() {
             let is_open = !progress.ended.contains(&(step_index, index))
                 && planned.instance.outcome != Outcome::Unchanged;
-            if !is_open || !(undo || progress.begun.contains(&planned.id)) {
+            if !is_open || !(direction.is_back() || progress.begun.contains(&planned.id)) {
                 continue;
             }
             planned.signalled.get_or_insert_with(jiff::Timestamp::now);

@@ -1,7 +1,7 @@
 //! An instance that proved nothing, or the successor that took its place.
 
 use crate::{
-    event::{Failure, Instance, Outcome},
+    event::{Direction, Failure, Instance, Outcome},
     host::{
         probe::limits::ProbeLimits,
         reload::{context::ProofContext, restart_command, successor},
@@ -18,10 +18,10 @@ pub(crate) async fn failed_instance(
     limits: &ProbeLimits,
 ) -> PlannedInstance {
     context.slot.give_back();
-    let outcome = match (context.undo, failure.kind.outcome()) {
+    let outcome = match (context.direction, failure.kind.outcome()) {
         (_, Outcome::Died) => Outcome::Died,
-        (true, _) => Outcome::RevertFailed,
-        (false, outcome) => outcome,
+        (Direction::Back, _) => Outcome::RevertFailed,
+        (Direction::Forward, outcome) => outcome,
     };
     if outcome == Outcome::Died
         && let Some(successor) = successor_of(&planned, context, limits).await
@@ -33,7 +33,7 @@ pub(crate) async fn failed_instance(
     }
     planned.instance.proof = None;
     // The first failure stays; the operator needs the reason why the rollback failed as well.
-    if context.undo
+    if context.direction.is_back()
         && outcome == Outcome::RevertFailed
         && let Some(first) = &mut planned.instance.failure
         && first.text != failure.text
@@ -67,7 +67,7 @@ async fn successor_of(
                 attempt_seq: 0,
                 ..planned.clone()
             };
-            new.fail(not_proven(context.undo), failure);
+            new.fail(not_proven(context.direction), failure);
             new
         }
     };
@@ -76,8 +76,8 @@ async fn successor_of(
 }
 
 /// Returns the outcome of an instance that did not prove its config in time.
-pub(crate) fn not_proven(undo: bool) -> Outcome {
-    if undo {
+pub(crate) fn not_proven(direction: Direction) -> Outcome {
+    if direction.is_back() {
         Outcome::RevertFailed
     } else {
         Outcome::TimedOut

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    event::Event,
+    event::{Direction, Event},
     fleet::Group,
     host::{
         parallel::admission::Slot,
@@ -131,7 +131,7 @@ impl LocalHost {
     pub(super) fn proof_context<'a>(
         &'a self,
         changes: &'a [TargetChange],
-        undo: bool,
+        direction: Direction,
         slot: &'a Slot,
         mark_signalled: &'a RefCell<BTreeSet<(i32, u64)>>,
     ) -> ProofContext<'a> {
@@ -139,7 +139,7 @@ impl LocalHost {
             changes,
             since: &self.since,
             surveyed: &self.surveyed,
-            undo,
+            direction,
             slot,
             mark_signalled,
             targets: &self.targets,

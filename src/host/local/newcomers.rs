@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use crate::{
-    event::{Event, Failure, INTERRUPTED, Interrupts, Outcome},
+    event::{Direction, Event, Failure, INTERRUPTED, Interrupts, Outcome},
     fleet::Group,
     host::{
         discover::{
@@ -28,12 +28,14 @@ impl LocalHost {
     pub(crate) async fn newcomers(
         &self,
         steps: &[&Step],
-        undo: bool,
+        direction: Direction,
         interrupts: &mut Interrupts,
         emit: &mut impl FnMut(Event),
     ) -> Result<Vec<PlannedInstance>, String> {
         // No process is signalled here: a run that was interrupted before goes on to its end.
-        let patience = u8::from(undo).max((*interrupts.borrow()).min(1));
+        let patience = direction
+            .tolerated_interrupts()
+            .max((*interrupts.borrow()).min(1));
         let present = pids()
             .map_err(|e| format!("cannot list the processes that came during the run: {e}"))?;
         if present.into_iter().all(|pid| self.surveyed.was_there(pid)) {
@@ -42,7 +44,7 @@ impl LocalHost {
         let mut newcomers = Vec::new();
         for planned in self.new_matches().await {
             let newcomer = self
-                .prove_newcomer(planned, steps, undo, (interrupts, patience))
+                .prove_newcomer(planned, steps, direction, (interrupts, patience))
                 .await;
             if let Some(planned) = newcomer {
                 emit(Event::of(&planned.instance));
@@ -90,10 +92,10 @@ impl LocalHost {
         &self,
         (mut planned, mut found): (PlannedInstance, Found),
         steps: &[&Step],
-        undo: bool,
+        direction: Direction,
         (interrupts, patience): (&mut Interrupts, u8),
     ) -> Option<PlannedInstance> {
-        let outcome = not_proven(undo);
+        let outcome = not_proven(direction);
         let failure = |text: String| Failure {
             kind: outcome.into(),
             text,
@@ -109,7 +111,7 @@ impl LocalHost {
         let step = steps.iter().find(|step| reads(&found.configs, step))?;
         let slot = Slot::default();
         let signalled = RefCell::default();
-        let context = self.proof_context(&step.changes, step.undo, &slot, &signalled);
+        let context = self.proof_context(&step.changes, step.direction, &slot, &signalled);
         let result = tokio::select! {
             result = prove(&found, &planned, context, planned.timeout, &self.limits) => result,
             Ok(_) = interrupts.wait_for(|count| *count > patience) => {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    event::{Abort, Event, Failure, INTERRUPTED, Interrupts, Outcome, Verdict},
+    event::{Abort, Direction, Event, Failure, INTERRUPTED, Interrupts, Outcome, Verdict},
     host::{
         exec::gate,
         local::{check::Recheck, failed::not_proven},
@@ -37,7 +37,7 @@ pub struct ScriptHost {
     /// The exit codes of gates, or none, by wave and command. All other gates end with 0.
     pub gates: BTreeMap<(usize, String), Option<i32>>,
     /// Every signal, in order: pid, and whether it belonged to a rollback.
-    pub signals: Vec<(i32, bool)>,
+    pub signals: Vec<(i32, Direction)>,
     /// The digest of the config that each pid has loaded. All other pids have ended.
     pub runs: BTreeMap<i32, String>,
 }
@@ -97,7 +97,7 @@ impl ScriptHost {
         for Step {
             changes,
             instances,
-            undo,
+            direction,
         } in steps
         {
             let is_stuck = changes.iter().any(|s| stuck.contains(&s.path));
@@ -105,15 +105,18 @@ impl ScriptHost {
                 .iter_mut()
                 .filter(|m| m.instance.outcome != Outcome::Unchanged)
             {
-                match (is_stuck, *interrupts.borrow() > u8::from(*undo)) {
+                match (
+                    is_stuck,
+                    *interrupts.borrow() > direction.tolerated_interrupts(),
+                ) {
                     (true, _) if planned.instance.outcome == Outcome::Died => {}
                     (true, _) => fail(planned, Outcome::RevertFailed, "stuck"),
                     // It may have been signalled, and its proof was not waited for.
                     (false, true) => {
                         planned.signalled = Some(jiff::Timestamp::now());
-                        fail(planned, not_proven(*undo), INTERRUPTED);
+                        fail(planned, not_proven(*direction), INTERRUPTED);
                     }
-                    (false, false) => self.signal(planned, *undo),
+                    (false, false) => self.signal(planned, *direction),
                 }
                 emit(Event::of(&planned.instance));
             }
@@ -137,11 +140,14 @@ impl ScriptHost {
             .flat_map(|step| step.changes.iter().map(move |change| (step, change)))
         {
             let Some(from) = &change.from else { continue };
-            let is_stuck = self
-                .stuck
-                .get(&change.path)
-                .is_some_and(|(forward, back)| if step.undo { *back } else { *forward });
-            let again = !step.undo
+            let is_stuck = self.stuck.get(&change.path).is_some_and(|(forward, back)| {
+                if step.direction.is_back() {
+                    *back
+                } else {
+                    *forward
+                }
+            });
+            let again = !step.direction.is_back()
                 && self.once.contains(&change.path)
                 && self.installed.contains(&change.path);
             let now = self.files.get(&change.path).cloned().unwrap_or_default();
@@ -149,7 +155,7 @@ impl ScriptHost {
                 continue;
             }
             if is_stuck || again || now != from.sha256 {
-                if step.undo {
+                if step.direction.is_back() {
                     stuck.insert(change.path.clone());
                     continue;
                 }
@@ -166,16 +172,16 @@ impl ScriptHost {
         Ok(stuck)
     }
 
-    fn signal(&mut self, planned: &mut PlannedInstance, undo: bool) {
+    fn signal(&mut self, planned: &mut PlannedInstance, direction: Direction) {
         let pid = planned.instance.pid;
         let (forward, back) = self
             .ends
             .get(&pid)
             .copied()
             .unwrap_or((Outcome::Confirmed, Outcome::Reverted));
-        let outcome = if undo { back } else { forward };
+        let outcome = if direction.is_back() { back } else { forward };
         if outcome != Outcome::Refused {
-            self.signals.push((pid, undo));
+            self.signals.push((pid, direction));
             planned.signalled = Some(jiff::Timestamp::now());
         }
         let file = planned

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use crate::{
     assertion::address_of,
+    event::Direction,
     host::{
         net::sockets::{Address, Listeners, sockets_of},
         probe::{limits::ProbeLimits, port_sharing::probed_address},
@@ -15,11 +16,11 @@ use crate::{
 
 /// Records, right before a signal, which descendants of the instance do not run the expected
 /// config. In a rollback, a worker from before the first signal of the run has the old config.
-pub(crate) fn record_old_workers(member: &mut PlannedInstance, undo: bool) {
+pub(crate) fn record_old_workers(member: &mut PlannedInstance, direction: Direction) {
     let pid = member.instance.pid;
     let id = |pid: i32| Some((pid, lives(pid).ok()??.started));
     let now: BTreeSet<Child> = family(pid).into_iter().skip(1).filter_map(id).collect();
-    if undo {
+    if direction.is_back() {
         let may_stay =
             |child: &Child| !member.signal_may_be_pending && member.workers_before.contains(child);
         member.old_workers = now

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::{
     assertion::{Assertion, Expectation, Source},
-    event::Outcome,
+    event::{Direction, Outcome},
     host::{
         probe::{
             endpoint::follow_moved_endpoint,
@@ -27,21 +27,23 @@ pub(super) async fn settle_baseline(
     context: ProofContext<'_>,
     limits: &ProbeLimits,
 ) -> EarlierReload {
-    let ProofContext { undo, slot, .. } = context;
+    let ProofContext {
+        direction, slot, ..
+    } = context;
     let is_pending = member.signal_may_be_pending;
-    let mut earlier = known_earlier_reload(member, undo);
+    let mut earlier = known_earlier_reload(member, direction);
     let compares = assertions.iter().any(Assertion::needs_baseline);
-    if compares && (undo || is_pending) {
+    if compares && (direction.is_back() || is_pending) {
         slot.give_back();
         // A reload that still runs must not be taken for the one that the signal asks for.
         if Box::pin(wait_until_idle(member, assertions, limits)).await {
             earlier = EarlierReload::Over;
         }
     }
-    if !assertions.is_empty() && (compares || undo || is_pending) {
-        Box::pin(reread_baseline(member, assertions, undo, limits)).await;
-        restore_prior_readings(member, assertions, undo);
-        if undo
+    if !assertions.is_empty() && (compares || direction.is_back() || is_pending) {
+        Box::pin(reread_baseline(member, assertions, direction, limits)).await;
+        restore_prior_readings(member, assertions, direction);
+        if direction.is_back()
             && !is_pending
             && second_end::has_ended_since(assertions, first, &member.baseline, member.signalled)
         {
@@ -52,11 +54,11 @@ pub(super) async fn settle_baseline(
 }
 
 /// Returns whether a reload may be under way by what the run knows of the instance.
-fn known_earlier_reload(member: &PlannedInstance, undo: bool) -> EarlierReload {
+fn known_earlier_reload(member: &PlannedInstance, direction: Direction) -> EarlierReload {
     // Once the instance was seen on the new config, the reload of that config is over.
     let is_unseen = match member.instance.outcome {
-        Outcome::Unconfirmed => undo,
-        Outcome::TimedOut => undo && member.proven_at.is_none(),
+        Outcome::Unconfirmed => direction.is_back(),
+        Outcome::TimedOut => direction.is_back() && member.proven_at.is_none(),
         _ => false,
     };
     if member.signal_may_be_pending || is_unseen {
@@ -68,7 +70,11 @@ fn known_earlier_reload(member: &PlannedInstance, undo: bool) -> EarlierReload {
 
 /// Sets the baseline of each `changed` assertion to the reading from before an earlier run. The
 /// instance may run the new config already; its answer of now could not change.
-fn restore_prior_readings(member: &mut PlannedInstance, assertions: &[Assertion], undo: bool) {
+fn restore_prior_readings(
+    member: &mut PlannedInstance,
+    assertions: &[Assertion],
+    direction: Direction,
+) {
     let PriorReadings::Before(prior) = &member.prior_readings else {
         return;
     };
@@ -77,7 +83,9 @@ fn restore_prior_readings(member: &mut PlannedInstance, assertions: &[Assertion]
         .iter_mut()
         .zip(prior)
         .zip(assertions)
-        .filter(|(_, assertion)| assertion.expectation == Expectation::Changed && !undo);
+        .filter(|(_, assertion)| {
+            assertion.expectation == Expectation::Changed && !direction.is_back()
+        });
     changed.for_each(|((now, before), _)| now.clone_from(before));
 }
 
@@ -129,11 +137,11 @@ async fn wait_until_idle(
 async fn reread_baseline(
     member: &mut PlannedInstance,
     assertions: &[Assertion],
-    undo: bool,
+    direction: Direction,
     limits: &ProbeLimits,
 ) {
     let before = std::mem::take(&mut member.baseline);
-    let only_now = undo || member.signal_may_be_pending;
+    let only_now = direction.is_back() || member.signal_may_be_pending;
     if only_now || member.unresponsive {
         // The new config may have moved the endpoint; an unresponsive instance may listen by now.
         follow_moved_endpoint(member, limits);
@@ -143,7 +151,9 @@ async fn reread_baseline(
         let earlier = before.get(index).and_then(Option::as_ref);
         let reading = match (earlier, assertions.get(index)) {
             // A worker from before the new config runs the old config, and may stay.
-            (Some(first), Some(assertion)) if undo && assertion.source == Source::Workers => {
+            (Some(first), Some(assertion))
+                if direction.is_back() && assertion.source == Source::Workers =>
+            {
                 reading.map(|now| kept(first, &now))
             }
             _ => reading,

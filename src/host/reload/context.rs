@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    event::Direction,
     host::{
         parallel::admission::Slot, proc::snapshot::ProcessSnapshot, reload::opened::Openings,
         target::install::Target,
@@ -23,7 +24,7 @@ pub(crate) struct ProofContext<'a> {
     /// The processes at the survey. A process of these, such as an orphaned worker, is no
     /// successor.
     pub(crate) surveyed: &'a ProcessSnapshot,
-    pub(crate) undo: bool,
+    pub(crate) direction: Direction,
     /// The slot of the instance that is proven.
     pub(crate) slot: &'a Slot,
     /// The instances that may have been signalled, by pid and start time.

@@ -2,7 +2,7 @@
 
 use crate::{
     assertion::{Assertion, Expectation},
-    event::{Failure, Outcome},
+    event::{Direction, Failure, Outcome},
     fleet::Speaks,
     host::probe::expected::{Expected, SelfReportExpectation, WaitUntil},
     step::{PlannedInstance, PriorReadings, TargetChange},
@@ -34,12 +34,12 @@ pub(super) fn specialize(
     prior: &PriorReadings,
     first: &[Option<String>],
     changes: &[TargetChange],
-    undo: bool,
+    direction: Direction,
 ) {
     let (first, restores) = match prior {
-        PriorReadings::None => (first, undo),
-        PriorReadings::Before(prior) => (prior.as_slice(), undo),
-        PriorReadings::After(prior) => (prior.as_slice(), !undo),
+        PriorReadings::None => (first, direction),
+        PriorReadings::Before(prior) => (prior.as_slice(), direction),
+        PriorReadings::After(prior) => (prior.as_slice(), !direction),
     };
     let is_same = !changes.is_empty()
         && changes.iter().all(|change| {
@@ -58,7 +58,9 @@ pub(super) fn specialize(
             _ if is_same => assertion.expectation = Expectation::Contains(String::new()),
             // The answer of the old config must be the one from before, whether or not the new
             // config changed it.
-            Some(first) if restores => assertion.expectation = Expectation::Equals(first.clone()),
+            Some(first) if restores.is_back() => {
+                assertion.expectation = Expectation::Equals(first.clone())
+            }
             _ => {}
         }
     }
@@ -105,14 +107,14 @@ pub(super) fn expectation(
     member: &PlannedInstance,
     changes: &[TargetChange],
     assertions: Vec<Assertion>,
-    undo: bool,
+    direction: Direction,
 ) -> Result<Option<Expected>, Failure> {
     let group = &member.group;
     let self_report = match (group.speaks, changes.first().map(|change| &change.to)) {
         (Speaks::Hello, Some(to)) => {
             // If the config before the signal is not known to be another one, an answer could be
             // from before the signal.
-            let require_new_attempt = undo
+            let require_new_attempt = direction.is_back()
                 || member.signal_may_be_pending
                 || member
                     .instance
@@ -121,7 +123,7 @@ pub(super) fn expectation(
                     .is_none_or(|before| *before == to.sha256);
             Some(SelfReportExpectation {
                 sha256: to.sha256.clone(),
-                rejection_is_final: !undo,
+                rejection_is_final: !direction.is_back(),
                 require_new_attempt,
                 seq: member.attempt_seq,
             })
@@ -130,7 +132,7 @@ pub(super) fn expectation(
     };
     // A refusal of the new config does not refuse the rollback. A refusal of an earlier run's
     // config does not refuse this run's.
-    let reject = if undo || member.signal_may_be_pending {
+    let reject = if direction.is_back() || member.signal_may_be_pending {
         Vec::new()
     } else {
         resolve_assertions(&group.reject, changes)?
@@ -153,7 +155,7 @@ pub(super) fn expectation(
     }))
 }
 
-/// Returns what must still hold, without a signal, of an instance that was proven. `undo` tells
+/// Returns what must still hold, without a signal, of an instance that was proven. `rollback` tells
 /// that `changes` are those of the rollback. Returns `None` if nothing can be probed.
 ///
 /// # Errors
@@ -161,11 +163,11 @@ pub(super) fn expectation(
 pub(crate) fn expected_after(
     member: &PlannedInstance,
     changes: &[TargetChange],
-    undo: bool,
+    direction: Direction,
 ) -> Result<Option<Expected>, Failure> {
-    if undo {
+    if direction.is_back() {
         // The assertions of its rollback: the readings from before the run are gone.
-        let expected = expectation(member, changes, member.shown_back.clone(), undo)?;
+        let expected = expectation(member, changes, member.shown_back.clone(), direction)?;
         return Ok(expected.map(without_new_attempt));
     }
     let is_unchanged = member.instance.outcome == Outcome::Unchanged;
@@ -191,10 +193,10 @@ pub(crate) fn expected_after(
         &member.prior_readings,
         &member.baseline,
         changes,
-        false,
+        Direction::Forward,
     );
     drop_unprovable(&mut assertions, member, changes);
-    let expected = expectation(member, changes, assertions, false)?;
+    let expected = expectation(member, changes, assertions, Direction::Forward)?;
     Ok(if is_unchanged {
         expected.map(without_new_attempt)
     } else {

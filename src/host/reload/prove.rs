@@ -6,7 +6,7 @@ use tokio::sync::SemaphorePermit;
 
 use crate::{
     assertion::Assertion,
-    event::{Failure, Outcome, Proof},
+    event::{Direction, Failure, Outcome, Proof},
     fleet::Speaks,
     host::{
         net::sockets::sockets_of,
@@ -61,7 +61,9 @@ pub(crate) async fn prove(
     context: ProofContext<'_>,
     limits: &ProbeLimits,
 ) -> Result<Proven, Failure> {
-    let ProofContext { undo, slot, .. } = context;
+    let ProofContext {
+        direction, slot, ..
+    } = context;
     let sent_before = member.signalled;
     let preparation = prepare(member, context, limits).await?;
     let (signalled, permit) = send(member, &preparation, context, limits).await?;
@@ -69,9 +71,9 @@ pub(crate) async fn prove(
     let Some((expected, evidence)) = preparation.expected else {
         slot.give_back();
         outlives_signal(&signalled, member.timeout).await?;
-        return prove_life(member, None, undo, limits);
+        return prove_life(member, None, direction, limits);
     };
-    if undo {
+    if direction.is_back() {
         member.shown_back.clone_from(&expected.confirm);
     }
     let Evidence {
@@ -83,8 +85,8 @@ pub(crate) async fn prove(
     let took = match confirm(&signalled, member, &expected, limits, slot, permit).await {
         Ok(took) => took,
         // It shows the expected content as it did before, and no end of an earlier reload was seen.
-        Err(failure) if failure.kind.outcome() == Outcome::Unconfirmed && !undo => {
-            return prove_life(member, Some(EARLIER_OPEN.into()), undo, limits);
+        Err(failure) if failure.kind.outcome() == Outcome::Unconfirmed && !direction.is_back() => {
+            return prove_life(member, Some(EARLIER_OPEN.into()), direction, limits);
         }
         Err(failure) => return Err(explain_blind(failure, is_blind)),
     };
@@ -104,7 +106,7 @@ pub(crate) async fn prove(
         .await?;
     } else if proof == Proof::None {
         let why = why_unproven(member, &expected);
-        return prove_life(member, why, undo, limits);
+        return prove_life(member, why, direction, limits);
     }
     Ok(Proven::Config(proof, took))
 }
@@ -159,7 +161,7 @@ async fn prepare(
 ) -> Result<Preparation, Failure> {
     let ProofContext {
         changes,
-        undo,
+        direction,
         slot,
         ..
     } = context;
@@ -167,21 +169,21 @@ async fn prepare(
     let first = member.baseline.clone();
     member.instance.proof = None;
     let earlier = settle_baseline(member, &assertions, &first, context, limits).await;
-    let children_before = record_processes(member, undo);
+    let children_before = record_processes(member, direction);
     specialize(
         &mut assertions,
         &member.prior_readings,
         &first,
         changes,
-        undo,
+        direction,
     );
-    if !undo && !member.unresponsive {
+    if !direction.is_back() && !member.unresponsive {
         Box::pin(sample_baseline(member, &assertions, limits)).await;
     }
     let is_blind = drop_unprovable(&mut assertions, member, changes);
     // The readings of an earlier run are from before the new config. Those of this survey may not
     // be.
-    if !undo
+    if !direction.is_back()
         && !member.signal_may_be_pending
         && !matches!(member.prior_readings, PriorReadings::Before(_))
     {
@@ -192,8 +194,14 @@ async fn prepare(
         tokio::time::sleep(wait).await;
     }
     let probes_at_once = probes_at_once(member, &assertions);
-    let expected = expectation(member, changes, assertions, undo)?.map(|expected| {
-        let evidence = Evidence::of(member, &expected, &first, (changes, undo), earlier);
+    let expected = expectation(member, changes, assertions, direction)?.map(|expected| {
+        let evidence = Evidence::of(
+            member,
+            &expected,
+            &first,
+            (changes, direction.is_back()),
+            earlier,
+        );
         let expected = Expected {
             children_before,
             ..expected
@@ -210,13 +218,13 @@ async fn prepare(
 /// Records the sockets and the descendants of an instance right before its signal. Returns its
 /// children, if a child or a holder of its socket may become its successor. An instance that speaks
 /// our protocol has no successor.
-fn record_processes(member: &mut PlannedInstance, undo: bool) -> Option<BTreeSet<i32>> {
+fn record_processes(member: &mut PlannedInstance, direction: Direction) -> Option<BTreeSet<i32>> {
     if member.group.speaks != Speaks::None {
         return None;
     }
     let children = children(member.instance.pid).ok()?;
     member.sockets = sockets_of(member.instance.pid).unwrap_or_default();
-    old_workers::record_old_workers(member, undo);
+    old_workers::record_old_workers(member, direction);
     Some(children)
 }
 
@@ -275,14 +283,14 @@ fn why_unproven(member: &PlannedInstance, expected: &Expected) -> Option<String>
 fn prove_life(
     member: &mut PlannedInstance,
     why: Option<String>,
-    undo: bool,
+    direction: Direction,
     limits: &ProbeLimits,
 ) -> Result<Proven, Failure> {
     if let Some(fault) = lost_listeners::fault(member, limits) {
         return Err(fault);
     }
     // A failure that is there already, as that it was unresponsive before the run, says more.
-    if let Some(text) = why.filter(|_| !undo && member.instance.failure.is_none()) {
+    if let Some(text) = why.filter(|_| !direction.is_back() && member.instance.failure.is_none()) {
         member.fail(
             Outcome::Unconfirmed,
             Failure {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     assertion::{Access, Extract, HttpRequest, Source},
+    event::Direction,
     fleet::Fleet,
     step::Content,
 };
@@ -98,7 +99,7 @@ fn literal_events(instances: Vec<PlannedInstance>, secret: bool) -> Vec<String> 
     let step = Step {
         changes: vec![change(Some("v = 'one'"), secret)],
         instances,
-        undo: false,
+        direction: Direction::Forward,
     };
     literals(std::iter::once(&step))
         .into_iter()

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::request::{Direction, RecoveryRequest};
+use super::request::RecoveryRequest;
 use crate::{
-    event::{Instance, Outcome},
+    event::{Direction, Instance, Outcome},
     plan::running::{Literals, already_current, baseline_matches, is_reload_pending},
     runs::{InterruptedRun, SignalRecord},
     step::{PlannedInstance, PriorReadings, Survey, SurveyedTarget, TargetChange, short},

@@ -2,16 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::runs::{InterruptedRun, ProofCache};
-
-/// The direction of a recovery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// To the config that the earlier run was installing.
-    Forward,
-    /// To the config from before the earlier run.
-    Back,
-}
+use crate::{
+    event::Direction,
+    runs::{InterruptedRun, ProofCache},
+};
 
 /// The input of a recovery plan besides the survey.
 #[derive(Debug, Clone, Copy)]

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::request::{Direction, RecoveryRequest};
+use super::request::RecoveryRequest;
 use crate::{
-    event::{Abort, Verdict},
+    event::{Abort, Direction, Verdict},
     runs::RunTarget,
     step::{Content, Survey, TargetChange, short},
 };

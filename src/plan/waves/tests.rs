@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 use super::*;
 use crate::{
     change::ChangeRequest,
+    event::Direction,
     fleet::Rollout,
     plan::{
         Plan,
@@ -125,7 +126,7 @@ fn step(instance: PlannedInstance) -> Step {
             secret: false,
         }],
         instances: vec![instance],
-        undo: false,
+        direction: Direction::Forward,
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord};
+use super::record::{InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord};
 use crate::{
     config,
     event::{Event, Instance, TargetReport, VERSION},
@@ -200,13 +200,15 @@ impl InterruptedRun {
     /// Adds one event of the journal.
     fn take(&mut self, line: JournalLine<Event>) {
         match line.event {
-            Event::Intent { undo, pids, .. } => {
+            Event::Intent {
+                direction, pids, ..
+            } => {
                 for id in pids {
                     self.signalled.insert(id, line.at);
                     let record = self.touched.entry(id).or_default();
                     record.state = None;
-                    record.forth |= !undo;
-                    record.back |= undo;
+                    record.forth |= !direction.is_back();
+                    record.back |= direction.is_back();
                 }
             }
             Event::Instance {

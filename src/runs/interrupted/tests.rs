@@ -1,7 +1,10 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::*;
+use crate::event::{Direction, Outcome};
 use crate::runs::{boot_id, marked_runs, new_id};
 
 fn write_run(state: &Path, verb: &str, of: Option<&str>, events: &[Value]) -> String {
@@ -45,9 +48,9 @@ fn line(event: &Value) -> String {
     format!("{event}\n")
 }
 
-fn intent(undo: bool, pids: &[i32]) -> Value {
+fn intent(direction: Direction, pids: &[i32]) -> Value {
     let pids: Vec<_> = pids.iter().map(|pid| (pid, 5)).collect();
-    json!({"event": "intent", "undo": undo, "wave": 1, "targets": [], "pids": pids})
+    json!({"event": "intent", "direction": direction, "wave": 1, "targets": [], "pids": pids})
 }
 
 fn instance(pid: i32, outcome: &str, successor_of: Option<i32>) -> Value {
@@ -75,7 +78,10 @@ fn record(forth: bool, back: bool, state: Option<Outcome>) -> SignalRecord {
 #[test]
 fn an_instance_of_an_intent_may_have_been_signalled_until_its_outcome_is_known() {
     assert!(touched(&[]).is_empty());
-    let touched = touched(&[intent(false, &[1, 2]), instance(1, "confirmed", None)]);
+    let touched = touched(&[
+        intent(Direction::Forward, &[1, 2]),
+        instance(1, "confirmed", None),
+    ]);
     let confirmed = Some(Outcome::Confirmed);
     assert_eq!(touched[&(1, 5)], record(true, false, confirmed));
     assert_eq!(touched[&(2, 5)], record(true, false, None));
@@ -84,9 +90,9 @@ fn an_instance_of_an_intent_may_have_been_signalled_until_its_outcome_is_known()
 #[test]
 fn a_rollback_is_recorded_for_an_instance_and_its_successor() {
     let touched = touched(&[
-        intent(false, &[1, 2]),
+        intent(Direction::Forward, &[1, 2]),
         instance(1, "confirmed", None),
-        intent(true, &[1, 2]),
+        intent(Direction::Back, &[1, 2]),
         instance(3, "reverted", Some(1)),
         instance(4, "confirmed", None),
     ]);
@@ -99,7 +105,10 @@ fn a_rollback_is_recorded_for_an_instance_and_its_successor() {
 #[test]
 fn a_torn_line_is_ignored_also_before_the_end() {
     let dir = tempfile::tempdir().unwrap();
-    let events = [intent(false, &[1, 2]), instance(1, "confirmed", None)];
+    let events = [
+        intent(Direction::Forward, &[1, 2]),
+        instance(1, "confirmed", None),
+    ];
     let id = write_run(dir.path(), "broadcast", None, &events);
     let whole = find(dir.path(), &id).touched;
     let journal = dir.path().join("runs").join(&id).join("events.jsonl");
@@ -125,7 +134,12 @@ fn readings_and_targets_are_read_back() {
 #[test]
 fn signals_of_an_earlier_run_are_known_to_the_runs_that_continue_it() {
     let dir = tempfile::tempdir().unwrap();
-    let first = write_run(dir.path(), "broadcast", None, &[intent(false, &[1])]);
+    let first = write_run(
+        dir.path(),
+        "broadcast",
+        None,
+        &[intent(Direction::Forward, &[1])],
+    );
     let second = write_run(dir.path(), "revert", Some(&first), &[]);
     let third = write_run(dir.path(), "resume", Some(&second), &[]);
     let runs = [&first, &second, &third].map(|id| find(dir.path(), id));
@@ -182,5 +196,8 @@ fn an_open_run_of_version_1_is_listed_and_names_its_old_bytes() {
     assert!(matches!(error, RunError::OldVersion { .. }), "{error}");
     let text = error.to_string();
     let old = format!("`/a` in `{}`", folder.join("1").display());
-    assert!(text.contains(&old), "{text}");
+    assert!(text.contains(&old), "{text}"); // It may have signalled any process.
+    let proofs = crate::runs::ProofCache::load(dir.path());
+    assert!(!proofs.is_open(2, 5));
+    assert!(proofs.with_open_runs(dir.path()).is_open(2, 5));
 }

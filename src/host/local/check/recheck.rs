@@ -66,7 +66,7 @@ async fn still_proves(
             .await
             .map(drop);
     }
-    let Some(expected) = expected_after(planned, context.changes, context.undo)? else {
+    let Some(expected) = expected_after(planned, context.changes, context.direction)? else {
         return Ok(());
     };
     let process = SignalledProcess {

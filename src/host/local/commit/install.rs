@@ -31,7 +31,7 @@ impl LocalHost {
         if exchanged.is_empty() {
             return failed;
         }
-        let is_rollback = steps.iter().any(|step| step.undo);
+        let is_rollback = steps.iter().any(|step| step.direction.is_back());
         // One list of the present processes, and one sync, serve all targets.
         let since = ProcessSnapshot::now().unwrap_or_else(|_| ProcessSnapshot::unseen());
         let synced = sync_names(exchanged.keys().filter_map(|path| self.targets.get(*path)))
@@ -70,7 +70,7 @@ impl LocalHost {
                 match self.exchange_one(change, exchanged) {
                     None => {}
                     Some(Ok(())) => drop(failed.remove(&change.path)),
-                    Some(Err(abort)) if step.undo => {
+                    Some(Err(abort)) if step.direction.is_back() => {
                         failed.entry(change.path.clone()).or_insert(abort);
                     }
                     Some(Err(abort)) => return Err(abort),

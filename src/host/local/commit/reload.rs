@@ -40,7 +40,7 @@ pub(super) async fn reload_and_confirm(
         context.slot.give_back();
     }
     // Only a rollback has the old config on the disk again, which the process can start with.
-    let result = if was_dead && context.undo && !planned.group.revive.is_empty() {
+    let result = if was_dead && context.direction.is_back() && !planned.group.revive.is_empty() {
         match Box::pin(restart_command(&planned, context, limits)).await {
             Ok(new) => return (Box::new(new), None),
             Err(failure) => {
@@ -74,7 +74,7 @@ fn settle(
     not_opened: Option<&PathBuf>,
     context: ProofContext<'_>,
 ) {
-    let undo = context.undo;
+    let direction = context.direction;
     match proven {
         Proven::Config(proof, took) => {
             planned.proven_at = Some(Instant::now());
@@ -87,7 +87,7 @@ fn settle(
                 );
                 planned.instance.proof = Some(Proof::None);
                 planned.fail(
-                    if undo {
+                    if direction.is_back() {
                         Outcome::RevertFailed
                     } else {
                         Outcome::Unconfirmed
@@ -99,7 +99,7 @@ fn settle(
                 );
                 return;
             }
-            planned.instance.outcome = if undo {
+            planned.instance.outcome = if direction.is_back() {
                 Outcome::Reverted
             } else {
                 Outcome::Confirmed
@@ -107,14 +107,14 @@ fn settle(
             planned.instance.proof = Some(proof);
             planned.signal_may_be_pending = false;
             planned.instance.took_us = u64::try_from(took.as_micros()).ok();
-            let is_known = !undo || !planned.is_back_by_answers_alone();
+            let is_known = !direction.is_back() || !planned.is_back_by_answers_alone();
             planned.instance.after = context
                 .changes
                 .first()
                 .filter(|_| is_known)
                 .map(|change| change.to.sha256.clone());
         }
-        Proven::Life if undo => planned.fail(
+        Proven::Life if direction.is_back() => planned.fail(
             Outcome::RevertFailed,
             Failure {
                 kind: Outcome::Unconfirmed.into(),

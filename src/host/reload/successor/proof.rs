@@ -51,7 +51,7 @@ pub(crate) async fn prove(
     let began = Instant::now();
     let proof = proven(&mut new, context, limit, limits).await?;
     new.instance.proof = Some(proof);
-    new.instance.outcome = if context.undo {
+    new.instance.outcome = if context.direction.is_back() {
         Outcome::Reverted
     } else {
         Outcome::Confirmed

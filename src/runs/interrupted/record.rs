@@ -1,0 +1,137 @@
+//! A run that is read back, and why it cannot be.
+
+use std::{collections::BTreeMap, io, path::PathBuf};
+
+use jiff::Timestamp;
+
+use crate::{
+    event::{Outcome, TargetKind},
+    fleet::{Group, Order},
+    names,
+    runs::{Verb, info::RunInfo},
+};
+
+/// Why there is no run to read.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No run was named, and none is open.
+    #[error("no run is open in `{}`: every run there came to its end", .0.display())]
+    NoneOpen(PathBuf),
+    /// No run was named, and one is under way.
+    #[error("run `{0}` is under way in `{path}`", path = .1.display())]
+    Running(String, PathBuf),
+    /// No run has that name.
+    #[error("no run `{0}` is kept in `{path}`", path = .1.display())]
+    Unknown(String, PathBuf),
+    /// Several runs begin like that.
+    #[error("{1} runs begin with `{0}`: type more of the id")]
+    Ambiguous(String, usize),
+    /// The state directory cannot be read, or another user can write it and so could have changed
+    /// its files.
+    #[error("the state directory `{path}` cannot be used: {1}", path = .0.display())]
+    State(PathBuf, io::Error),
+    /// A file of the run cannot be read.
+    #[error("the files of run `{0}` cannot be read: {1}")]
+    Unreadable(String, String),
+    /// An earlier version of this program wrote the run.
+    #[error(
+        "run `{run}` was written by an earlier version of hello, which this one can neither resume \
+         nor revert{}",
+        old_contents(contents)
+    )]
+    OldVersion {
+        /// Its id.
+        run: String,
+        /// The targets whose old bytes are kept, and the files that hold them.
+        contents: Vec<(PathBuf, PathBuf)>,
+    },
+}
+
+/// Says where the old bytes of each target are.
+fn old_contents(contents: &[(PathBuf, PathBuf)]) -> String {
+    if contents.is_empty() {
+        return "; it kept no old bytes".into();
+    }
+    let files = contents
+        .iter()
+        .map(|(target, file)| format!("`{}` in `{}`", target.display(), file.display()));
+    let list = names::list(files, ", ", names::MOST);
+    format!("; copy the old bytes back yourself: {list}")
+}
+
+/// A run as it was left.
+#[derive(Debug, Clone)]
+pub struct InterruptedRun {
+    /// Its id.
+    pub id: String,
+    /// The command.
+    pub verb: Verb,
+    /// True if it installed the old config of the first run of the chain that it continues.
+    pub back: bool,
+    /// True if it is of this boot. Otherwise its pids and start times mean nothing.
+    pub same_boot: bool,
+    /// The groups, with every default filled in.
+    pub groups: Vec<Group>,
+    /// For each group outside the run that a group of the run comes after: the groups that it comes
+    /// after itself.
+    pub order: Order,
+    /// Every target.
+    pub targets: Vec<RunTarget>,
+    /// Every instance, as it was surveyed.
+    pub instances: Vec<RunInstance>,
+    /// The answers on the old config of the first run of the chain, of each instance whose
+    /// assertions compare with them.
+    pub readings: BTreeMap<(i32, u64), Vec<Option<String>>>,
+    /// The processes that may have been signalled, by this run or by one that it continues.
+    pub touched: BTreeMap<(i32, u64), SignalRecord>,
+    /// The last moment when each of those was to be signalled.
+    pub signalled: BTreeMap<(i32, u64), Timestamp>,
+    /// How it ended. A mixed run has an end and is open all the same.
+    pub past: RunInfo,
+}
+
+/// A target of a run.
+#[derive(Debug, Clone)]
+pub struct RunTarget {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its kind.
+    pub kind: TargetKind,
+    /// Digest before the run; none where no copy of the bytes was known.
+    pub from: Option<String>,
+    /// Digest of the candidate.
+    pub to: String,
+}
+
+/// An instance of a run.
+#[derive(Debug, Clone)]
+pub struct RunInstance {
+    /// Its group.
+    pub group: String,
+    /// Process number.
+    pub pid: i32,
+    /// Start time in clock ticks since boot.
+    pub started: u64,
+    /// The targets that it reads.
+    pub targets: Vec<PathBuf>,
+}
+
+/// The signals that one process may have got.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SignalRecord {
+    /// It was to be signalled for the new config.
+    pub forth: bool,
+    /// It was to be signalled for the old config.
+    pub back: bool,
+    /// The last outcome after that; none where none was recorded, so that it may have been
+    /// signalled.
+    pub state: Option<Outcome>,
+}
+
+impl SignalRecord {
+    /// Returns true if no reload that it was signalled for is under way.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.state.is_some_and(Outcome::is_settled)
+    }
+}
