@@ -190,8 +190,8 @@ impl Assertion {
     /// Returns the assertion with every `{candidate.KEY}` replaced by the value in `candidate`.
     ///
     /// # Errors
-    /// Fails if the candidate is not one file (none), is neither TOML, JSON nor YAML, or has no such
-    /// key.
+    /// Fails if the candidate is not one file (none), is neither TOML, JSON nor YAML, or has no
+    /// such key.
     pub fn resolved(&self, candidate: Option<&[u8]>) -> Result<Self, String> {
         let expectation = match &self.expectation {
             Expectation::Equals(text) => Expectation::Equals(fill(text, candidate)?),
@@ -218,7 +218,8 @@ impl Assertion {
                 // (10 ms). The comparison with the reading from before is the stronger proof.
                 let behind = if before.is_some() { 0.01 } else { 0.0 };
                 let sent = signalled.as_duration().as_secs_f64() - behind;
-                // A text in whole units was rounded down, so the signal's moment is rounded likewise.
+                // A text in whole units was rounded down, so the signal's moment is rounded
+                // likewise.
                 stamp >= (sent * units).floor() / units
                     && before
                         .and_then(parse_moment)

@@ -17,8 +17,8 @@ use crate::{
 /// The change of one group's targets.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// A file or directory that was named, or why it cannot be used. That failure is reported later,
-    /// in the order of the exit codes.
+    /// A file or directory that was named, or why it cannot be used. That failure is reported
+    /// later, in the order of the exit codes.
     Put {
         /// The path as the operator named it.
         named: PathBuf,
@@ -232,7 +232,8 @@ pub fn edit(bytes: &[u8], edits: &[(String, String)]) -> Result<Vec<u8>, String>
             Some(decor) => *new.decor_mut() = decor,
             None => new.decor_mut().clear(),
         }
-        // The old item is overwritten: a key that is inserted again would lose the comments above it.
+        // The old item is overwritten: a key that is inserted again would lose the comments above
+        // it.
         match table.get_mut(last.get()) {
             Some(item) => *item = toml_edit::Item::Value(new),
             None => drop(table.insert(last.get(), toml_edit::Item::Value(new))),

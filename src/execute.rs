@@ -1,19 +1,17 @@
 //! From a plan to its verdict: prepare, journal, engine, report. A broadcast, a resume and a revert
 //! share these steps.
 
-use std::path::Path;
-
 use crate::{
     engine::{self, EngineOptions, RunEnd},
     event::{Abort, Event, Instance, Interrupts, Outcome, Verdict},
-    fleet::{Group, Order},
     host::{Host, local::check::Recheck},
     plan::{Plan, Wave},
     report::RunReport,
-    runs::{self, Journal, LastSeen, ProofCache, Retention, Verb},
+    runs::{self, Journal, LastSeen, ProofCache},
     step::PlannedInstance,
 };
 
+mod context;
 mod dry_run;
 mod emit;
 mod options;
@@ -24,6 +22,7 @@ mod session;
 mod summarize;
 
 pub use self::{
+    context::RunContext,
     emit::emit_survey,
     options::{RunOptions, Validate},
     session::{open_host, survey},
@@ -35,37 +34,6 @@ use self::{
     record::record,
     summarize::run_report,
 };
-
-/// Everything about a run besides its plan.
-#[derive(Debug, Clone, Copy)]
-pub struct RunContext<'a> {
-    /// The run's id.
-    pub id: &'a str,
-    /// The command.
-    pub verb: Verb,
-    /// The earlier run that it continues or reverts.
-    pub of: Option<&'a str>,
-    /// The state directory.
-    pub state: &'a Path,
-    /// The groups, with every default filled in.
-    pub groups: &'a [Group],
-    /// For each group of the fleet, the groups that it comes after.
-    pub order: &'a Order,
-    /// Every instance must have a validator, and it must pass.
-    pub strict: bool,
-    /// Prepare, show, and drop what was staged.
-    pub dry_run: bool,
-    /// No bake, no gate, and no rollback.
-    pub now: bool,
-    /// The config that it installs is an old one.
-    pub back: bool,
-    /// The operator's reason, for the journal.
-    pub reason: Option<&'a str>,
-    /// Instances that have gone since the earlier run, for the reason of a good end.
-    pub unreplaced: Option<&'a str>,
-    /// Which runs are kept.
-    pub keep: Retention,
-}
 
 /// Carries out `plan`, or shows what it would do.
 ///

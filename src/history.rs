@@ -1,5 +1,5 @@
-//! `hello history`: lists the runs that are kept, or shows all events of one run. It reads only, and
-//! for the list only the first and the last line of each journal.
+//! `hello history`: lists the runs that are kept, or shows all events of one run. It reads only,
+//! and for the list only the first and the last line of each journal.
 
 use std::{path::PathBuf, time::Duration};
 

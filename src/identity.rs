@@ -97,8 +97,8 @@ impl Credentials {
         self.gids.iter().any(|gid| *gid != self.gids[0])
     }
 
-    /// Returns the credentials to start a process of this identity again. A process that changed its
-    /// users by itself was started by root, if it can be root again, and else by its real user.
+    /// Returns the credentials to start a process of this identity again. A process that changed
+    /// its users by itself was started by root, if it can be root again, and else by its real user.
     #[must_use]
     pub fn starter(&self) -> Self {
         let uid = if self.is_setuid() && self.uids.contains(&0) {

@@ -11,8 +11,8 @@
 //!                       +-> check
 //! ----------------------------------------------------------------------------------------------
 //! host     local        the verbs on this machine: survey, prepare, commit, check
-//!          reload       sends the signal, judges the proof, starts again
-//!          probe        what an instance serves: assertions and their answers
+//!          reload       sends the signal, decides what proves it, starts again
+//!          probe        what an instance serves; confirms until its assertions hold
 //!          validate     whether a new config would be loaded
 //!          discover     which processes are in the fleet, and what each reads
 //!          target       the file or directory that is exchanged; its lock

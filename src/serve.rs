@@ -1,5 +1,5 @@
-//! `hello serve`: serves the message of its config over HTTP, and swaps the config on SIGHUP without
-//! dropping a request.
+//! `hello serve`: serves the message of its config over HTTP, and swaps the config on SIGHUP
+//! without dropping a request.
 
 use std::{
     io,
@@ -65,7 +65,8 @@ pub struct ReloadSignals {
 }
 
 impl ReloadSignals {
-    /// Catches SIGHUP from now on. An earlier one ends the process, so nothing may come before this.
+    /// Catches SIGHUP from now on. An earlier one ends the process, so nothing may come before
+    /// this.
     ///
     /// # Errors
     /// Fails if the signal cannot be caught.

@@ -124,7 +124,8 @@ pub(super) fn fill(text: &str, candidate: Option<&[u8]>) -> Result<String, Strin
                 .get_or_insert_with(|| std::str::from_utf8(candidate).ok().and_then(Config::parse));
             let parsed = parsed.as_ref().ok_or_else(|| {
                 format!(
-                    "`{{candidate.{key}}}` needs a config in TOML, JSON or YAML, and the new one is \
+                    "`{{candidate.{key}}}` needs a config in TOML, JSON or YAML, and the new one \
+                     is \
                      none"
                 )
             })?;

@@ -59,8 +59,8 @@ pub fn shown(text: &str) -> String {
 }
 
 impl Assertion {
-    /// Describes the reading and the expectation; `read` is none if the answer does not have the part
-    /// that is read.
+    /// Describes the reading and the expectation; `read` is none if the answer does not have the
+    /// part that is read.
     #[must_use]
     pub fn unmet(&self, read: Option<&str>, showing: Showing) -> String {
         let wanted = match (&self.expectation, showing) {

@@ -1,5 +1,5 @@
-//! Readings of the kernel: one worker a line, `PID:START`, with ` listens` for a worker that may still
-//! accept connections.
+//! Readings of the kernel: one worker a line, `PID:START`, with ` listens` for a worker that may
+//! still accept connections.
 
 /// Marks a worker that existed before the new config did and runs the old one: on a rollback it may
 /// stay.
@@ -24,9 +24,9 @@ fn same_worker<'a>(reading: &'a str, line: &str) -> Option<&'a str> {
 
 /// Tells whether the workers of the reading `before` were replaced by the reading `now`.
 ///
-/// A new worker must be there, and no old one may listen, except those marked ` kept`. If an old one
-/// listened, a new one must listen too. If none did, no old one may be left, because any child that
-/// the process starts for another purpose is new as well.
+/// A new worker must be there, and no old one may listen, except those marked ` kept`. If an old
+/// one listened, a new one must listen too. If none did, no old one may be left, because any child
+/// that the process starts for another purpose is new as well.
 pub(super) fn replaced(before: &str, now: &str) -> bool {
     let listened = before.lines().any(listens);
     let is_new = |line: &str| same_worker(before, line).is_none() && (listens(line) || !listened);

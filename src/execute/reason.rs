@@ -1,6 +1,6 @@
 //! The sentence that says why a run ended as it did.
 
-use super::RunContext;
+use super::context::RunContext;
 use crate::{
     engine::RunEnd,
     event::{Instance, Outcome, Verdict, failures},

@@ -1,6 +1,6 @@
 //! The plan as the journal keeps it.
 
-use super::RunContext;
+use super::context::RunContext;
 use crate::{
     assertion::Expectation,
     fleet::outside_order,

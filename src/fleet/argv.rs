@@ -12,8 +12,8 @@ const NAMES: [&str; 8] = [
     "args",
 ];
 
-/// Returns the text before the first placeholder, its name, and the text after it. A shell's `${x}`,
-/// curl's `%{x}` and braces around anything but a name are not placeholders.
+/// Returns the text before the first placeholder, its name, and the text after it. A shell's
+/// `${x}`, curl's `%{x}` and braces around anything but a name are not placeholders.
 #[must_use]
 pub fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
     text.match_indices('{').find_map(|(brace, _)| {

@@ -14,8 +14,8 @@ pub struct Count {
 }
 
 impl Count {
-    /// Tells whether `found` instances are enough, and the `passed` of them, which no check refused,
-    /// are not too many.
+    /// Tells whether `found` instances are enough, and the `passed` of them, which no check
+    /// refused, are not too many.
     #[must_use]
     pub fn holds(self, found: usize, passed: usize) -> bool {
         found >= self.min && passed <= self.max

@@ -189,8 +189,8 @@ impl Match {
         self.exe.is_empty() || self.exe.iter().any(|pattern| fits(pattern, path))
     }
 
-    /// Tells whether a process may run the wanted executable, if only its names are known: `comm`, of
-    /// at most 15 bytes, and its first argument.
+    /// Tells whether a process may run the wanted executable, if only its names are known: `comm`,
+    /// of at most 15 bytes, and its first argument.
     #[must_use]
     pub fn may_have_exe(&self, comm: &str, name: &str) -> bool {
         self.exe.is_empty() || self.exe.iter().any(|pattern| may_fit(pattern, comm, name))

@@ -34,8 +34,8 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Builds the graph of nodes with their names and the names that each comes after. Unknown names
-    /// are ignored.
+    /// Builds the graph of nodes with their names and the names that each comes after. Unknown
+    /// names are ignored.
     #[must_use]
     pub fn of(nodes: &[(&str, &[String])]) -> Self {
         let indices: BTreeMap<&str, usize> = nodes
@@ -61,8 +61,8 @@ impl Graph {
         self.before[node].iter().copied()
     }
 
-    /// Returns every node once, each behind all nodes that it comes after. Nodes of a circle have no
-    /// such order: they and the nodes after them are last.
+    /// Returns every node once, each behind all nodes that it comes after. Nodes of a circle have
+    /// no such order: they and the nodes after them are last.
     #[must_use]
     pub fn sorted(&self) -> Vec<usize> {
         let (mut sorted, waiting) = self.walk();

@@ -12,8 +12,8 @@ pub struct Reading {
     pub getopt: Option<String>,
     /// The value that counts of an option that is given more than once.
     pub repeated: Repeated,
-    /// The command line that it writes over its own, with `{argv}` for the arguments; the text after
-    /// it is a glob.
+    /// The command line that it writes over its own, with `{argv}` for the arguments; the text
+    /// after it is a glob.
     pub title: Option<String>,
     /// Directories that relative paths of its command line are below: the first that exists.
     pub base: Vec<PathBase>,

@@ -82,8 +82,8 @@ impl<F: Fn(&str) -> Option<Vec<u8>>> StepPlanner<'_, F> {
         }
     }
 
-    /// Marks the instances that run the targets as they are on disk. If these are adopted, they need
-    /// no signal.
+    /// Marks the instances that run the targets as they are on disk. If these are adopted, they
+    /// need no signal.
     fn mark_current(
         &self,
         targets: &[(&Path, &SurveyedTarget, &DesiredContent)],

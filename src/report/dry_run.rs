@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    summary::{Summary, WaveReport},
+    run_report::WaveReport,
+    summary::Summary,
     text::{LISTED, instances, name},
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! What to do after a run that did not converge.
 
-use super::summary::{CommandContext, RunReport};
+use super::run_report::{CommandContext, RunReport};
 use crate::{
     event::{Outcome, TargetReport, Verdict},
     names,

@@ -13,7 +13,8 @@ use self::{
 pub use self::{
     hint::Hint,
     refusal::refused,
-    summary::{CommandContext, RunReport, Summary, WaveReport},
+    run_report::{CommandContext, RunReport, WaveReport},
+    summary::Summary,
 };
 use crate::{
     event::{Direction, Event, FailureKind, Outcome, Phase},
@@ -27,6 +28,7 @@ mod dry_run;
 mod hint;
 mod lines;
 mod refusal;
+mod run_report;
 mod summary;
 #[cfg(test)]
 mod tests;

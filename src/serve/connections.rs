@@ -24,8 +24,8 @@ use super::{
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// The longest time in which a peer reads nothing of its response.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
-/// The pause after an accept that failed for lack of descriptors or memory. It also limits each wait
-/// for a slot, after which another idle connection is closed.
+/// The pause after an accept that failed for lack of descriptors or memory. It also limits each
+/// wait for a slot, after which another idle connection is closed.
 const PAUSE: Duration = Duration::from_millis(50);
 /// The pause before a drain closes idle connections, for requests that were on their way.
 const SETTLE: Duration = Duration::from_millis(50);

@@ -1,5 +1,5 @@
-//! The open connections, and which of them idle. Idle ones are closed when no descriptor is free for
-//! another connection.
+//! The open connections, and which of them idle. Idle ones are closed when no descriptor is free
+//! for another connection.
 
 use std::{
     collections::BTreeMap,
@@ -18,8 +18,8 @@ use tokio::{
     sync::Notify,
 };
 
-/// The shortest idle time of a connection that is closed for another one. The next request of a busy
-/// client comes sooner.
+/// The shortest idle time of a connection that is closed for another one. The next request of a
+/// busy client comes sooner.
 const IDLE: Duration = Duration::from_millis(500);
 
 /// The value of [`Seat::idle_since`] while a request is under way.

@@ -204,11 +204,29 @@ impl Findings {
         reason: &str,
         (rows, skipped): (&[Row], &[(i32, String)]),
     ) -> serde_json::Value {
-        let open = self.open.iter().map(| run | { serde_json::json!({ "run":run.id, "verdict":run.verdict(), "next":run.next(&options.flag), } ) } );
+        let open = self.open.iter().map(|run| {
+            serde_json::json!({
+                "run": run.id,
+                "verdict": run.verdict(),
+                "next": run.next(&options.flag),
+            })
+        });
         let skipped = skipped
             .iter()
-            .map(|(pid, why)| serde_json::json!({ "pid":pid, "why":why } ));
-        serde_json::json!({ "v":VERSION, "dry_run":false, "verdict":verdict, "exit":verdict.exit(), "reason":Some(reason).filter(| reason |!reason.is_empty()), "next":self.next(options), "instances":rows, "groups":self.groups, "skipped":skipped.collect::<Vec<_>>(), "open":open.collect::<Vec<_>>(), "running":self.running, } )
+            .map(|(pid, why)| serde_json::json!({ "pid": pid, "why": why }));
+        serde_json::json!({
+            "v": VERSION,
+            "dry_run": false,
+            "verdict": verdict,
+            "exit": verdict.exit(),
+            "reason": Some(reason).filter(|reason| !reason.is_empty()),
+            "next": self.next(options),
+            "instances": rows,
+            "groups": self.groups,
+            "skipped": skipped.collect::<Vec<_>>(),
+            "open": open.collect::<Vec<_>>(),
+            "running": self.running,
+        })
     }
 
     /// Returns why the verdict is no success, in one line.

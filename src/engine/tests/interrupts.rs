@@ -84,9 +84,7 @@ fn an_interrupt_at_every_event_ends_as_the_group_says() {
                     )
                 };
                 // A rollback goes on after one interrupt. Before it, no new signal is sent.
-                let forth = ran.events[at..].iter().skip(1).any(
-                    |e| matches!(e, Event::Intent { direction: Direction::Forward, pids, .. } if !pids.is_empty()),
-                );
+                let forth = ran.events[at..].iter().skip(1).any(is_forward_intent);
                 assert!(!forth, "{}", context());
                 let goes_back = ran.events[at..].iter().any(undoes);
                 if case.now {
@@ -174,9 +172,7 @@ fn a_journal_that_fails_at_any_event_is_an_interrupt() {
                         ran.events
                     )
                 };
-                let forth = ran.events[at..].iter().skip(1).any(
-                    |e| matches!(e, Event::Intent { direction: Direction::Forward, pids, .. } if !pids.is_empty()),
-                );
+                let forth = ran.events[at..].iter().skip(1).any(is_forward_intent);
                 assert!(!forth, "{}", context());
                 // Nothing is touched after the final check.
                 assert!(
@@ -197,4 +193,14 @@ fn a_journal_that_fails_at_any_event_is_an_interrupt() {
             }
         }
     }
+}
+
+fn is_forward_intent(event: &Event) -> bool {
+    let Event::Intent {
+        direction, pids, ..
+    } = event
+    else {
+        return false;
+    };
+    !direction.is_back() && !pids.is_empty()
 }

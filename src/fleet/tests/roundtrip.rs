@@ -48,7 +48,8 @@ fn every_key() -> String {
          [[group.reject]]\nhttp = \"http://{{listen}}/\"\nread = \"header:A\"\ncontains = \
          \"x\"\n[[group.reject]]\nhttp = \"http://x/\"\nread = \"json:/a\"\nchanged = true\n\
          [[group.reject]]\nhttp = \"http://x/\"\nread = \"status\"\nequals = \"1\"\n\
-         [group.rollout]\nwaves = [\"1\", \"0.5%\", \"100%\"]\nmax_failures = \"25%\"\nmax_unresponsive = \
+         [group.rollout]\nwaves = [\"1\", \"0.5%\", \"100%\"]\nmax_failures = \
+         \"25%\"\nmax_unresponsive = \
          2\nbake = \"1s\"\ngate = [\"g\"]\non_failure = \"stop\"\n"
     )
 }

@@ -83,8 +83,8 @@ impl Found {
         }
     }
 
-    /// Returns its identity at the survey. If its group may start it again, this includes whether it
-    /// sees the same files and network as this program.
+    /// Returns its identity at the survey. If its group may start it again, this includes whether
+    /// it sees the same files and network as this program.
     pub(crate) fn identity(&self, group: &Group) -> Identity {
         let may_start_again = !group.revive.is_empty() || group.on_bad_config == OnBadConfig::Dies;
         let sees = match may_start_again {
@@ -130,14 +130,15 @@ fn has_own_namespace(seen: &Identity) -> bool {
 pub(crate) struct Finds {
     /// Leaders of the group's users.
     pub(crate) found: Vec<Found>,
-    /// Matches that prevent a reload, and why: two masters of one service, workers without a master.
+    /// Matches that prevent a reload, and why: two masters of one service, workers without a
+    /// master.
     pub(crate) refused: Vec<(Found, String)>,
     /// Matches whose leader takes the signal for them: pid, and the pid of the leader.
     pub(crate) workers: Vec<(i32, i32)>,
     /// Matches that are not part of a run: pid and why.
     pub(crate) skipped: Vec<(i32, String)>,
-    /// Processes that were asked for by pid, and are gone or something else: pid and why. The pid is
-    /// 0 if the reason is no process.
+    /// Processes that were asked for by pid, and are gone or something else: pid and why. The pid
+    /// is 0 if the reason is no process.
     pub(crate) missing: Vec<(i32, String)>,
     /// Why this program could not read processes, if it could not: then more may exist.
     pub(crate) blind: Option<String>,

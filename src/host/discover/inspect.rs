@@ -169,8 +169,8 @@ impl<'a> Criteria<'a> {
         }
     }
 
-    /// Whether everything that the match says of the process itself holds, without its sockets. None
-    /// if this user cannot see that.
+    /// Whether everything that the match says of the process itself holds, without its sockets.
+    /// None if this user cannot see that.
     pub(super) fn fits(&self, process: &Inspected) -> Option<bool> {
         let what = self.what;
         let pid = self.pid.is_none_or(|pid| pid == Some(process.pid));

@@ -19,8 +19,8 @@ use crate::{
     reason = "there is one value per group, and only for one process"
 )]
 pub(crate) enum Membership {
-    /// It takes the signal, also for these workers. A listed process has the endpoint that its group
-    /// gives.
+    /// It takes the signal, also for these workers. A listed process has the endpoint that its
+    /// group gives.
     Leads(Found, Vec<i32>),
     /// It matches, and prevents a reload.
     Refused(String),
@@ -94,8 +94,8 @@ impl Scan {
         }
     }
 
-    /// Returns the first key of `match` that does not fit, or the other reason why the process is no
-    /// match; and whether a key before that fits.
+    /// Returns the first key of `match` that does not fit, or the other reason why the process is
+    /// no match; and whether a key before that fits.
     fn why_not(&self, group: &Group, process: &Inspected) -> (String, bool) {
         let query = match self.query(group) {
             Ok(query) => query,

@@ -93,8 +93,8 @@ impl Options<'_> {
         }
     }
 
-    /// Returns a word `@FILE` after the last `value`: in programs that take such a word for a file of
-    /// arguments, these decide.
+    /// Returns a word `@FILE` after the last `value`: in programs that take such a word for a file
+    /// of arguments, these decide.
     pub(super) fn file_behind(&self, value: &str) -> Option<&str> {
         let at = self.args.iter().rposition(|arg| arg.ends_with(value))?;
         let is_last = self.repeated == Repeated::Last;

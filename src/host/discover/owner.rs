@@ -1,5 +1,5 @@
-//! The user of a process. Masters such as squid and proftpd change their users by themselves, so that
-//! real, effective and saved user differ.
+//! The user of a process. Masters such as squid and proftpd change their users by themselves, so
+//! that real, effective and saved user differ.
 
 use std::collections::BTreeSet;
 

@@ -1,16 +1,16 @@
 //! One scan of all processes, and the processes of each group in it.
 
 mod candidates;
+mod entries;
 mod outcome;
 mod query;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    io,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::OnceLock,
 };
 
+pub(crate) use self::entries::Scan;
 pub(super) use self::query::pid_named_by;
 use self::{
     candidates::{Candidates, Matched},
@@ -18,21 +18,13 @@ use self::{
 };
 use crate::{
     fleet::Group,
-    host::{
-        discover::{
-            config::place_of,
-            found::{Finds, Found},
-            inspect::{InspectError, inspect},
-            leaders::LeaderSource,
-            pidfile::PidFile,
-            unit::main_pid,
-        },
-        net::sockets::Listeners,
-        parallel::par_map::par_map,
-        proc::{
-            kernel::{pids, strip_deleted},
-            table::{Row, TableReader},
-        },
+    host::discover::{
+        config::place_of,
+        found::{Finds, Found},
+        inspect::InspectError,
+        leaders::LeaderSource,
+        pidfile::PidFile,
+        unit::main_pid,
     },
 };
 
@@ -40,67 +32,7 @@ use crate::{
 /// match.
 const MAX_OTHERS: usize = 10;
 
-/// How many rows of the process table are read as one task. A row takes about 25 us, so that a
-/// task is far more than the cost of handing it to another core.
-const ROWS_PER_TASK: usize = 16;
-
-/// A process that may run the program of a group.
-#[derive(Debug)]
-struct Entry {
-    pid: i32,
-    parent: Option<i32>,
-    /// Without the kernel's mark of a deleted file; none if this user may not see it.
-    exe: Option<PathBuf>,
-}
-
-/// Every process of this host with its executable. One scan serves all groups.
-#[derive(Debug, Default)]
-pub(crate) struct Scan {
-    /// By pid.
-    entries: Vec<Entry>,
-    by_parent: OnceLock<HashMap<i32, Vec<usize>>>,
-    listeners: OnceLock<Result<Listeners, String>>,
-}
-
 impl Scan {
-    /// Scans all processes.
-    ///
-    /// # Errors
-    /// Fails if `/proc` cannot be listed.
-    pub(crate) fn take() -> io::Result<Self> {
-        Ok(Self::of(&pids()?))
-    }
-
-    /// Scans the processes with these pids, which are sorted. This process is never found.
-    pub(crate) fn of(listed: &[i32]) -> Self {
-        let own = std::process::id();
-        let pids: Vec<i32> = listed
-            .iter()
-            .copied()
-            .filter(|pid| u32::try_from(*pid) != Ok(own))
-            .collect();
-        let reader = TableReader::default();
-        let tasks: Vec<&[i32]> = pids.chunks(ROWS_PER_TASK).collect();
-        let entries = par_map(&tasks, |pids| entries_of(pids, reader.rows(pids)));
-        Self {
-            entries: entries.into_iter().flatten().collect(),
-            ..Self::default()
-        }
-    }
-
-    /// Whether a process may be one of `group`, by its executable alone.
-    pub(crate) fn may_be(&self, group: &Group, pid: i32) -> bool {
-        let entry = self
-            .entries
-            .binary_search_by_key(&pid, |entry| entry.pid)
-            .ok()
-            .and_then(|index| self.entries.get(index));
-        entry.is_some_and(|entry| {
-            let exe = entry.exe.as_ref();
-            exe.is_none_or(|exe| group.matching.has_exe(exe))
-        })
-    }
-
     /// Finds the processes of each of `groups`. A process that several groups match belongs to the
     /// first of them.
     pub(crate) async fn find_all(&self, groups: impl Iterator<Item = &Group>) -> Vec<Finds> {
@@ -177,69 +109,6 @@ impl Scan {
         }
         finds
     }
-
-    /// The processes that `pid` started, without those that run no program.
-    fn children(&self, pid: i32) -> impl Iterator<Item = &Entry> {
-        let by_parent = self.by_parent.get_or_init(|| {
-            let mut map: HashMap<i32, Vec<usize>> = HashMap::new();
-            for (index, entry) in self.entries.iter().enumerate() {
-                if let Some(parent) = entry.parent {
-                    map.entry(parent).or_default().push(index);
-                }
-            }
-            map
-        });
-        by_parent
-            .get(&pid)
-            .into_iter()
-            .flatten()
-            .filter_map(|index| self.entries.get(*index))
-    }
-
-    fn listeners(&self) -> Result<&Listeners, &String> {
-        self.listeners
-            .get_or_init(|| Listeners::read().map_err(|e| e.to_string()))
-            .as_ref()
-    }
-}
-
-/// Turns the rows of `pids` into entries. A row without an executable, or a pid without a row, is
-/// read exactly: the table could not be read completely, or the process runs no program.
-fn entries_of(pids: &[i32], rows: Vec<Row>) -> Vec<Entry> {
-    let mut rows = rows.into_iter().peekable();
-    let entry = |pid: &i32| {
-        let row = rows.next_if(|row| row.pid == *pid);
-        let parent = row.as_ref().and_then(|row| row.parent);
-        match row.and_then(|row| row.exe) {
-            Some(exe) => Some(Entry {
-                pid: *pid,
-                parent,
-                exe: Some(exe),
-            }),
-            None => exact_entry(*pid, parent),
-        }
-    };
-    pids.iter().filter_map(entry).collect()
-}
-
-fn exact_entry(pid: i32, parent: Option<i32>) -> Option<Entry> {
-    let exe = match std::fs::read_link(format!("/proc/{pid}/exe")) {
-        Ok(exe) => Some(strip_deleted(&exe).to_owned()),
-        // A process whose executable this user may not see may belong to a group.
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => None,
-        // A zombie and a thread of the kernel have no executable.
-        Err(_) => return None,
-    };
-    let is_known = exe.is_some() && parent.is_some();
-    let inspected = if is_known { None } else { inspect(pid).ok() };
-    if exe.is_none() && inspected.is_none() {
-        return None;
-    }
-    Some(Entry {
-        pid,
-        parent: parent.or(inspected.map(|process| process.parent)),
-        exe,
-    })
 }
 
 /// Sorts the outcomes of a group with a list of instances.

@@ -38,8 +38,8 @@ use super::{
 };
 use crate::identity::Credentials;
 
-/// Becomes the command of the request on stdin. Returns only on failure, after it has sent the reason
-/// over the socket.
+/// Becomes the command of the request on stdin. Returns only on failure, after it has sent the
+/// reason over the socket.
 pub(crate) fn become_command() -> u8 {
     let parent = getppid();
     let Ok(channel) = channel() else { return 1 };
@@ -158,8 +158,8 @@ fn stdin(input: &[u8]) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stdin(&file)?)
 }
 
-/// Returns the environment of the command: that of its instance if it is held, else the clean one of
-/// this process.
+/// Returns the environment of the command: that of its instance if it is held, else the clean one
+/// of this process.
 fn environment(held: &HeldProcess) -> Variables {
     let own = || std::env::vars_os().collect();
     let Some(mut variables) = held

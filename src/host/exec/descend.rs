@@ -21,8 +21,8 @@ pub(super) fn adopt() -> std::io::Result<()> {
     Ok(set_child_subreaper(Pid::from_raw(1))?)
 }
 
-/// Kills all children of this process, and the orphans that it inherits, until none is left. Returns
-/// whether that was done within `limit`.
+/// Kills all children of this process, and the orphans that it inherits, until none is left.
+/// Returns whether that was done within `limit`.
 ///
 /// Only children are signalled, because the kernel does not reuse the pid of a child before it is
 /// waited for.

@@ -1,5 +1,5 @@
-//! The environment that a process was started with, from `/proc/PID/environ`, and the part of it that
-//! a command gets.
+//! The environment that a process was started with, from `/proc/PID/environ`, and the part of it
+//! that a command gets.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -189,8 +189,8 @@ fn identity_of(variables: Variables) -> String {
     digest(&lines.collect::<Vec<_>>().concat())
 }
 
-/// Adds the parts of a value that may be secret by themselves to `secrets`: words, values assigned in
-/// them, and the user, password and query of a URL. Paths and options are not secret.
+/// Adds the parts of a value that may be secret by themselves to `secrets`: words, values assigned
+/// in them, and the user, password and query of a URL. Paths and options are not secret.
 fn add_secret_parts(value: &str, secrets: &mut Vec<Vec<u8>>) {
     let mut add = |part: &str, shortest: usize| {
         if part.len() >= shortest && !part.starts_with(['/', '-', '.']) {

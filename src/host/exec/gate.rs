@@ -19,8 +19,8 @@ pub struct GateOutcome {
     pub output: String,
 }
 
-/// Runs a gate as this user, in this directory and with this environment. Its stdin has the instances
-/// of the wave, one JSON object per line.
+/// Runs a gate as this user, in this directory and with this environment. Its stdin has the
+/// instances of the wave, one JSON object per line.
 pub(crate) async fn run(
     argv: &[String],
     run_id: &str,

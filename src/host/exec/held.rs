@@ -99,7 +99,8 @@ impl HeldProcess {
         } else {
             Vec::new()
         };
-        // The check comes last, so that every descriptor above belongs to the process that it checks.
+        // The check comes last, so that every descriptor above belongs to the process that it
+        // checks.
         let credentials = as_surveyed(instance, &process, &exe)?;
         Ok(Self {
             exe,

@@ -100,8 +100,8 @@ impl<'a> Layers<'a> {
         })
     }
 
-    /// Covers every directory that this user can write to, and each of `wanted`. It changes the root
-    /// directory of this process.
+    /// Covers every directory that this user can write to, and each of `wanted`. It changes the
+    /// root directory of this process.
     ///
     /// # Errors
     /// Fails if a writable directory cannot be covered.
@@ -369,8 +369,8 @@ fn is_own(dir: &OwnedFd) -> bool {
         || accessat(dir, ".", Access::WRITE_OK, AtFlags::EACCESS).is_ok()
 }
 
-/// Finds the topmost directories below `path` that this user owns or may write to, down to [`DEPTH`]
-/// components.
+/// Finds the topmost directories below `path` that this user owns or may write to, down to
+/// [`DEPTH`] components.
 fn own_below(path: &Path, own: &mut Vec<PathBuf>) {
     if path.components().count() > DEPTH {
         return;

@@ -12,10 +12,10 @@
 //! - *Own*: a command of the operator, with the operator's identity and environment.
 //!
 //! *Judge* and *Own* have a supervisor, which is this binary (`exec-supervise`). It keeps the
-//! identity of the caller, so that the command can neither read nor signal it. Each process that the
-//! command leaves behind becomes a child of the supervisor, which ends it. The supervisor starts
-//! this binary again (`exec-become`), which drops privileges and becomes the command. The stages
-//! exchange messages over a socket on stdin, which the command does not inherit.
+//! identity of the caller, so that the command can neither read nor signal it. Each process that
+//! the command leaves behind becomes a child of the supervisor, which ends it. The supervisor
+//! starts this binary again (`exec-become`), which drops privileges and becomes the command. The
+//! stages exchange messages over a socket on stdin, which the command does not inherit.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Fills in the placeholders in the argv of a command: of a validator, an assertion, a restart, or a
-//! command that prints restart keys.
+//! Fills in the placeholders in the argv of a command: of a validator, an assertion, a restart, or
+//! a command that prints restart keys.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -41,8 +41,8 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Returns `argv` with every placeholder filled in. `{args}` and `{opt:..}` become any number of
-    /// arguments.
+    /// Returns `argv` with every placeholder filled in. `{args}` and `{opt:..}` become any number
+    /// of arguments.
     ///
     /// # Errors
     /// Fails if the instance does not have a value.
@@ -50,7 +50,8 @@ impl<'a> Values<'a> {
         self.fill_with(argv, |own| own.to_owned())
     }
 
-    /// Returns `argv` as [`Values::fill`] does, and applies `own` to arguments of the process itself.
+    /// Returns `argv` as [`Values::fill`] does, and applies `own` to arguments of the process
+    /// itself.
     ///
     /// # Errors
     /// Fails as [`Values::fill`] does.
@@ -118,8 +119,8 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Returns host and port. For a Unix socket these are its directory and the digits after the last
-    /// dot of its name, as `psql` expects them.
+    /// Returns host and port. For a Unix socket these are its directory and the digits after the
+    /// last dot of its name, as `psql` expects them.
     fn listen(&self) -> Result<(String, String), String> {
         let address = address(self.endpoint);
         let parts = match address.strip_prefix("unix:") {
@@ -149,8 +150,8 @@ fn address(endpoint: &str) -> &str {
         .trim_end_matches('/')
 }
 
-/// Returns the arguments at `index` that set `option`, in the spelling of the process, which is known
-/// to be valid.
+/// Returns the arguments at `index` that set `option`, in the spelling of the process, which is
+/// known to be valid.
 fn option_at<'a>(args: &'a [String], index: usize, option: &str) -> Option<&'a [String]> {
     match args.get(index)?.strip_prefix(option)? {
         "" => args.get(index..index + 2),
@@ -175,8 +176,8 @@ pub(crate) fn exe(identity: &Identity) -> PathBuf {
         .unwrap_or_else(|| held(identity))
 }
 
-/// Returns the path by which a command finds the executable of its instance, even if another file is
-/// at the original path now.
+/// Returns the path by which a command finds the executable of its instance, even if another file
+/// is at the original path now.
 pub(crate) fn held(identity: &Identity) -> PathBuf {
     format!("/proc/{}/exe", identity.inside).into()
 }

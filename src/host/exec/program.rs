@@ -54,8 +54,8 @@ pub(super) fn stage(name: &str, image: Option<&OwnedFd>) -> io::Result<(Command,
 }
 
 /// Leaves the session and the session keyring of the parent, and keeps other processes of the same
-/// user from inspecting this one. A process of a container could otherwise read the descriptors of a
-/// process that enters it.
+/// user from inspecting this one. A process of a container could otherwise read the descriptors of
+/// a process that enters it.
 pub(super) fn isolate() -> Result<(), String> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
@@ -71,7 +71,8 @@ pub(super) fn isolate() -> Result<(), String> {
 pub(super) fn own_keyring() -> Result<(), String> {
     match Keyring::join_anonymous_session() {
         Ok(_) => Ok(()),
-        // The kernel has no keyrings, or a seccomp filter, which the command inherits, forbids them.
+        // The kernel has no keyrings, or a seccomp filter, which the command inherits, forbids
+        // them.
         Err(e) if [Errno::ENOSYS as i32, Errno::EPERM as i32].contains(&e.0) => Ok(()),
         Err(e) => Err(format!("it cannot have a session keyring of its own: {e}")),
     }

@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::Credentials;
 
-/// The longest part of a request, in bytes; a longer one is an error. The arguments of a command are
-/// at most 2 MiB (execve(2)); its input is a JSON line per instance.
+/// The longest part of a request, in bytes; a longer one is an error. The arguments of a command
+/// are at most 2 MiB (execve(2)); its input is a JSON line per instance.
 const MAX: usize = 64 << 20;
 
 /// A command to run.
@@ -165,8 +165,8 @@ impl Answer {
     }
 }
 
-/// Sends the filesystem that a command writes to up to the supervisor, before the answer. It is sent
-/// with a blank, which JSON ignores.
+/// Sends the filesystem that a command writes to up to the supervisor, before the answer. It is
+/// sent with a blank, which JSON ignores.
 pub(super) fn send_store(store: &OwnedFd, to: &UnixStream) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let fds = [store.as_fd()];
@@ -241,9 +241,11 @@ mod tests {
             files,
             input,
         } = Request::receive(&theirs).unwrap();
-        assert!(
-            matches!(policy, Policy::Start(credentials, cwd) if credentials.bounding == u64::MAX && cwd == odd)
-        );
+        assert!(matches!(
+            policy,
+            Policy::Start(credentials, cwd)
+                if credentials.bounding == u64::MAX && cwd == odd
+        ));
         assert_eq!(
             (argv, files, input),
             (vec![odd], (Some(7), None), b"\xff\n{".to_vec())

@@ -127,8 +127,8 @@ pub(crate) async fn read(
     run_for_instance(argv, subject, World::View, &[], &[], limit).await
 }
 
-/// Runs a command that sees each of `binds` at its live path, and discards its writes. The values of
-/// the environment of its instance are masked in its output.
+/// Runs a command that sees each of `binds` at its live path, and discards its writes. The values
+/// of the environment of its instance are masked in its output.
 ///
 /// # Errors
 /// Fails as [`judge`] does; also if no such view of the files can be built, or the command wrote
@@ -241,8 +241,8 @@ pub(crate) async fn operators(
     .await
 }
 
-/// Runs a system program as the caller, in a clean environment. Returns its stdout if it exited with
-/// 0 within `limit`.
+/// Runs a system program as the caller, in a clean environment. Returns its stdout if it exited
+/// with 0 within `limit`.
 pub(crate) async fn query(argv: &[String], limit: Duration) -> Option<Vec<u8>> {
     let program = argv.first()?;
     let (mut command, channel) = supervisor(program).ok()?;

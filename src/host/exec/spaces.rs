@@ -6,8 +6,8 @@ use rustix::fs::{AtFlags, OFlags, StatxFlags, fstat, open, statx};
 
 use crate::{host::proc::kernel::Proc, identity::Sees};
 
-/// The namespaces in the order in which they are entered. The mounts are last, because their `/proc`
-/// may not show the others.
+/// The namespaces in the order in which they are entered. The mounts are last, because their
+/// `/proc` may not show the others.
 const ENTERED: [&str; 6] = ["ipc", "uts", "net", "cgroup", "time", "mnt"];
 
 /// The namespaces and the root of a process that are not the caller's.
@@ -82,8 +82,8 @@ pub(crate) fn sees(pid: i32) -> Sees {
     }
 }
 
-/// Returns the inodes of the namespaces and of the root directory of a process; empty if they cannot
-/// be read.
+/// Returns the inodes of the namespaces and of the root directory of a process; empty if they
+/// cannot be read.
 pub(crate) fn surroundings(pid: i32) -> Vec<(u64, u64)> {
     let Ok(process) = Proc::open(pid) else {
         return Vec::new();

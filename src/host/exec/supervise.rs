@@ -191,8 +191,8 @@ fn is_full(store: &OwnedFd) -> bool {
     fstatvfs(store).is_ok_and(|stat| stat.f_bfree == 0 || stat.f_ffree == 0)
 }
 
-/// Ends all processes. A supervisor below goes first, because the processes inside its PID namespace
-/// are its children only.
+/// Ends all processes. A supervisor below goes first, because the processes inside its PID
+/// namespace are its children only.
 fn end(next: Next) {
     let Next {
         child,

@@ -8,8 +8,9 @@ use crate::{
     host::{
         net::sockets::Listeners,
         probe::{
+            answer::ProbeError,
             limits::{ProbeLimits, self_report},
-            results::{ProbeError, ProbeResults, Role},
+            results::{ProbeResults, Role},
         },
         proc::inside::is_its_name,
     },

@@ -294,7 +294,10 @@ async fn check_keys(
             overridden::check_keys(planned, &step.changes).await?;
             restart::check_keys(planned, &step.changes, staged).await
         };
-        tokio::select! { result = checks => result?, Ok(_) = interrupts.wait_for(| count | *count> 0) => return Err(Abort::interrupted()), }
+        tokio::select! {
+            result = checks => result?,
+            Ok(_) = interrupts.wait_for(|count| *count > 0) => return Err(Abort::interrupted()),
+        }
     }
     Ok(())
 }

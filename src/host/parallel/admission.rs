@@ -21,8 +21,8 @@ const STALL_TIMEOUT: Duration = Duration::from_millis(250);
 pub(crate) struct Slot(RefCell<Option<OwnedSemaphorePermit>>);
 
 impl Slot {
-    /// Lets the next instance begin. An instance that takes longer than a probe or two, as a stopped
-    /// one does, must not delay the signals of others.
+    /// Lets the next instance begin. An instance that takes longer than a probe or two, as a
+    /// stopped one does, must not delay the signals of others.
     pub(crate) fn give_back(&self) {
         drop(self.0.take());
     }
@@ -80,8 +80,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns how many of `many` items have begun and ended after `limit`. The first `stuck` of them
-    /// never end; they give their slots back if `gives`.
+    /// Returns how many of `many` items have begun and ended after `limit`. The first `stuck` of
+    /// them never end; they give their slots back if `gives`.
     async fn begun(many: usize, stuck: usize, gives: bool, limit: Duration) -> (usize, usize) {
         let (begun, ended) = (Cell::new(0), Cell::new(0));
         let (_interrupt, mut interrupts) = tokio::sync::watch::channel(0);

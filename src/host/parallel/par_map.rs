@@ -19,18 +19,23 @@ const MAX_THREADS: usize = 16;
 
 /// Returns the answer of `each` for every item, in the order of the items.
 pub(crate) fn par_map<T: Sync, R: Send>(items: &[T], each: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    par_chunks(items, |chunk| chunk.iter().map(&each).collect())
+}
+
+/// Returns the answers of `each` for chunks of the items, in the order of the items.
+pub(crate) fn par_chunks<T: Sync, R: Send>(
+    items: &[T],
+    each: impl Fn(&[T]) -> Vec<R> + Sync,
+) -> Vec<R> {
     let threads = available_parallelism()
         .map_or(1, usize::from)
         .min(MAX_THREADS)
         .min(items.len() / MIN_ITEMS);
-    if threads <= 1 {
-        return items.iter().map(each).collect();
-    }
     let chunks = Mutex::new(items.chunks(CHUNK).enumerate());
     let take = || {
         let next = || chunks.lock().unwrap_or_else(PoisonError::into_inner).next();
         std::iter::from_fn(next)
-            .map(|(number, chunk)| (number, chunk.iter().map(&each).collect()))
+            .map(|(number, chunk)| (number, each(chunk)))
             .collect::<Vec<(usize, Vec<R>)>>()
     };
     let mut all = scope(|scope| {

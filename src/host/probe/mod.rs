@@ -1,5 +1,7 @@
-//! Probes of the config that an instance serves, and what their answers prove.
+//! Probes of the config that an instance serves. `confirm` is the loop that waits until every
+//! assertion holds; `reload::evidence` says what they prove.
 
+pub(crate) mod answer;
 mod attempt;
 pub(crate) mod confirm;
 pub(crate) mod endpoint;
@@ -11,4 +13,5 @@ pub(crate) mod port_sharing;
 pub(crate) mod readings;
 pub(crate) mod results;
 pub(crate) mod samples;
+mod source;
 pub(crate) mod workers;

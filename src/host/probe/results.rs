@@ -6,59 +6,27 @@ use std::time::Duration;
 use crate::{
     assertion::{Assertion, Extract, Source, metric},
     host::{
-        exec::Output,
         net::{
             body::Large,
             http::{self, Answer},
         },
-        probe::{limits::ProbeLimits, results::prober::Prober, samples::distinct},
+        probe::{
+            answer::{ProbeError, ProbeResult},
+            limits::ProbeLimits,
+            samples::distinct,
+            source::Prober,
+        },
     },
     step::PlannedInstance,
 };
 
 mod messages;
-mod prober;
 
 /// The list of `fleet.toml` that an assertion is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Confirm,
     Reject,
-}
-
-/// The answer of one source.
-#[derive(Debug)]
-enum ProbeResult {
-    Http(Answer),
-    Command(Output),
-    Kernel(String),
-}
-
-/// Why a source did not answer.
-#[derive(Debug)]
-pub(crate) struct ProbeError {
-    /// For the operator.
-    pub(crate) message: String,
-    /// Whether the source was reached. A command that cannot be run, or a kernel that does not
-    /// tell, shows nothing of the instance.
-    pub(crate) reached: bool,
-}
-
-impl ProbeError {
-    /// Returns the error of a source that gave no answer in time, or one that cannot be read.
-    pub(crate) fn of(message: String) -> Self {
-        Self {
-            message,
-            reached: true,
-        }
-    }
-
-    fn unreached(message: impl ToString) -> Self {
-        Self {
-            message: message.to_string(),
-            reached: false,
-        }
-    }
 }
 
 /// The answers of all sources in one attempt.

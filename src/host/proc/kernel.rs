@@ -3,13 +3,14 @@
 //! The process table (`table.rs`) is read by `sysinfo`; this file reads the candidates.
 
 mod descriptors;
+mod read;
 mod stat;
 mod status;
 
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io::{self, Read},
+    io,
     os::{
         fd::OwnedFd,
         unix::ffi::{OsStrExt, OsStringExt},
@@ -22,19 +23,14 @@ use rustix::{
     io::Errno,
 };
 
+use self::read::unexpected_format;
 pub(crate) use self::{
     descriptors::{descriptors, socket},
+    read::{bit, read_proc_file},
     stat::Stat,
     status::Status,
 };
-use crate::{fleet::Signal, identity::Credentials};
-
-/// Bytes that the kernel gives in one read of a file in `/proc`: one page.
-const PAGE: usize = 4096;
-
-/// Largest file of `/proc` that is read, in bytes; a longer command line is cut. A status names
-/// every group of its process, and there can be 65,536 of them.
-const MAX: u64 = 4 << 20;
+use crate::identity::Credentials;
 
 /// The directory of one process. Everything that is read through it is of that process, even if the
 /// kernel gives its pid to another one later.
@@ -128,30 +124,6 @@ impl Proc {
     }
 }
 
-/// Reads a file of `/proc` as a whole.
-///
-/// # Errors
-/// Fails if the system does; also if the process has ended since the file was opened.
-pub(crate) fn read_proc_file(file: File) -> io::Result<Vec<u8>> {
-    let mut file = file.take(MAX);
-    let mut content = vec![0; PAGE];
-    let length = file.read(&mut content)?;
-    content.truncate(length);
-    // The kernel ends a read early only before a line that does not fit, and no line is longer
-    // than half a page.
-    if length > PAGE / 2 {
-        file.read_to_end(&mut content)?;
-    }
-    Ok(content)
-}
-
-fn unexpected_format() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        "the kernel writes it in an unknown format",
-    )
-}
-
 /// Whether a file of this mode is setuid or setgid.
 #[must_use]
 pub(crate) fn gives_another_id(mode: u32) -> bool {
@@ -211,12 +183,6 @@ pub(crate) fn strip_deleted(exe: &Path) -> &Path {
     Path::new(OsStr::from_bytes(
         bytes.strip_suffix(b" (deleted)").unwrap_or(bytes),
     ))
-}
-
-/// The bit of a signal in a mask.
-#[must_use]
-pub(crate) fn bit(signal: Signal) -> u64 {
-    1 << (signal.number() - 1)
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ use crate::{
     step::{PlannedInstance, TargetChange},
 };
 
+pub(crate) use self::observed::Opened;
+
 mod marks;
 mod observed;
 
@@ -42,17 +44,6 @@ const MAX_EVENTS: u64 = 170;
 const OPENING_WAIT: Duration = Duration::from_millis(250);
 /// The pause between two checks of what an instance has opened.
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// What the kernel reports of an instance and its targets since its signal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Opened {
-    /// The instance, or a descendant of it, has opened each target.
-    Each,
-    /// Neither the instance nor a descendant of it was seen to open this target.
-    Not(PathBuf),
-    /// The targets are not watched, or it is not known from which instance an opener descends.
-    Unknown,
-}
 
 /// Tells whether this process may watch which processes open a file.
 pub(crate) fn may_watch() -> bool {

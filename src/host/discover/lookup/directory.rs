@@ -82,8 +82,8 @@ impl Lookup<'_> {
         !Path::new(value).is_absolute() && stays()
     }
 
-    /// Returns the same path below the directory that its environment names as the first one, if the
-    /// process has left that for `base`, and a file exists there as well.
+    /// Returns the same path below the directory that its environment names as the first one, if
+    /// the process has left that for `base`, and a file exists there as well.
     fn elsewhere(&self, base: &Path, value: &Path) -> Option<PathBuf> {
         let has_left = || {
             self.group

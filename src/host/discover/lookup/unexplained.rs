@@ -12,8 +12,8 @@ const OTHER_OPTIONS: &[&str] = &["pid", "log", "sock", "lock", "cert", "key", "-
 const OTHER_PLACES: &[&str] = &["/run", "/var/run", "/var/log", "/dev", "/proc", "/sys"];
 
 impl Lookup<'_> {
-    /// Returns a word of the command line that may name the config in place of `default`: an existing
-    /// file, if the group does not declare how the program reads its options.
+    /// Returns a word of the command line that may name the config in place of `default`: an
+    /// existing file, if the group does not declare how the program reads its options.
     pub(in crate::host::discover) fn unexplained(&self, default: &Path) -> Option<String> {
         if self.group.reading.getopt.is_some() {
             return None;

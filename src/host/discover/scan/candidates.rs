@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Entry, Scan,
+    entries::{Entry, Scan},
     query::{GroupQuery, needs_listeners},
 };
 use crate::{

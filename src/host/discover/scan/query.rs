@@ -6,7 +6,7 @@ use crate::{
         discover::{
             inspect::{Criteria, inspect},
             pidfile::{PidFile, PidFileError},
-            scan::Scan,
+            scan::entries::Scan,
         },
         proc::user::uid_of,
     },

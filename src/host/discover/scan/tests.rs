@@ -6,6 +6,7 @@ use std::{
 
 use super::*;
 use crate::fleet::{Fleet, Match};
+use crate::host::discover::inspect::inspect;
 
 fn sleep() -> (Child, i32) {
     let child = Command::new("sleep").arg("60").spawn().unwrap();
@@ -65,7 +66,7 @@ fn only_processes_that_run_a_program_are_in_the_scan() {
 fn a_process_without_a_row_is_read_exactly() {
     let (mut child, pid) = sleep();
     let own = i32::try_from(std::process::id()).unwrap();
-    let entries = entries_of(&[pid, i32::MAX], Vec::new());
+    let entries = super::entries::entries_of(&[pid, i32::MAX], Vec::new());
     end(&mut child);
     let [entry] = entries.as_slice() else {
         panic!("one of these processes exists: {entries:?}");

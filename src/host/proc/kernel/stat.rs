@@ -2,7 +2,7 @@
 
 use std::{fs::File, io};
 
-use super::{bit, read_proc_file, unexpected_format};
+use super::read::{bit, read_proc_file, unexpected_format};
 use crate::fleet::Signal;
 
 /// The fields of `/proc/PID/stat` that a run needs.

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io};
 
-use super::{bit, read_proc_file, unexpected_format};
+use super::read::{bit, read_proc_file, unexpected_format};
 use crate::{fleet::Signal, identity::Credentials};
 
 /// The fields of `/proc/PID/status` that a run needs, without the credentials.

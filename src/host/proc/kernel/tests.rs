@@ -2,6 +2,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::fleet::Signal;
 
 #[test]
 fn stat_and_status_are_what_procfs_reads() {

@@ -8,11 +8,21 @@ use std::{
 use nix::sys::fanotify::FanotifyEvent;
 use rustix::fs::fstat;
 
-use super::Opened;
 use crate::host::proc::kernel::Stat;
 
 /// The most ancestors of an opener that are checked for an instance.
 const MAX_ANCESTORS: usize = 64;
+
+/// What the kernel reports of an instance and its targets since its signal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// The instance, or a descendant of it, has opened each target.
+    Each,
+    /// Neither the instance nor a descendant of it was seen to open this target.
+    Not(PathBuf),
+    /// The targets are not watched, or it is not known from which instance an opener descends.
+    Unknown,
+}
 
 /// The openings of a run until now.
 #[derive(Debug, Default)]

@@ -1,11 +1,13 @@
 //! The probe of one source of an instance.
+//!
+//! A new source is a variant of [`Source`], its keys in `assertion/raw.rs`, and its probe here.
 
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use super::{ProbeError, ProbeResult};
+use super::answer::{ProbeError, ProbeResult};
 use crate::{
     assertion::{Extract, HttpRequest, Source},
     host::{
