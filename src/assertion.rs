@@ -15,7 +15,7 @@ mod raw;
 mod unmet;
 mod workers;
 
-pub use self::{
+pub(crate) use self::{
     access::Access,
     metric::metric,
     moment::why_no_moment,
@@ -141,7 +141,7 @@ impl Source {
 
 /// Returns an endpoint's address without its scheme: `HOST:PORT`, or `unix:PATH`.
 #[must_use]
-pub fn address_of(endpoint: &str) -> &str {
+pub(crate) fn address_of(endpoint: &str) -> &str {
     endpoint
         .split_once("://")
         .map_or(endpoint, |(_, rest)| rest)

@@ -16,7 +16,7 @@ use crate::{
 
 /// Checked options of the command.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// The fleet, read and selected.
     pub fleet: Fleet,
     /// The change, not yet read.
@@ -32,7 +32,7 @@ pub struct Options {
 }
 
 /// Runs the command to its verdict, and reports every end.
-pub async fn run(mut options: Options, mut interrupts: Interrupts) -> Verdict {
+pub(crate) async fn run(mut options: Options, mut interrupts: Interrupts) -> Verdict {
     let mut reporter = Reporter::new(
         options.shared.output,
         options.shared.quiet,

@@ -16,7 +16,7 @@ use crate::{
 
 /// The change of one group's targets.
 #[derive(Debug, Clone)]
-pub enum Change {
+pub(crate) enum Change {
     /// A file or directory that was named, or why it cannot be used. That failure is reported
     /// later, in the order of the exit codes.
     Put {
@@ -35,7 +35,7 @@ pub enum Change {
 
 /// The change of every group, read once.
 #[derive(Debug, Clone)]
-pub struct Changes {
+pub(crate) struct Changes {
     named: BTreeMap<String, Change>,
     others: Change,
     /// Whether entries that only the live directory has are removed.
@@ -44,7 +44,7 @@ pub struct Changes {
 
 /// The arguments of a change as they were given.
 #[derive(Debug, Clone, Default)]
-pub struct ChangeRequest {
+pub(crate) struct ChangeRequest {
     /// `--config PATH`, a file or directory, for one group.
     pub config: Option<PathBuf>,
     /// `--config GROUP=PATH`, one for each group.
@@ -60,7 +60,7 @@ impl Changes {
     ///
     /// # Errors
     /// Fails if one cannot be read.
-    pub fn read(request: &ChangeRequest) -> Result<Self, Abort> {
+    pub(crate) fn read(request: &ChangeRequest) -> Result<Self, Abort> {
         let mut edits = Vec::new();
         for (key, value) in &request.set {
             edits.push((key.clone(), value_of(key, value)?));
@@ -85,7 +85,7 @@ impl Changes {
     /// Tells whether nothing was named: every group adopts the content on disk, or takes that of
     /// its `source`.
     #[must_use]
-    pub fn adopt(&self) -> bool {
+    pub(crate) fn adopt(&self) -> bool {
         self.named
             .values()
             .chain([&self.others])
@@ -94,7 +94,7 @@ impl Changes {
 
     /// Returns the change of `group`'s targets.
     #[must_use]
-    pub fn of(&self, group: &str) -> &Change {
+    pub(crate) fn of(&self, group: &str) -> &Change {
         self.named.get(group).unwrap_or(&self.others)
     }
 }
@@ -130,7 +130,7 @@ fn read_candidate(path: &Path) -> Result<Change, Abort> {
 /// # Errors
 /// Fails with a sentence if one is a file and the other a directory, if `new` is an empty
 /// directory, or as [`Tree::overlaid`] does.
-pub fn put(live: &Content, new: &Content, prune: bool) -> Result<Content, String> {
+pub(crate) fn put(live: &Content, new: &Content, prune: bool) -> Result<Content, String> {
     match (&live.tree, &new.tree) {
         // An empty directory is more likely a mistake than the wish to remove every file.
         (Some(_), Some(new)) if new.entries.is_empty() => Err("nothing is in it".into()),
@@ -145,7 +145,7 @@ pub fn put(live: &Content, new: &Content, prune: bool) -> Result<Content, String
 ///
 /// # Errors
 /// Fails with a sentence if it cannot.
-pub fn fits(live: TargetKind, new: TargetKind) -> Result<(), String> {
+pub(crate) fn fits(live: TargetKind, new: TargetKind) -> Result<(), String> {
     match (live, new) {
         (TargetKind::Directory, TargetKind::File) => {
             Err("it is no directory, and what it would replace is one".into())
@@ -162,7 +162,7 @@ pub fn fits(live: TargetKind, new: TargetKind) -> Result<(), String> {
 ///
 /// # Errors
 /// Fails with a sentence if the entry is a link. Links are not followed.
-pub fn entry(tree: &Tree, name: &OsStr) -> Result<Option<Content>, String> {
+pub(crate) fn entry(tree: &Tree, name: &OsStr) -> Result<Option<Content>, String> {
     match tree.entries.get(name) {
         None => Ok(None),
         Some(Node::File(_, bytes)) => Ok(Some(Content::new(bytes.to_vec()))),
@@ -197,7 +197,7 @@ fn value_of(key: &str, value: &str) -> Result<String, Abort> {
 ///
 /// # Errors
 /// Fails if the bytes are not TOML, or a key is below a value that is not a table.
-pub fn edit(bytes: &[u8], edits: &[(String, String)]) -> Result<Vec<u8>, String> {
+pub(crate) fn edit(bytes: &[u8], edits: &[(String, String)]) -> Result<Vec<u8>, String> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| "not UTF-8 text, so --set cannot edit it (use --config)".to_owned())?;
     let mut doc: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| {

@@ -6,7 +6,7 @@ use crate::config::{self, MAX_CONFIG, ReadError};
 
 /// Why the server would not accept the file.
 #[derive(Debug, thiserror::Error)]
-pub enum CheckError {
+pub(crate) enum CheckError {
     /// The file cannot be read, so nothing is known of its content.
     #[error("{0}")]
     Unreadable(String),
@@ -24,7 +24,7 @@ pub enum CheckError {
 ///
 /// # Errors
 /// Fails if the file cannot be read or is not a valid config.
-pub fn check(path: &Path) -> Result<String, CheckError> {
+pub(crate) fn check(path: &Path) -> Result<String, CheckError> {
     let bytes = config::read(path, MAX_CONFIG).map_err(|e| match e {
         ReadError::Io(e) => {
             CheckError::Unreadable(format!("cannot read `{}`: {e}", path.display()))

@@ -86,7 +86,7 @@ impl ConfigError {
 ///
 /// # Errors
 /// Returns the first error.
-pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ConfigError> {
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ConfigError> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let end = e.valid_up_to();
         ConfigError::new(bytes, "not UTF-8 text", None, Some(end..end))
@@ -117,7 +117,7 @@ const MIN_SIMILARITY: f64 = 0.66;
 
 /// Suggests the known word that is most similar to `word`; without a similar one, lists all.
 #[must_use]
-pub fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     let known: Vec<&str> = known.collect();
     // Jaro-Winkler tolerates a wrong ending of a long word, and Damerau-Levenshtein two swapped
     // letters in a short one.

@@ -26,7 +26,7 @@ mod report;
 
 /// Checked options.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// The process to check; none for every match of the fleet.
     pub pid: Option<i32>,
     /// The fleet, read and selected. Without any group, the process is checked by its kind.
@@ -40,7 +40,7 @@ type Match<'a> = (&'a Group, Found, Result<Vec<i32>, String>);
 
 /// Checks the processes. Returns the exit code: 0 if all can be reloaded, 5 if one cannot, 3 if a
 /// process or group does not exist, 1 if the processes cannot be read.
-pub async fn run(options: Options) -> u8 {
+pub(crate) async fn run(options: Options) -> u8 {
     let examiner = match Examiner::new() {
         Ok(examiner) => examiner,
         Err(why) => return failed(options.output, &why),

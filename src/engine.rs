@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-pub use self::log::EventStore;
+pub(crate) use self::log::EventStore;
 use self::{
     budget::{Budget, FailedInstances},
     commit::{commit, journal_abort},
@@ -28,7 +28,7 @@ mod tests;
 
 /// How a plan is carried out.
 #[derive(Debug, Clone, Copy)]
-pub struct EngineOptions<'a> {
+pub(crate) struct EngineOptions<'a> {
     /// The run's id, for the commands of gates.
     pub run: &'a str,
     /// No bake, no gate, and no rollback.
@@ -45,7 +45,7 @@ struct Escalation {
 
 /// How a run ended.
 #[derive(Debug, Clone)]
-pub struct RunEnd {
+pub(crate) struct RunEnd {
     /// The verdict of what was seen at the end.
     pub verdict: Verdict,
     /// Why the run is not converged; none where only the outcomes tell.
@@ -78,7 +78,7 @@ struct Engine<'a, J, R> {
 ///
 /// # Errors
 /// Fails if the run ended before it touched anything.
-pub async fn run<J: EventStore, R: FnMut(&Event)>(
+pub(crate) async fn run<J: EventStore, R: FnMut(&Event)>(
     plan: &mut Plan,
     host: &mut Host,
     options: EngineOptions<'_>,

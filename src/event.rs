@@ -14,7 +14,7 @@ mod phase;
 mod target;
 mod verdict;
 
-pub use self::{
+pub(crate) use self::{
     abort::{Abort, failures},
     direction::Direction,
     instance::Instance,
@@ -25,18 +25,17 @@ pub use self::{
 };
 
 /// Version of the journal and of every JSON answer.
-pub const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 2;
 
 /// How many interrupts the operator has sent. 1: send no new signal, and roll back. 2: leave now.
-pub type Interrupts = watch::Receiver<u8>;
+pub(crate) type Interrupts = watch::Receiver<u8>;
 
 /// The text of a failure where the run did not wait for the proof to the end.
-pub const INTERRUPTED: &str = "not waited for to the end: interrupted by the operator";
+pub(crate) const INTERRUPTED: &str = "not waited for to the end: interrupted by the operator";
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the fields carry the names of the report")]
 pub enum Event {
     /// The survey ended.
     Survey {

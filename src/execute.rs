@@ -21,7 +21,7 @@ mod record;
 mod session;
 mod summarize;
 
-pub use self::{
+pub(crate) use self::{
     context::RunContext,
     emit::emit_survey,
     options::{RunOptions, Validate},
@@ -39,7 +39,7 @@ use self::{
 ///
 /// # Errors
 /// Fails if the run ended before it touched anything.
-pub async fn execute(
+pub(crate) async fn execute(
     context: RunContext<'_>,
     mut plan: Plan,
     mut host: Host,

@@ -17,7 +17,7 @@ const LISTED: usize = 5;
 
 /// Checked options.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// The first digits of a run's id or of a digest.
     pub id: String,
     /// The state directory.
@@ -33,7 +33,7 @@ pub struct Options {
 /// 0: removed. 1: the state directory cannot be used. 2: several match. 3: nothing matches. 5: an
 /// open run needs it. 9: other runs hold the store.
 #[must_use]
-pub fn run(options: &Options) -> u8 {
+pub(crate) fn run(options: &Options) -> u8 {
     match attempt(options) {
         Ok(done) => {
             screen::tell(&screen::worded("Forgotten", &done));

@@ -20,7 +20,7 @@ const LISTED: usize = 5;
 
 /// Checked options.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// The first digits of the id of one run; none to list runs.
     pub run: Option<String>,
     /// The most runs that are listed, newest first.
@@ -37,7 +37,7 @@ pub struct Options {
 ///
 /// 0: printed. 1: the state directory cannot be read. 2: several runs match. 3: no run matches.
 #[must_use]
-pub fn run(options: &Options) -> u8 {
+pub(crate) fn run(options: &Options) -> u8 {
     let result = match &options.run {
         None => list(options),
         Some(prefix) => show(options, prefix),

@@ -34,14 +34,14 @@ mod tests;
 mod unresponsive;
 mod waves;
 
-pub use self::{
+pub(crate) use self::{
     recovery::{RecoveryRequest, absent, unreplaced},
     waves::Wave,
 };
 
 /// Waves of steps, in the order in which they are committed.
 #[derive(Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The waves; each starts only after the one before is proven.
     pub waves: Vec<Wave>,
     /// Instances that started after the survey and read a target of the run. They must prove it as
@@ -56,7 +56,7 @@ pub struct Plan {
 
 /// The input of a plan besides the survey.
 #[derive(Debug)]
-pub struct PlanRequest<'a> {
+pub(crate) struct PlanRequest<'a> {
     /// The groups of the run.
     pub fleet: &'a Fleet,
     /// The change of their targets.
@@ -78,7 +78,7 @@ impl Plan {
     /// # Errors
     /// Returns the first failure in the order of the exit codes: no match, busy, refused, invalid,
     /// restart required.
-    pub fn new(
+    pub(crate) fn new(
         mut survey: Survey,
         request: &PlanRequest<'_>,
         stored: impl Fn(&str) -> Option<Vec<u8>>,
@@ -130,7 +130,7 @@ impl Plan {
     }
 
     /// Iterates over every step, in order.
-    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+    pub(crate) fn steps(&self) -> impl Iterator<Item = &Step> {
         self.waves.iter().flat_map(|w| &w.steps)
     }
 
@@ -142,19 +142,19 @@ impl Plan {
     }
 
     /// Iterates over every instance, also those that the run skips.
-    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+    pub(crate) fn instances(&self) -> impl Iterator<Item = &Instance> {
         self.planned_instances().map(|m| &m.instance)
     }
 
     /// Iterates over the outcome of every instance, for [`crate::event::Verdict::of`].
-    pub fn ends(&self) -> impl Iterator<Item = (Outcome, Unproven)> {
+    pub(crate) fn ends(&self) -> impl Iterator<Item = (Outcome, Unproven)> {
         self.planned_instances()
             .map(|m| (m.instance.outcome, m.group.unproven))
     }
 
     /// Returns the change of each target once.
     #[must_use]
-    pub fn targets(&self) -> Vec<&TargetChange> {
+    pub(crate) fn targets(&self) -> Vec<&TargetChange> {
         let mut known = BTreeSet::new();
         self.steps()
             .flat_map(|s| &s.changes)
@@ -165,18 +165,18 @@ impl Plan {
     /// Returns the assertions with a literal value that did not hold before the run. The new config
     /// may satisfy them, or they may be a mistake.
     #[must_use]
-    pub fn unheld(&self) -> Vec<Event> {
+    pub(crate) fn unheld(&self) -> Vec<Event> {
         holds::literals(self.steps())
     }
 
     /// Returns the path of each target once.
     #[must_use]
-    pub fn paths(&self) -> Vec<PathBuf> {
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
         self.targets().into_iter().map(|s| s.path.clone()).collect()
     }
 
     /// Replaces the plan's instances by those of `steps`, which hold the outcomes.
-    pub fn apply_outcomes(&mut self, steps: &[Step]) {
+    pub(crate) fn apply_outcomes(&mut self, steps: &[Step]) {
         let ended: BTreeMap<(i32, u64), &PlannedInstance> = steps
             .iter()
             .flat_map(|s| &s.instances)

@@ -19,7 +19,7 @@ use crate::{
 
 /// Checked options of the commands.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// [`Verb::Resume`] or [`Verb::Revert`].
     pub verb: Verb,
     /// A prefix of the run's id; without it, the newest open run.
@@ -31,7 +31,7 @@ pub struct Options {
 }
 
 /// Runs the command to its verdict, and reports every end.
-pub async fn run(options: Options, mut interrupts: Interrupts) -> Verdict {
+pub(crate) async fn run(options: Options, mut interrupts: Interrupts) -> Verdict {
     let mut reporter = Reporter::new(
         options.shared.output,
         options.shared.quiet,

@@ -31,7 +31,7 @@ mod store;
 mod supersede;
 mod syslog;
 
-pub use self::{
+pub(crate) use self::{
     forget::{NotForgotten, OpenRuns, bytes_of, forget_bytes, forget_run},
     format::{Operator, Readings, RunBegan, RunEnded},
     info::{RunInfo, events, find, run_ids},
@@ -50,7 +50,7 @@ pub use self::{
 /// The command of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Installs a new config.
     Broadcast,
     /// Continues an earlier run.
@@ -61,7 +61,7 @@ pub enum Verb {
 
 /// The plan of a run, for its journal.
 #[derive(Debug)]
-pub struct Record<'a> {
+pub(crate) struct Record<'a> {
     /// Of [`new_id`].
     pub id: &'a str,
     /// The command.
@@ -91,7 +91,7 @@ pub struct Record<'a> {
 
 /// Returns the id of a new run: a UUIDv7, which sorts by time.
 #[must_use]
-pub fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }
 

@@ -1,23 +1,18 @@
 //! The self-report of an instance: the JSON that `serve` answers with and a probe reads.
-#![expect(
-    missing_docs,
-    reason = "the fields are the names of the JSON on the wire"
-)]
-
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 /// Digest of the bytes that the served config was parsed from.
-pub const X_CONFIG_SHA256: &str = "x-config-sha256";
+pub(crate) const X_CONFIG_SHA256: &str = "x-config-sha256";
 /// Rises with every applied config.
-pub const X_CONFIG_GENERATION: &str = "x-config-generation";
+pub(crate) const X_CONFIG_GENERATION: &str = "x-config-generation";
 /// `PID:START-TICKS` of the process that answers.
-pub const X_INSTANCE: &str = "x-instance";
+pub(crate) const X_INSTANCE: &str = "x-instance";
 
 /// The answer to `GET /-/config`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SelfReport {
+pub(crate) struct SelfReport {
     pub v: u32,
     pub instance: InstanceId,
     pub effective: Effective,
@@ -28,7 +23,7 @@ pub struct SelfReport {
 
 /// Why an answer is not a self-report.
 #[derive(Debug, thiserror::Error)]
-pub enum NoSelfReport {
+pub(crate) enum NoSelfReport {
     /// It is not the JSON of a self-report.
     #[error("{0}")]
     Shape(#[from] serde_json::Error),
@@ -42,7 +37,7 @@ impl SelfReport {
     ///
     /// # Errors
     /// Fails if it is no such answer.
-    pub fn read(body: &[u8]) -> Result<Self, NoSelfReport> {
+    pub(crate) fn read(body: &[u8]) -> Result<Self, NoSelfReport> {
         let report: Self = serde_json::from_slice(body)?;
         if !is_digest(&report.effective.sha256) {
             return Err(NoSelfReport::Digest("effective.sha256"));
@@ -56,13 +51,13 @@ impl SelfReport {
 
 /// Tells whether `text` is a SHA-256 in lower-case hex.
 #[must_use]
-pub fn is_digest(text: &str) -> bool {
+pub(crate) fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Tells whether `text` is the `PID:START-TICKS` of a process.
 #[must_use]
-pub fn is_instance(text: &str) -> bool {
+pub(crate) fn is_instance(text: &str) -> bool {
     let digits = |text: &str| {
         !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit())
     };
@@ -72,7 +67,7 @@ pub fn is_instance(text: &str) -> bool {
 
 /// The process that answers; `started` is in clock ticks since boot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct InstanceId {
+pub(crate) struct InstanceId {
     pub pid: i32,
     pub started: u64,
     #[serde(with = "crate::exact")]
@@ -82,7 +77,7 @@ pub struct InstanceId {
 
 /// The config that is served.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Effective {
+pub(crate) struct Effective {
     pub sha256: String,
     pub generation: u64,
     pub loaded_at: jiff::Timestamp,
@@ -93,7 +88,7 @@ pub struct Effective {
 /// The last time that the process read its config file. `seq` rises every time, so that "not read
 /// yet" and "read and rejected" are different answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Attempt {
+pub(crate) struct Attempt {
     pub seq: u64,
     pub sha256: Option<String>,
     pub result: AttemptResult,
@@ -105,7 +100,7 @@ pub struct Attempt {
 /// The result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum AttemptResult {
+pub(crate) enum AttemptResult {
     Applied,
     Unchanged,
     Rejected,

@@ -29,11 +29,11 @@ mod probe;
 mod row;
 mod targets;
 
-pub use self::options::Options;
+pub(crate) use self::options::Options;
 
 /// Probes every instance. Returns the exit code: 0 if all agree with their disk, 7 if one does not,
 /// 3 if nothing was found, 9 if a run is under way.
-pub async fn run(options: Options) -> u8 {
+pub(crate) async fn run(options: Options) -> u8 {
     // A problem of this program is no fault of an instance.
     let (scan, listeners) = match Scan::take().and_then(|scan| Ok((scan, Listeners::read()?))) {
         Ok(read) => read,

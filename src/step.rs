@@ -9,7 +9,7 @@ mod content;
 mod instance;
 mod survey_result;
 
-pub use self::{
+pub(crate) use self::{
     content::{Content, short},
     instance::{PlannedInstance, PriorReadings, RanBefore},
     survey_result::{StagedSource, Survey, SurveyedTarget},

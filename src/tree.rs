@@ -16,17 +16,16 @@ mod known;
 mod read;
 
 pub(crate) use self::entry::{bits, kind, named_in, open_file};
-pub use self::{
+pub(crate) use self::{
     entry::{names, open, shown, status},
-    known::{Identity, Known, NotRemoved},
-    read::{Check, Visit},
+    known::{Identity, Known},
 };
 
 /// The most entries of a directory that is a config. A run holds each of them in memory.
-pub const MAX_ENTRIES: usize = 10_000;
+pub(crate) const MAX_ENTRIES: usize = 10_000;
 
 /// The most directories inside each other. Each level holds a descriptor while it is read.
-pub const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 /// A directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

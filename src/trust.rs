@@ -21,7 +21,7 @@ use rustix::{
 mod check;
 mod distrust;
 
-pub use self::{
+pub(crate) use self::{
     check::{is_us, only_us_can_write},
     distrust::Distrust,
 };
@@ -68,7 +68,7 @@ struct LookedUpEntry {
 
 /// A path that was walked to its end, or as far as it exists.
 #[derive(Debug)]
-pub struct ResolvedPath {
+pub(crate) struct ResolvedPath {
     /// The resolved path, without symbolic links.
     pub end: PathBuf,
     /// The directories above the end, from the root.
@@ -103,7 +103,7 @@ impl ResolvedPath {
     ///
     /// # Errors
     /// Fails if the path does not exist or may not be searched.
-    pub fn of(named: &Path) -> io::Result<Self> {
+    pub(crate) fn of(named: &Path) -> io::Result<Self> {
         match Self::until(named)? {
             (resolved, missing) if missing.is_empty() => Ok(resolved),
             _ => Err(Errno::NOENT.into()),
@@ -114,7 +114,7 @@ impl ResolvedPath {
     ///
     /// # Errors
     /// Fails if the path may not be searched, or contains `..` after a missing part.
-    pub fn until(named: &Path) -> io::Result<(Self, Vec<OsString>)> {
+    pub(crate) fn until(named: &Path) -> io::Result<(Self, Vec<OsString>)> {
         let absolute = if named.is_absolute() {
             named.to_owned()
         } else {
@@ -205,19 +205,19 @@ impl ResolvedPath {
 
     /// Tells whether a directory is at the end.
     #[must_use]
-    pub fn is_directory(&self) -> bool {
+    pub(crate) fn is_directory(&self) -> bool {
         self.last.kind() == FileType::Directory
     }
 
     /// Returns the status of the file or directory at the end.
     #[must_use]
-    pub fn stat(&self) -> &Stat {
+    pub(crate) fn stat(&self) -> &Stat {
         &self.last.stat
     }
 
     /// Tells whether the path is a different file for each process, such as its standard input.
     #[must_use]
-    pub fn is_of_a_process(&self) -> bool {
+    pub(crate) fn is_of_a_process(&self) -> bool {
         let proc = Path::new("/proc");
         self.looked_up.iter().any(|entry| {
             (entry.is_link && entry.dir == proc)
@@ -227,7 +227,7 @@ impl ResolvedPath {
 
     /// Tells whether a link was followed.
     #[must_use]
-    pub fn has_links(&self) -> bool {
+    pub(crate) fn has_links(&self) -> bool {
         self.links > 0
     }
 
@@ -236,7 +236,7 @@ impl ResolvedPath {
     ///
     /// # Errors
     /// Fails as the system does.
-    pub fn open(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn open(&self) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         if self.is_directory() {
             let flags = flags | OFlags::DIRECTORY;
@@ -252,7 +252,7 @@ impl ResolvedPath {
 ///
 /// # Errors
 /// Fails if there is such a link, or as the system does.
-pub fn open_named(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open_named(path: &Path) -> io::Result<OwnedFd> {
     let resolved = ResolvedPath::of(path)?;
     if rustix::process::geteuid().is_root() {
         resolved.links_trusted()?;

@@ -41,7 +41,7 @@ fn label_value(text: &str) -> Option<(String, &str)> {
 /// Returns the value of the first sample of `name` that has all of `labels`, in a body of
 /// Prometheus' text format.
 #[must_use]
-pub fn metric(body: &str, name: &str, labels: &[(String, String)]) -> Option<String> {
+pub(crate) fn metric(body: &str, name: &str, labels: &[(String, String)]) -> Option<String> {
     body.lines()
         .filter(|line| line.starts_with(name))
         .find_map(|line| {

@@ -34,7 +34,7 @@ const MAX_CLOCK_SKEW: f64 = 60.0;
 /// Returns why `reading` can never be a moment after a signal: it is not a moment, or lies in the
 /// future already.
 #[must_use]
-pub fn why_no_moment(reading: &str) -> Option<&'static str> {
+pub(crate) fn why_no_moment(reading: &str) -> Option<&'static str> {
     let now = jiff::Timestamp::now().as_duration().as_secs_f64();
     match parse_moment(reading) {
         // A word such as `never` stands for no reload so far; the first reload replaces it.

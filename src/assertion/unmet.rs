@@ -47,7 +47,7 @@ impl fmt::Display for Extract {
 
 /// Returns the first line of a text in backquotes, of at most [`SHOWN`] characters.
 #[must_use]
-pub fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let line = text
         .trim_end_matches(['\n', '\r'])
         .split(['\n', '\r'])

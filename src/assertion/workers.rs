@@ -3,11 +3,11 @@
 
 /// Marks a worker that existed before the new config did and runs the old one: on a rollback it may
 /// stay.
-pub const KEPT: &str = " kept";
+pub(crate) const KEPT: &str = " kept";
 
 /// Returns the name of the worker that a line of a reading is about.
 #[must_use]
-pub fn worker_name(line: &str) -> &str {
+pub(crate) fn worker_name(line: &str) -> &str {
     line.split(' ').next().unwrap_or_default()
 }
 
@@ -46,7 +46,7 @@ fn is_kept(before: &str, line: &str) -> bool {
 
 /// Returns the workers of `before` that still listen, if a new one listens too.
 #[must_use]
-pub fn old_workers(before: &str, now: &str) -> Vec<String> {
+pub(crate) fn old_workers(before: &str, now: &str) -> Vec<String> {
     let listening: Vec<&str> = now.lines().filter(|line| listens(line)).collect();
     let is_old = |line: &&&str| {
         before

@@ -5,7 +5,7 @@ use std::io;
 use crate::{event::Event, runs::Journal};
 
 /// A record of a run that outlives the coordinator.
-pub trait EventStore {
+pub(crate) trait EventStore {
     /// Appends an event.
     ///
     /// # Errors

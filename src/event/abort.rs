@@ -57,7 +57,7 @@ impl Abort {
 
 /// Lists instances by pid, each with the text of its failure.
 #[must_use]
-pub fn failures(instances: &[Instance]) -> String {
+pub(crate) fn failures(instances: &[Instance]) -> String {
     let text = |instance: &Instance| {
         let why = instance.failure.as_ref().map_or("", |f| &f.text);
         format!("pid {} {why}", instance.pid)

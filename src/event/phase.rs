@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 /// A part of a run that may take seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names say it")]
 pub enum Phase {
     Surveying,
     Staging,

@@ -9,7 +9,6 @@ use super::instance::local;
 /// The kind of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names say it")]
 pub enum TargetKind {
     File,
     Directory,
@@ -18,7 +17,6 @@ pub enum TargetKind {
 /// The change of one entry of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names say it")]
 pub enum EntryChange {
     Added,
     Changed,

@@ -9,7 +9,7 @@ use crate::{
 
 /// Everything about a run besides its plan.
 #[derive(Debug, Clone, Copy)]
-pub struct RunContext<'a> {
+pub(crate) struct RunContext<'a> {
     /// The run's id.
     pub id: &'a str,
     /// The command.

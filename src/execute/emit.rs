@@ -8,7 +8,7 @@ use std::{
 use crate::{event::Event, fleet::Group, host::Host, plan::Plan, runs::Journal, step::Survey};
 
 /// Emits what a survey found. `fleet` is the file that named the groups.
-pub fn emit_survey(
+pub(crate) fn emit_survey(
     survey: &Survey,
     groups: &[Group],
     fleet: Option<&Path>,

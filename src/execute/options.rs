@@ -6,7 +6,7 @@ use crate::{report::Output, runs::Retention};
 
 /// Whether a validator must pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Validate {
+pub(crate) enum Validate {
     /// Where a validator is known; an instance that is not validated is named.
     Auto,
     /// Every instance must have one and pass it.
@@ -17,7 +17,7 @@ pub enum Validate {
 
 /// Checked options that `broadcast`, `resume` and `revert` share.
 #[derive(Debug, Clone)]
-pub struct RunOptions {
+pub(crate) struct RunOptions {
     /// How the new config is validated.
     pub validate: Validate,
     /// Prepare, show, and drop what was staged.

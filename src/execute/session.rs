@@ -13,7 +13,12 @@ use crate::{
 
 /// Opens the host for the run `id`. Unless this is a dry run, which touches nothing, it first
 /// removes files that killed runs have staged, and emits an event for each that stays.
-pub fn open_host(state: &Path, id: &str, dry_run: bool, on_event: &mut impl FnMut(&Event)) -> Host {
+pub(crate) fn open_host(
+    state: &Path,
+    id: &str,
+    dry_run: bool,
+    on_event: &mut impl FnMut(&Event),
+) -> Host {
     let mut host = Host::local(id);
     host.record_in(if dry_run {
         Staging::where_possible(state, id)
@@ -33,7 +38,7 @@ pub fn open_host(state: &Path, id: &str, dry_run: bool, on_event: &mut impl FnMu
 ///
 /// # Errors
 /// Fails if the operator interrupts the survey.
-pub async fn survey(
+pub(crate) async fn survey(
     host: &mut Host,
     groups: &[Arc<Group>],
     request: SurveyRequest<'_>,

@@ -25,7 +25,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub use self::{
+pub(crate) use self::{
     gone::{absent, unreplaced},
     request::RecoveryRequest,
 };
@@ -37,7 +37,7 @@ impl Plan {
     /// # Errors
     /// Returns the first failure in the order of the exit codes: no match, busy, refused, invalid,
     /// restart required.
-    pub fn recover(
+    pub(crate) fn recover(
         mut survey: Survey,
         request: RecoveryRequest<'_>,
         stored: impl Fn(&str) -> Option<Vec<u8>>,

@@ -14,7 +14,7 @@ mod tests;
 
 /// Instances that are signalled together.
 #[derive(Debug)]
-pub struct Wave {
+pub(crate) struct Wave {
     /// Its number, from 1.
     pub number: usize,
     /// Its instances, by the targets that they read.
@@ -28,7 +28,7 @@ pub struct Wave {
 impl Wave {
     /// Returns the number of its instances that are to be signalled.
     #[must_use]
-    pub fn instances(&self) -> usize {
+    pub(crate) fn instances(&self) -> usize {
         self.steps
             .iter()
             .flat_map(|s| &s.instances)

@@ -8,7 +8,7 @@ use crate::{
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hint {
+pub(crate) struct Hint {
     /// A sentence that leads to the commands.
     pub what: String,
     /// The commands to type; those that only read come first.

@@ -10,8 +10,7 @@ use self::{
     lines::line_of,
     text::{instances, name, proof_text, seconds, unconfirmed_text, waves_text},
 };
-pub use self::{
-    hint::Hint,
+pub(crate) use self::{
     refusal::refused,
     run_report::{CommandContext, RunReport, WaveReport},
     summary::Summary,
@@ -36,7 +35,7 @@ mod text;
 
 /// What stdout carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
+pub(crate) enum Output {
     /// Nothing; people read stderr.
     Screen,
     /// One object at the end.
@@ -47,7 +46,7 @@ pub enum Output {
 
 /// Prints events and the end of a run.
 #[derive(Debug)]
-pub struct Reporter {
+pub(crate) struct Reporter {
     output: Output,
     quiet: bool,
     verbose: bool,
@@ -65,7 +64,7 @@ pub struct Reporter {
 impl Reporter {
     /// Returns a reporter for one run.
     #[must_use]
-    pub fn new(output: Output, quiet: bool, verbose: bool) -> Self {
+    pub(crate) fn new(output: Output, quiet: bool, verbose: bool) -> Self {
         Self {
             output,
             quiet,
@@ -82,7 +81,7 @@ impl Reporter {
     /// Returns a reporter that replays an earlier run on stdout. Every instance is a line, and each
     /// line has its time.
     #[must_use]
-    pub fn for_replay() -> Self {
+    pub(crate) fn for_replay() -> Self {
         Self {
             past: Some(Default::default()),
             stderr: Sink::stdout(),
@@ -92,7 +91,7 @@ impl Reporter {
 
     /// Sets the time of the next line of a replay: the time of day, and the time since the run
     /// began.
-    pub fn set_time(&mut self, clock: String, elapsed: Duration) {
+    pub(crate) fn set_time(&mut self, clock: String, elapsed: Duration) {
         self.past = Some((clock, elapsed));
     }
 
@@ -103,7 +102,7 @@ impl Reporter {
     }
 
     /// Shows an event.
-    pub fn event(&mut self, event: &Event) {
+    pub(crate) fn event(&mut self, event: &Event) {
         if let Event::Phase { phase, done, all } = event {
             return self
                 .stderr
@@ -298,7 +297,7 @@ impl Reporter {
     }
 
     /// Shows the end.
-    pub fn finish(&mut self, summary: &Summary) {
+    pub(crate) fn finish(&mut self, summary: &Summary) {
         self.end_batch();
         self.idle();
         if self.output != Output::Screen {
@@ -324,7 +323,7 @@ impl Reporter {
     }
 
     /// Waits until the readers have taken everything, as long as that is of use.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.stdout.close();
         self.stderr.close();
     }
@@ -347,7 +346,7 @@ impl Reporter {
     }
 
     /// Shows one line.
-    pub fn line(&self, word: &str, text: &str) {
+    pub(crate) fn line(&self, word: &str, text: &str) {
         match &self.past {
             Some((clock, _)) => self.stderr.line(&format!(
                 "{clock} {}",

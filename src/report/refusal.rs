@@ -7,7 +7,12 @@ use crate::event::{VERSION, Verdict};
 /// Returns an object with the verdict, its exit code and the reason. `rest` holds the other keys of
 /// this command's answer.
 #[must_use]
-pub fn refused(verdict: Verdict, reason: &str, next: &[String], rest: Map<String, Value>) -> Value {
+pub(crate) fn refused(
+    verdict: Verdict,
+    reason: &str,
+    next: &[String],
+    rest: Map<String, Value>,
+) -> Value {
     let mut answer = Map::new();
     answer.insert("v".into(), VERSION.into());
     answer.insert("dry_run".into(), false.into());

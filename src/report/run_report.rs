@@ -8,7 +8,7 @@ use crate::event::{Abort, Event, Instance, Outcome, TargetReport, Verdict};
 
 /// How a run ended, before the command line adds the commands to type next.
 #[derive(Debug)]
-pub struct RunReport {
+pub(crate) struct RunReport {
     /// The run's id; empty if it ended before one began.
     pub run: String,
     /// How it ended.
@@ -34,7 +34,7 @@ pub struct RunReport {
 
 /// A wave of a dry run, besides its instances, which carry its number.
 #[derive(Debug, Serialize)]
-pub struct WaveReport {
+pub(crate) struct WaveReport {
     /// From 1.
     pub wave: usize,
     /// How many instances would be signalled.
@@ -47,7 +47,7 @@ pub struct WaveReport {
 
 /// The parts of a summary that depend on the command line.
 #[derive(Debug, Clone)]
-pub struct CommandContext {
+pub(crate) struct CommandContext {
     /// The command that shows what each instance runs now.
     pub status_command: String,
     /// The command that shows the arguments.
@@ -64,7 +64,7 @@ pub struct CommandContext {
 impl RunReport {
     /// Returns a report without gates, waves and notes, of a run that has no id.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         verdict: Verdict,
         reason: String,
         targets: Vec<TargetReport>,
@@ -86,7 +86,7 @@ impl RunReport {
 
     /// Counts the instances by outcome.
     #[must_use]
-    pub fn counts(&self) -> BTreeMap<Outcome, usize> {
+    pub(crate) fn counts(&self) -> BTreeMap<Outcome, usize> {
         let mut counts = BTreeMap::new();
         for instance in &self.instances {
             *counts.entry(instance.outcome).or_insert(0) += 1;

@@ -15,7 +15,7 @@ use crate::{
 
 /// The end of a run, as `-o json` prints it.
 #[derive(Debug, Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Version of this shape.
     v: u32,
     #[serde(serialize_with = "absent::text")]
@@ -47,7 +47,7 @@ pub struct Summary {
 impl Summary {
     /// Returns the summary of a run for the command line that asked for it.
     #[must_use]
-    pub fn new(report: RunReport, context: &CommandContext) -> Self {
+    pub(crate) fn new(report: RunReport, context: &CommandContext) -> Self {
         let hint = Hint::of(&report, context);
         let next = hint.as_ref().map(|hint| hint.commands.clone());
         Self {
@@ -58,7 +58,7 @@ impl Summary {
 
     /// Returns the summary of a command line that names no run.
     #[must_use]
-    pub fn refused(abort: Abort, next: Vec<String>, dry_run: bool) -> Self {
+    pub(crate) fn refused(abort: Abort, next: Vec<String>, dry_run: bool) -> Self {
         Self::without_hint(abort.into(), next, dry_run)
     }
 

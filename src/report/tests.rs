@@ -236,7 +236,7 @@ fn a_gate_that_could_not_run_and_a_run_that_stopped_say_why() {
     assert!(text.contains(hint), "{text}");
 }
 
-fn hint(report: RunReport) -> Hint {
+fn hint(report: RunReport) -> super::hint::Hint {
     summary(report).hint.unwrap()
 }
 

@@ -15,7 +15,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// How to treat an open run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OpenRuns {
+pub(crate) enum OpenRuns {
     /// Keep it: it is needed.
     Refused,
     /// Remove it: no command can restore its configs any more.
@@ -24,7 +24,7 @@ pub enum OpenRuns {
 
 /// Why nothing was removed.
 #[derive(Debug, thiserror::Error)]
-pub enum NotForgotten {
+pub(crate) enum NotForgotten {
     /// An open run needs it.
     #[error("run {} is open", .0.id)]
     Open(Box<RunInfo>),
@@ -40,7 +40,7 @@ pub enum NotForgotten {
 ///
 /// # Errors
 /// Fails if the state directory cannot be read.
-pub fn bytes_of(state: &Path, prefix: &str) -> io::Result<Vec<String>> {
+pub(crate) fn bytes_of(state: &Path, prefix: &str) -> io::Result<Vec<String>> {
     let mut all = state_dir::names(&store::folder_of(state))?;
     all.retain(|sha256| sha256.starts_with(prefix));
     Ok(all)
@@ -56,7 +56,7 @@ fn lock(state: &Path) -> Result<std::fs::File, NotForgotten> {
 ///
 /// # Errors
 /// See [`NotForgotten`].
-pub fn forget_run(state: &Path, id: &str, open: OpenRuns) -> Result<usize, NotForgotten> {
+pub(crate) fn forget_run(state: &Path, id: &str, open: OpenRuns) -> Result<usize, NotForgotten> {
     let _lock = lock(state)?;
     let run = RunInfo::of(state, id);
     if run.running || (run.open && open == OpenRuns::Refused) {
@@ -83,7 +83,7 @@ pub fn forget_run(state: &Path, id: &str, open: OpenRuns) -> Result<usize, NotFo
 ///
 /// # Errors
 /// See [`NotForgotten`].
-pub fn forget_bytes(state: &Path, sha256: &str) -> Result<(usize, bool), NotForgotten> {
+pub(crate) fn forget_bytes(state: &Path, sha256: &str) -> Result<(usize, bool), NotForgotten> {
     let _lock = lock(state)?;
     let has = |id: &&String| state.join("runs").join(id).join(sha256).exists();
     for id in open_runs::all(state).iter().filter(has) {

@@ -34,8 +34,7 @@ pub(super) struct PlanFile<'a, I> {
 
 /// The answers of one process from before the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields carry the names of the journal")]
-pub struct Readings<'a> {
+pub(crate) struct Readings<'a> {
     pub pid: i32,
     pub started: u64,
     /// One for each assertion; none where there was no answer.
@@ -61,8 +60,7 @@ pub(super) enum FirstEvent {
 
 /// The beginning of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields carry the names of the journal")]
-pub struct RunBegan {
+pub(crate) struct RunBegan {
     pub verb: Verb,
     /// The earlier run that it continues or reverts.
     pub of: Option<String>,
@@ -81,8 +79,7 @@ pub struct RunBegan {
 
 /// The user of the command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields carry the names of the journal")]
-pub struct Operator {
+pub(crate) struct Operator {
     pub uid: u32,
     /// The login user, before any `su` or `sudo`.
     pub login_uid: Option<u32>,
@@ -93,8 +90,7 @@ pub struct Operator {
 /// The end of a run, as `history` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the fields carry the names of the journal")]
-pub enum RunEnded {
+pub(crate) enum RunEnded {
     Finished {
         at: Timestamp,
         verdict: String,
@@ -110,7 +106,7 @@ pub enum RunEnded {
 impl RunEnded {
     /// Returns the end of a run where the line `value` of its journal is one.
     #[must_use]
-    pub fn of(value: serde_json::Value) -> Option<Self> {
+    pub(crate) fn of(value: serde_json::Value) -> Option<Self> {
         let line: JournalLine<Event> = serde_json::from_value(value).ok()?;
         let at = line.at;
         match line.event {

@@ -23,7 +23,7 @@ const MAX_LINE: u64 = 64 << 20;
 
 /// An earlier run.
 #[derive(Debug, Clone)]
-pub struct RunInfo {
+pub(crate) struct RunInfo {
     /// Its id.
     pub id: String,
     /// When it began, as its id says.
@@ -41,7 +41,7 @@ pub struct RunInfo {
 impl RunInfo {
     /// Reads the beginning and the end of the run `id`.
     #[must_use]
-    pub fn of(state: &Path, id: &str) -> Self {
+    pub(crate) fn of(state: &Path, id: &str) -> Self {
         let marked = layout::mark_of(state, id).exists();
         let (began, end, held) = glance(&layout::journal_of(state, id)).unwrap_or_default();
         // A run that was killed after its last line, and before it removed its mark, has ended.
@@ -62,7 +62,7 @@ impl RunInfo {
     /// Returns the commands that resume and that revert a run that was left open. `state_args` is
     /// ` --state DIR`, or empty.
     #[must_use]
-    pub fn next(&self, state_args: &str) -> Option<[String; 2]> {
+    pub(crate) fn next(&self, state_args: &str) -> Option<[String; 2]> {
         (self.open && !self.running).then(|| {
             ["resume", "revert"].map(|verb| format!("hello {verb} {}{state_args}", self.id))
         })
@@ -70,7 +70,7 @@ impl RunInfo {
 
     /// Returns how it ended, in one word.
     #[must_use]
-    pub fn verdict(&self) -> &str {
+    pub(crate) fn verdict(&self) -> &str {
         match &self.end {
             Some(RunEnded::Finished { verdict, .. }) => verdict,
             Some(RunEnded::SupersededBy { .. }) => "superseded",
@@ -91,7 +91,7 @@ pub(super) fn begun_at(id: &str) -> Option<jiff::Timestamp> {
 ///
 /// # Errors
 /// Fails if the state directory cannot be read.
-pub fn run_ids(state: &Path) -> io::Result<Vec<String>> {
+pub(crate) fn run_ids(state: &Path) -> io::Result<Vec<String>> {
     Ok(state_dir::names(&state.join("runs"))?
         .into_iter()
         .filter(|name| begun_at(name).is_some())
@@ -146,7 +146,7 @@ fn glance(journal: &Path) -> io::Result<(Option<RunBegan>, Option<RunEnded>, boo
 ///
 /// # Errors
 /// Fails if the journal cannot be read.
-pub fn events(state: &Path, id: &str) -> io::Result<impl Iterator<Item = Value> + use<>> {
+pub(crate) fn events(state: &Path, id: &str) -> io::Result<impl Iterator<Item = Value> + use<>> {
     let mut lines = BufReader::new(open(&layout::journal_of(state, id))?);
     Ok(std::iter::from_fn(move || {
         loop {
@@ -166,7 +166,7 @@ pub fn events(state: &Path, id: &str) -> io::Result<impl Iterator<Item = Value> 
 ///
 /// # Errors
 /// Fails if the state directory cannot be read.
-pub fn find(state: &Path, prefix: &str) -> io::Result<Vec<String>> {
+pub(crate) fn find(state: &Path, prefix: &str) -> io::Result<Vec<String>> {
     let mut found = run_ids(state)?;
     found.retain(|id| id.starts_with(prefix));
     Ok(found)

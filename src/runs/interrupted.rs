@@ -11,14 +11,14 @@ use super::{
 mod load;
 mod record;
 
-pub use self::record::{InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord};
+pub(crate) use self::record::{InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord};
 
 impl InterruptedRun {
     /// Reads the run whose id begins with `prefix`; without one, the newest open run.
     ///
     /// # Errors
     /// See [`RunError`].
-    pub fn find(state: &Path, prefix: Option<&str>) -> Result<Self, RunError> {
+    pub(crate) fn find(state: &Path, prefix: Option<&str>) -> Result<Self, RunError> {
         let unusable = |e| RunError::State(state.into(), e);
         let id = match prefix {
             // No run was ever begun.
@@ -42,7 +42,7 @@ impl InterruptedRun {
     /// Returns a later run over one of its targets that was left open too. The processes that it
     /// touched are not known here.
     #[must_use]
-    pub fn overtaken_by(&self, state: &Path) -> Option<String> {
+    pub(crate) fn overtaken_by(&self, state: &Path) -> Option<String> {
         let shares = |other: &RunInfo| {
             open_runs::targets(state, &other.id)
                 .iter()
@@ -57,7 +57,7 @@ impl InterruptedRun {
 
     /// Returns the run that took its place.
     #[must_use]
-    pub fn superseded_by(&self) -> Option<&str> {
+    pub(crate) fn superseded_by(&self) -> Option<&str> {
         match &self.past.end {
             Some(RunEnded::SupersededBy { run, .. }) => Some(run),
             _ => None,
@@ -82,7 +82,7 @@ fn newest_open(state: &Path) -> Result<String, RunError> {
 
 /// Returns the newest run after `id` that left the target at `path` with the digest `sha256`.
 #[must_use]
-pub fn later(state: &Path, id: &str, path: &Path, sha256: &str) -> Option<String> {
+pub(crate) fn later(state: &Path, id: &str, path: &Path, sha256: &str) -> Option<String> {
     let wrote = |id: &String| {
         load::targets(state, id)
             .iter()

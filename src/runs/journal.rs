@@ -37,7 +37,7 @@ const MAX_GROUPS: usize = 100;
 /// run is open while it runs, if its coordinator died, or if it ended mixed. An open run has a mark
 /// in `open/`, with its targets.
 #[derive(Debug)]
-pub struct Journal {
+pub(crate) struct Journal {
     /// Locked while the coordinator lives.
     events: File,
     /// True if the last line could not be written to its end.
@@ -140,7 +140,7 @@ impl Journal {
     /// # Errors
     /// Fails if the state directory cannot be written, or if another user can write it. Nothing was
     /// touched then.
-    pub fn begin(state: &Path, record: &Record<'_>) -> io::Result<Self> {
+    pub(crate) fn begin(state: &Path, record: &Record<'_>) -> io::Result<Self> {
         state_dir::make(state)?;
         let runs = state.join("runs");
         let mut new = false;
@@ -187,7 +187,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if the journal cannot be written.
-    pub fn record(&mut self, event: &Event) -> io::Result<()> {
+    pub(crate) fn record(&mut self, event: &Event) -> io::Result<()> {
         let mut line = line(event)?;
         if self.torn {
             line.insert(0, b'\n');
@@ -216,7 +216,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if the run's folder cannot be written.
-    pub fn keep_late(&self, number: usize, bytes: &[u8]) -> io::Result<PathBuf> {
+    pub(crate) fn keep_late(&self, number: usize, bytes: &[u8]) -> io::Result<PathBuf> {
         let path = self.dir.join(format!("late-{number}"));
         state_dir::create(&path, bytes)?.sync_all()?;
         state_dir::sync(&self.dir)?;
@@ -225,7 +225,7 @@ impl Journal {
 
     /// Closes the run once its end is recorded, and sends a line to syslog. Without its last line
     /// the run stays open, and the next command reads it again.
-    pub fn close(self, end: &Event) {
+    pub(crate) fn close(self, end: &Event) {
         if self.closed {
             let _ = std::fs::remove_file(&self.mark);
         }

@@ -30,7 +30,7 @@ const MAX_GROUPS: usize = 1000;
 
 /// The instances that the last run over each group of this boot left alive.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct LastSeen {
+pub(crate) struct LastSeen {
     boot_id: String,
     /// By the group's name and the digest of what it matches.
     groups: BTreeMap<String, Left>,
@@ -45,7 +45,7 @@ struct Left {
 
 /// An instance that lived at the end of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastInstance {
+pub(crate) struct LastInstance {
     /// Its process number.
     pub pid: i32,
     /// Its start time in clock ticks since boot.
@@ -80,7 +80,7 @@ impl LastSeen {
     /// Reads what is kept under `state`. It is empty where the file is of another boot, where it
     /// cannot be read, or where another user can write it.
     #[must_use]
-    pub fn load(state: &Path) -> Self {
+    pub(crate) fn load(state: &Path) -> Self {
         let bytes = state_dir::trusted(state)
             .ok()
             .and_then(|()| config::read(&path_of(state), MAX_LAST).ok())
@@ -102,7 +102,7 @@ impl LastSeen {
     /// # Errors
     /// Fails if the state directory cannot be written. `status` then does not notice an instance
     /// that ends after this run.
-    pub fn keep<'a>(
+    pub(crate) fn keep<'a>(
         state: &Path,
         groups: &[Group],
         instances: impl Iterator<Item = &'a Instance>,
@@ -153,7 +153,7 @@ impl LastSeen {
     /// Returns the instances of `group` that ended since and were not replaced. Each new process in
     /// `now` replaces one ended instance that read the same targets.
     #[must_use]
-    pub fn ended(&self, group: &Group, now: &[LastInstance]) -> Vec<LastInstance> {
+    pub(crate) fn ended(&self, group: &Group, now: &[LastInstance]) -> Vec<LastInstance> {
         let Some(left) = self.groups.get(&key(group)) else {
             return Vec::new();
         };

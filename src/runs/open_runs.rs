@@ -26,7 +26,7 @@ pub(super) fn all(state: &Path) -> Vec<String> {
 
 /// Returns the targets of a mark; empty if it cannot be read.
 #[must_use]
-pub fn targets(state: &Path, id: &str) -> Vec<PathBuf> {
+pub(crate) fn targets(state: &Path, id: &str) -> Vec<PathBuf> {
     let bytes = crate::config::read(&layout::mark_of(state, id), MAX_MARK).unwrap_or_default();
     serde_json::from_slice::<OpenMark>(&bytes)
         .unwrap_or_default()
@@ -36,14 +36,14 @@ pub fn targets(state: &Path, id: &str) -> Vec<PathBuf> {
 /// Returns every run that has a mark, oldest first: it runs, its coordinator died, or it ended
 /// mixed.
 #[must_use]
-pub fn marked_runs(state: &Path) -> Vec<RunInfo> {
+pub(crate) fn marked_runs(state: &Path) -> Vec<RunInfo> {
     all(state).iter().map(|id| RunInfo::of(state, id)).collect()
 }
 
 /// Returns the open runs that are not under way, oldest first: their coordinator died, or they
 /// ended mixed.
 #[must_use]
-pub fn open_runs(state: &Path) -> Vec<RunInfo> {
+pub(crate) fn open_runs(state: &Path) -> Vec<RunInfo> {
     all(state)
         .iter()
         .map(|id| RunInfo::of(state, id))
@@ -91,7 +91,7 @@ pub(super) fn shares(state: &Path, id: &str, own: &[PathBuf], groups: &[&str]) -
 /// Returns true if a run was left open that a run over the targets `own` and these groups would
 /// close.
 #[must_use]
-pub fn is_left(state: &Path, own: &[PathBuf], groups: &[&str]) -> bool {
+pub(crate) fn is_left(state: &Path, own: &[PathBuf], groups: &[&str]) -> bool {
     open_runs(state)
         .iter()
         .any(|past| shares(state, &past.id, own, groups))

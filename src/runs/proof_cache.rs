@@ -27,7 +27,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// The proofs of all processes of this boot.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProofCache {
+pub(crate) struct ProofCache {
     boot_id: String,
     /// By `PID:START-TICKS`.
     instances: BTreeMap<String, BTreeMap<Key, ProvenTarget>>,
@@ -45,7 +45,7 @@ pub struct ProofCache {
 
 /// The proof that a run leaves of one touched process.
 #[derive(Debug)]
-pub struct ProvenInstance {
+pub(crate) struct ProvenInstance {
     /// Process number.
     pub pid: i32,
     /// Start time in clock ticks since boot.
@@ -58,7 +58,7 @@ pub struct ProvenInstance {
 
 /// The last reload of a touched process, at the end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reload {
+pub(crate) enum Reload {
     /// Its end was seen; the moment of its signal.
     Over(Timestamp),
     /// It may still be under way.
@@ -67,7 +67,7 @@ pub enum Reload {
 
 /// One target as it was on disk when an instance was proven to run it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProvenTarget {
+pub(crate) struct ProvenTarget {
     /// Its digest.
     pub sha256: String,
     /// Its last change of any kind, in nanoseconds since 1970. As long as it is the same, the
@@ -87,7 +87,7 @@ impl ProofCache {
     /// Reads the cache under `state`. It is empty where the file is of another boot, whose pids
     /// mean nothing now, where it cannot be read, or where another user can write it.
     #[must_use]
-    pub fn load(state: &Path) -> Self {
+    pub(crate) fn load(state: &Path) -> Self {
         let bytes = state_dir::trusted(state)
             .ok()
             .and_then(|()| crate::config::read(&state.join("proven.json"), MAX_PROVEN).ok())
@@ -110,7 +110,7 @@ impl ProofCache {
     /// Adds the reloads of runs under `state` that were left open. Their coordinator may have died
     /// before it could record the processes that it had signalled.
     #[must_use]
-    pub fn with_open_runs(mut self, state: &Path) -> Self {
+    pub(crate) fn with_open_runs(mut self, state: &Path) -> Self {
         for run in open_runs(state) {
             let left = match InterruptedRun::find(state, Some(&run.id)) {
                 Ok(left) => left,
@@ -143,13 +143,13 @@ impl ProofCache {
     /// Returns true if a reload of the process, which an earlier run signalled, may still be under
     /// way.
     #[must_use]
-    pub fn is_open(&self, pid: i32, started: u64) -> bool {
+    pub(crate) fn is_open(&self, pid: i32, started: u64) -> bool {
         self.has_old_run || self.open.contains(&key(pid, started))
     }
 
     /// Returns the target at `path` as the process was last proven to run it.
     #[must_use]
-    pub fn of(&self, pid: i32, started: u64, path: &Path) -> Option<&ProvenTarget> {
+    pub(crate) fn of(&self, pid: i32, started: u64, path: &Path) -> Option<&ProvenTarget> {
         if self.is_open(pid, started) {
             return None;
         }
@@ -170,7 +170,10 @@ impl ProofCache {
     /// # Errors
     /// Fails if the state directory cannot be written, or if other runs write there for too long.
     /// The next run then signals instances that would have needed no signal.
-    pub fn keep(state: &Path, proofs: impl Iterator<Item = ProvenInstance>) -> io::Result<()> {
+    pub(crate) fn keep(
+        state: &Path,
+        proofs: impl Iterator<Item = ProvenInstance>,
+    ) -> io::Result<()> {
         let mut proofs = proofs.peekable();
         if proofs.peek().is_none() {
             return Ok(());

@@ -29,7 +29,7 @@ const BEGIN_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Which runs are kept: those that are among the newest and not too old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retention {
+pub(crate) struct Retention {
     /// The number of newest runs to keep.
     pub runs: usize,
     /// The age after which a run is removed.
@@ -74,7 +74,7 @@ impl FromStr for Retention {
 ///
 /// # Errors
 /// Fails if a file could not be removed, or a directory could not be read.
-pub fn prune(state: &Path, keep: Retention, own: &str) -> io::Result<()> {
+pub(crate) fn prune(state: &Path, keep: Retention, own: &str) -> io::Result<()> {
     let ids = info::run_ids(state)?;
     let oldest = Timestamp::now()
         .as_nanosecond()

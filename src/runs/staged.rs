@@ -247,7 +247,7 @@ fn path_of(state: &Path, id: &str) -> PathBuf {
 /// Removes the staged files of killed runs, as far as they still are what these runs made. Returns
 /// each path that stays, with the reason; its record stays too.
 #[must_use]
-pub fn sweep(state: &Path) -> Vec<(PathBuf, String)> {
+pub(crate) fn sweep(state: &Path) -> Vec<(PathBuf, String)> {
     let mut left = Vec::new();
     let staged = state.join("staged");
     let names = state_dir::names(&staged).unwrap_or_default();

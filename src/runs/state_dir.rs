@@ -21,7 +21,7 @@ use crate::trust::{Distrust, ResolvedPath};
 /// # Errors
 /// Fails if another user can write it, with the path and the command that fixes it; or as the
 /// system does.
-pub fn trusted(state: &Path) -> io::Result<()> {
+pub(crate) fn trusted(state: &Path) -> io::Result<()> {
     check(&ResolvedPath::of(state)?, state)
 }
 

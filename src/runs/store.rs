@@ -28,7 +28,7 @@ pub(super) fn folder_of(state: &Path) -> PathBuf {
 /// Returns the bytes of an earlier run's config, by digest; none where they are not kept any more,
 /// or have changed.
 #[must_use]
-pub fn stored(state: &Path, sha256: &str) -> Option<Vec<u8>> {
+pub(crate) fn stored(state: &Path, sha256: &str) -> Option<Vec<u8>> {
     let bytes = config::read(&folder_of(state).join(sha256), MAX_STORED).ok()?;
     (config::digest(&bytes) == sha256).then_some(bytes)
 }

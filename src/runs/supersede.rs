@@ -15,7 +15,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// is closed as a whole, any other run as far as its targets are among `own`. The caller holds the
 /// locks of these targets. It calls this when `id` is at its end, and only if `id` touched
 /// something: until then the open runs describe what is on disk.
-pub fn supersede(
+pub(crate) fn supersede(
     state: &Path,
     id: &str,
     of: Option<&str>,

@@ -6,7 +6,7 @@ use crate::{fleet::Fleet, report::Output};
 
 /// Checked options.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// The fleet, read and selected.
     pub fleet: Fleet,
     /// The state directory, with the proofs of earlier runs. Without it, the config of an instance

@@ -87,6 +87,6 @@ impl Content {
 
 /// Returns the first 12 digits of a digest, which are enough to tell configs apart by eye.
 #[must_use]
-pub fn short(sha256: &str) -> &str {
+pub(crate) fn short(sha256: &str) -> &str {
     sha256.get(..12).unwrap_or(sha256)
 }

@@ -14,7 +14,7 @@ use rustix::{
 
 /// Returns a path on one line: control characters are escaped.
 #[must_use]
-pub fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     path.to_string_lossy()
         .chars()
         .map(|c| {
@@ -41,7 +41,7 @@ pub(crate) fn named_in(path: &Path) -> String {
 ///
 /// # Errors
 /// Fails as the system does.
-pub fn status(dir: &OwnedFd, name: &OsStr) -> Result<Statx, Errno> {
+pub(crate) fn status(dir: &OwnedFd, name: &OsStr) -> Result<Statx, Errno> {
     let flags = if name.is_empty() {
         AtFlags::EMPTY_PATH
     } else {
@@ -65,7 +65,7 @@ pub(crate) fn bits(stat: &Statx) -> u32 {
 ///
 /// # Errors
 /// Fails as the system does.
-pub fn open(dir: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+pub(crate) fn open(dir: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     fs::openat(dir, name, flags, Mode::empty())
 }
@@ -82,7 +82,7 @@ pub(crate) fn open_file(dir: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
 ///
 /// # Errors
 /// Fails as the system does.
-pub fn names(dir: &OwnedFd, limit: usize) -> Result<BTreeSet<OsString>, Errno> {
+pub(crate) fn names(dir: &OwnedFd, limit: usize) -> Result<BTreeSet<OsString>, Errno> {
     let mut names = BTreeSet::new();
     for entry in fs::Dir::read_from(dir)? {
         let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();

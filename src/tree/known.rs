@@ -61,7 +61,7 @@ impl Identity {
 
 /// The entries that a run made, and so may remove.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub(crate) struct Known {
     /// Entries that are complete.
     pub whole: BTreeSet<Identity>,
     /// Entries that were being written, without the time of the last change. They may be removed
@@ -74,7 +74,7 @@ pub struct Known {
 
 /// The reason that an entry was not removed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotRemoved {
+pub(crate) enum NotRemoved {
     /// It is not one that the run made.
     #[error("`{}` is not what the run left there; remove it by hand if it is not needed",
             shown(.0))]
@@ -126,7 +126,12 @@ impl Known {
     ///
     /// # Errors
     /// Fails with the first entry that is not removed; every other known entry is gone then.
-    pub fn remove(&self, dir: &OwnedFd, name: &OsStr, path: &Path) -> Result<(), NotRemoved> {
+    pub(crate) fn remove(
+        &self,
+        dir: &OwnedFd,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<(), NotRemoved> {
         let place = Place { dir, name, path };
         match status(dir, name) {
             Err(Errno::NOENT) => Ok(()),

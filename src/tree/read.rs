@@ -24,10 +24,10 @@ use crate::config::{MAX_TARGET, ReadError};
 
 /// Checks an entry by its path and status before it is read; the directory itself comes first,
 /// with an empty path. An error is a sentence that refuses the directory.
-pub type Check<'a> = &'a mut dyn FnMut(&Path, &Statx) -> Result<(), String>;
+pub(crate) type Check<'a> = &'a mut dyn FnMut(&Path, &Statx) -> Result<(), String>;
 
 /// Receives each entry with its path and status once it is open. A link has no descriptor.
-pub type Visit<'a> = &'a mut dyn FnMut(&Path, &Statx, Option<&OwnedFd>) -> io::Result<()>;
+pub(crate) type Visit<'a> = &'a mut dyn FnMut(&Path, &Statx, Option<&OwnedFd>) -> io::Result<()>;
 
 impl Tree {
     /// Reads an open directory; links are not followed.

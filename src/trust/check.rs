@@ -13,7 +13,7 @@ const ROOT_AND_CALLER: &str = "root and you";
 
 /// Tells whether a user is root or the caller.
 #[must_use]
-pub fn is_us(uid: u32) -> bool {
+pub(crate) fn is_us(uid: u32) -> bool {
     uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
@@ -26,7 +26,7 @@ fn others_can_write(mode: u32) -> bool {
 
 /// Tells whether only root and the caller can write a file or directory of this owner and mode.
 #[must_use]
-pub fn only_us_can_write(owner: u32, mode: u32) -> bool {
+pub(crate) fn only_us_can_write(owner: u32, mode: u32) -> bool {
     is_us(owner) && !others_can_write(mode)
 }
 
@@ -49,7 +49,7 @@ impl ResolvedPath {
     ///
     /// # Errors
     /// Fails with the link if another user can.
-    pub fn links_trusted(&self) -> Result<(), Distrust> {
+    pub(crate) fn links_trusted(&self) -> Result<(), Distrust> {
         self.links_changeable_only_by(rustix::process::geteuid().as_raw())
     }
 
@@ -71,7 +71,7 @@ impl ResolvedPath {
     ///
     /// # Errors
     /// Fails with the first directory, file or link that another user can change.
-    pub fn writable_only_by_us(&self) -> Result<(), Distrust> {
+    pub(crate) fn writable_only_by_us(&self) -> Result<(), Distrust> {
         let me = rustix::process::geteuid().as_raw();
         let Some(entry) = self
             .looked_up
@@ -117,7 +117,7 @@ impl ResolvedPath {
     ///
     /// # Errors
     /// Fails with the directory, file or link that another user can change.
-    pub fn is_trusted(&self) -> Result<(), Distrust> {
+    pub(crate) fn is_trusted(&self) -> Result<(), Distrust> {
         if rustix::process::geteuid().is_root() {
             self.writable_only_by_us()
         } else {
@@ -131,7 +131,7 @@ impl ResolvedPath {
     ///
     /// # Errors
     /// Fails with the directory or link.
-    pub fn changeable_only_by(&self, owner: u32) -> Result<(), Distrust> {
+    pub(crate) fn changeable_only_by(&self, owner: u32) -> Result<(), Distrust> {
         self.check_directories(self.above.iter(), owner)
     }
 
@@ -139,7 +139,7 @@ impl ResolvedPath {
     ///
     /// # Errors
     /// Fails with the directory or link.
-    pub fn entries_changeable_only_by(&self, owner: u32) -> Result<(), Distrust> {
+    pub(crate) fn entries_changeable_only_by(&self, owner: u32) -> Result<(), Distrust> {
         self.check_directories(self.above.iter().chain([&self.last]), owner)
     }
 

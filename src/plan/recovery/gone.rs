@@ -114,7 +114,7 @@ fn gone<'a>(survey: &Survey, left: &'a InterruptedRun) -> Vec<GoneInstances<'a>>
 /// Returns a sentence about the instances of the earlier run that have ended and were not replaced;
 /// none if there are none.
 #[must_use]
-pub fn unreplaced(survey: &Survey, left: &InterruptedRun) -> Option<String> {
+pub(crate) fn unreplaced(survey: &Survey, left: &InterruptedRun) -> Option<String> {
     let lost: Vec<String> = gone(survey, left)
         .iter()
         .filter(|gone| gone.not_replaced() > 0)
@@ -132,7 +132,7 @@ pub fn unreplaced(survey: &Survey, left: &InterruptedRun) -> Option<String> {
 /// Returns an event for the instances of the earlier run that have ended, and for each instance of
 /// its groups that reads none of the targets that it changes.
 #[must_use]
-pub fn absent(survey: &Survey, left: &InterruptedRun) -> Vec<Event> {
+pub(crate) fn absent(survey: &Survey, left: &InterruptedRun) -> Vec<Event> {
     let unconcerned = survey
         .instances
         .iter()

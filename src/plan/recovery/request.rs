@@ -9,7 +9,7 @@ use crate::{
 
 /// The input of a recovery plan besides the survey.
 #[derive(Debug, Clone, Copy)]
-pub struct RecoveryRequest<'a> {
+pub(crate) struct RecoveryRequest<'a> {
     /// The earlier run.
     pub left: &'a InterruptedRun,
     /// The direction.

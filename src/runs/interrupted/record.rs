@@ -13,7 +13,7 @@ use crate::{
 
 /// Why there is no run to read.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub(crate) enum RunError {
     /// No run was named, and none is open.
     #[error("no run is open in `{}`: every run there came to its end", .0.display())]
     NoneOpen(PathBuf),
@@ -61,7 +61,7 @@ fn old_contents(contents: &[(PathBuf, PathBuf)]) -> String {
 
 /// A run as it was left.
 #[derive(Debug, Clone)]
-pub struct InterruptedRun {
+pub(crate) struct InterruptedRun {
     /// Its id.
     pub id: String,
     /// The command.
@@ -92,7 +92,7 @@ pub struct InterruptedRun {
 
 /// A target of a run.
 #[derive(Debug, Clone)]
-pub struct RunTarget {
+pub(crate) struct RunTarget {
     /// Its path.
     pub path: PathBuf,
     /// Its kind.
@@ -105,7 +105,7 @@ pub struct RunTarget {
 
 /// An instance of a run.
 #[derive(Debug, Clone)]
-pub struct RunInstance {
+pub(crate) struct RunInstance {
     /// Its group.
     pub group: String,
     /// Process number.
@@ -118,7 +118,7 @@ pub struct RunInstance {
 
 /// The signals that one process may have got.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SignalRecord {
+pub(crate) struct SignalRecord {
     /// It was to be signalled for the new config.
     pub forth: bool,
     /// It was to be signalled for the old config.
@@ -131,7 +131,7 @@ pub struct SignalRecord {
 impl SignalRecord {
     /// Returns true if no reload that it was signalled for is under way.
     #[must_use]
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.state.is_some_and(Outcome::is_settled)
     }
 }
