@@ -502,8 +502,29 @@ fn old_run(fleet: &Fleet, days: i64, n: i64, content: &str) -> String {
     let dir = fleet.path("state/runs").join(&id);
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::create_dir_all(fleet.path("state/bytes")).unwrap();
-    let began = json!({ "event":"began", "verb":"broadcast", "of":null, "operator":{ "uid":0, "login_uid":null, "sudo_user":null, "ci_job":null } , "boot_id":"", "command":["hello"], "reason":null, "groups":["web"], "instances":1, "targets":1, "waves":1, "v":2, "at":"2026-01-01T00:00:00Z" } );
-    let finished = json!({ "event":"finished", "verdict":"converged", "reason":"", "counts":{ "confirmed":1 } , "v":2, "at":"2026-01-01T00:00:01Z" } );
+    let began = json!({
+        "event": "began",
+        "verb": "broadcast",
+        "of": null,
+        "operator": {"uid": 0, "login_uid": null, "sudo_user": null, "ci_job": null},
+        "boot_id": "",
+        "command": ["hello"],
+        "reason": null,
+        "groups": ["web"],
+        "instances": 1,
+        "targets": 1,
+        "waves": 1,
+        "v": 2,
+        "at": "2026-01-01T00:00:00Z",
+    });
+    let finished = json!({
+        "event": "finished",
+        "verdict": "converged",
+        "reason": "",
+        "counts": {"confirmed": 1},
+        "v": 2,
+        "at": "2026-01-01T00:00:01Z",
+    });
     std::fs::write(dir.join("events.jsonl"), format!("{began}\n{finished}\n")).unwrap();
     std::fs::write(fleet.path("state/bytes").join(content), content).unwrap();
     std::fs::hard_link(fleet.path("state/bytes").join(content), dir.join(content)).unwrap();
@@ -544,7 +565,10 @@ fn forgetting_old_runs_removes_the_content_only_they_had() {
     )
     .unwrap();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    let proven = json!({ "boot_id":boot.trim(), "instances":{ "1:1":{ "/elsewhere":{ "sha256":"needed", "ctime":1 } } } } );
+    let proven = json!({
+        "boot_id": boot.trim(),
+        "instances": {"1:1": {"/elsewhere": {"sha256": "needed", "ctime": 1}}},
+    });
     std::fs::write(fleet.path("state/proven.json"), proven.to_string()).unwrap();
     std::fs::write(fleet.path("state/bytes/orphan"), "unused").unwrap();
     std::fs::create_dir(fleet.path("state/runs/.half.gone")).unwrap();

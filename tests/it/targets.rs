@@ -461,7 +461,7 @@ fn a_dry_run_lists_the_changes_of_entries_and_shows_no_secret() {
     let result = testbed.run(&["--dry-run", "--config", &new, "--prune"], 0);
     assert_eq!(
         result.json["targets"][0]["entries"][0],
-        serde_json::json!({ "path":"a.conf", "change":"changed" } )
+        serde_json::json!({ "path": "a.conf", "change": "changed" })
     );
     // One file that is not readable by all makes the whole directory secret. Names are not secret.
     std::fs::set_permissions(
