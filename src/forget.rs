@@ -154,10 +154,10 @@ fn refusal(why: NotForgotten, options: &Options) -> Refusal {
     match why {
         NotForgotten::Open(info) => {
             let next = info.next(&options.state_args);
-            let text = if next.is_some() {
-                "is open and needs it"
-            } else {
+            let text = if info.running {
                 "needs it, and runs now"
+            } else {
+                "is open and needs it"
             };
             Refusal {
                 next,

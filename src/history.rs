@@ -86,6 +86,7 @@ fn list(options: &Options) -> std::io::Result<u8> {
     match options.output {
         Output::Screen => runs.for_each(|info| {
             let next = info.next(&options.state_args).into_iter().flatten();
+            let next = next.chain(info.old_version_note(&options.state_args));
             screen::answer(
                 [line(&info)]
                     .into_iter()
@@ -360,6 +361,9 @@ fn replay(info: &RunInfo, events: impl Iterator<Item = Value>, state_args: &str)
     }
     for command in info.next(state_args).into_iter().flatten() {
         reporter.line("Next", &command);
+    }
+    if let Some(note) = info.old_version_note(state_args) {
+        reporter.line("Next", &note);
     }
     reporter.close();
 }

@@ -125,7 +125,7 @@ impl Reporter {
             } => self.intent(*direction, *wave, pids),
             Event::Installed { path, sha256 } => {
                 let word = if self.batch.direction.is_back() {
-                    "Restored"
+                    "Rolled back"
                 } else {
                     "Installed"
                 };

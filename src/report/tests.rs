@@ -162,7 +162,7 @@ fn a_partial_rollback_is_shown_line_by_line() {
     Confirmed [   1.500s] (1/2) web pid 2 http://127.0.0.1:2/
        FAILED [   1.500s] (2/2) web pid 3 http://127.0.0.1:3/: no answer within 1s after 5s
  Rolling back 1 instance: pid 3: no answer within 1s after 5s
-     Restored /c sha256:aa
+  Rolled back /c sha256:aa
      Reverted [   1.500s] (1/1) web pid 3 http://127.0.0.1:3/ (first: no answer within 1s after 5s)
     Installed /c sha256:bb
       Summary [   1.500s] 3 instances: partial (2 confirmed, 1 reverted)

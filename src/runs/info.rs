@@ -14,6 +14,7 @@ use super::{
     format::{FirstEvent, JournalLine, RunBegan, RunEnded},
     layout, state_dir,
 };
+use crate::event::VERSION;
 
 /// Bytes that are read of a journal's beginning, and of its end. The first line is shorter than
 /// that: its texts are cut.
@@ -36,6 +37,8 @@ pub(crate) struct RunInfo {
     pub began: Option<RunBegan>,
     /// Its end; none for a run that did not come to its end.
     pub end: Option<RunEnded>,
+    /// True if an earlier version wrote it, whose plan this one cannot read.
+    pub is_old: bool,
 }
 
 impl RunInfo {
@@ -43,7 +46,12 @@ impl RunInfo {
     #[must_use]
     pub(crate) fn of(state: &Path, id: &str) -> Self {
         let marked = layout::mark_of(state, id).exists();
-        let (began, end, held) = glance(&layout::journal_of(state, id)).unwrap_or_default();
+        let Glance {
+            began,
+            end,
+            held,
+            is_old,
+        } = glance(&layout::journal_of(state, id)).unwrap_or_default();
         // A run that was killed after its last line, and before it removed its mark, has ended.
         let open = marked
             && end.as_ref().is_none_or(
@@ -56,15 +64,28 @@ impl RunInfo {
             running: marked && held,
             began,
             end,
+            is_old,
         }
     }
 
-    /// Returns the commands that resume and that revert a run that was left open. `state_args` is
-    /// ` --state DIR`, or empty.
+    /// Returns the commands that resume and that revert a run that was left open; none for a run of
+    /// an earlier version. `state_args` is ` --state DIR`, or empty.
     #[must_use]
     pub(crate) fn next(&self, state_args: &str) -> Option<[String; 2]> {
-        (self.open && !self.running).then(|| {
+        (self.open && !self.running && !self.is_old).then(|| {
             ["resume", "revert"].map(|verb| format!("hello {verb} {}{state_args}", self.id))
+        })
+    }
+
+    /// Returns what to do about an open run of an earlier version.
+    #[must_use]
+    pub(crate) fn old_version_note(&self, state_args: &str) -> Option<String> {
+        (self.open && self.is_old).then(|| {
+            format!(
+                "an earlier version of hello wrote it, and this one cannot finish it; `hello revert \
+                 {}{state_args}` names its old bytes",
+                self.id
+            )
         })
     }
 
@@ -105,8 +126,18 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }
 
+/// The two ends of a journal.
+#[derive(Debug, Default)]
+struct Glance {
+    began: Option<RunBegan>,
+    end: Option<RunEnded>,
+    /// True if its coordinator still locks it.
+    held: bool,
+    is_old: bool,
+}
+
 /// Returns the first line, the last line where it is an end, and true if its coordinator lives.
-fn glance(journal: &Path) -> io::Result<(Option<RunBegan>, Option<RunEnded>, bool)> {
+fn glance(journal: &Path) -> io::Result<Glance> {
     let mut file = open(journal)?;
     let held = matches!(
         file.try_lock_shared(),
@@ -125,13 +156,13 @@ fn glance(journal: &Path) -> io::Result<(Option<RunBegan>, Option<RunEnded>, boo
     } else {
         None
     };
-    let first = head
-        .split(|b| *b == b'\n')
-        .next()
-        .and_then(|line| serde_json::from_slice::<JournalLine<FirstEvent>>(line).ok())
-        .map(|line| match line.event {
-            FirstEvent::Began(began) => began,
-        });
+    let first = head.split(|b| *b == b'\n').next().unwrap_or_default();
+    let began = serde_json::from_slice::<JournalLine<FirstEvent>>(first).ok();
+    let began = began.map(|line| match line.event {
+        FirstEvent::Began(began) => began,
+    });
+    let version = serde_json::from_slice::<Value>(first).ok();
+    let version = version.and_then(|line| line["v"].as_u64());
     // A line may be torn: where the coordinator was killed, and where the read begins.
     let last = tail
         .as_ref()
@@ -139,7 +170,12 @@ fn glance(journal: &Path) -> io::Result<(Option<RunBegan>, Option<RunEnded>, boo
         .split(|b| *b == b'\n')
         .rev()
         .find_map(|line| serde_json::from_slice::<Value>(line).ok());
-    Ok((first, last.and_then(RunEnded::of), held))
+    Ok(Glance {
+        began,
+        end: last.and_then(RunEnded::of),
+        held,
+        is_old: version.is_some_and(|version| version < u64::from(VERSION)),
+    })
 }
 
 /// Returns the lines of a journal, without torn ones.

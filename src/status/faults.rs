@@ -174,6 +174,11 @@ impl Findings {
             );
             screen::tell(&screen::worded("Open run", &text));
         }
+        for run in &self.open {
+            if let Some(note) = run.old_version_note(&options.flag) {
+                screen::tell(&screen::worded("Open run", &format!("{}: {note}", run.id)));
+            }
+        }
         for Running { run, owner } in &self.running {
             let run = run
                 .as_ref()

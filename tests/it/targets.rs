@@ -597,7 +597,7 @@ fn a_failed_second_install_rolls_back_the_first_without_a_signal() {
             "{}",
             result.stderr
         );
-        assert!(result.stderr.contains("Restored"), "{}", result.stderr);
+        assert!(result.stderr.contains("Rolled back"), "{}", result.stderr);
         assert_eq!(
             (result.states(), daemon.says("/loads")),
             (vec!["untouched"], "1".to_owned())
@@ -916,7 +916,7 @@ fn a_full_disk_stops_staging_and_never_the_rollback() {
         return;
     };
     assert_eq!(result, "6 2", "{stderr}");
-    assert!(stderr.contains("Restored"), "{stderr}");
+    assert!(stderr.contains("Rolled back"), "{stderr}");
     assert!(!stderr.contains(".hello-"), "{stderr}");
 }
 
@@ -1017,7 +1017,7 @@ fn a_second_exchange_that_fails_rolls_the_run_back() {
         );
         assert!(stderr.contains(targets[1]), "{stderr}");
         assert!(stderr.contains("os error 5"), "{stderr}");
-        assert!(stderr.contains("Restored"), "{stderr}");
+        assert!(stderr.contains("Rolled back"), "{stderr}");
         assert_eq!(testbed.beside(), ["conf.d", "main.conf"]);
     }
 }

@@ -59,6 +59,7 @@ fn left(touched: &[(i32, SignalRecord)], count: Count) -> InterruptedRun {
             open: true,
             running: false,
             began: None,
+            is_old: false,
             end: None,
         },
     }
