@@ -82,8 +82,8 @@ impl RunInfo {
     pub(crate) fn old_version_note(&self, state_args: &str) -> Option<String> {
         (self.open && self.is_old).then(|| {
             format!(
-                "an earlier version of hello wrote it, and this one cannot finish it; `hello revert \
-                 {}{state_args}` names its old bytes",
+                "an earlier version of hello wrote it, and this one cannot finish it; `hello \
+                 revert {}{state_args}` names its old bytes",
                 self.id
             )
         })

@@ -90,9 +90,10 @@ impl Aim {
         let moved = last.map_or(self.nth, |(nth, known)| {
             (self.wanted.nth + nth).saturating_sub(known).max(1)
         });
-        // The effect that was hit stood before it and is missing in `whole`: a thread wake-up or a
-        // timer.
-        if moved == self.nth { moved + 1 } else { moved }
+        // The run does not have it, so it comes after every call that the run has: the effect that
+        // was hit may be missing in `whole`, such as a wake-up or the journal of a killed run.
+        let after = run.iter().rev().find(same).map_or(0, |e| e.nth);
+        moved.max(after + 1)
     }
 }
 
