@@ -61,7 +61,7 @@ pub struct HttpRequest {
     pub host: Option<String>,
     /// Certificates in PEM that are trusted instead of the system's.
     pub ca: Option<PathBuf>,
-    /// Whether any certificate is accepted.
+    /// True if any certificate is accepted.
     pub insecure: bool,
     /// The only status whose answer counts. Default: every success (2xx).
     #[serde(default)]

@@ -22,7 +22,7 @@ pub(crate) enum Change {
     Put {
         /// The path as the operator named it.
         named: PathBuf,
-        /// Whether it is a file or a directory.
+        /// Its kind: a file or a directory.
         kind: TargetKind,
         /// Its content, read once.
         content: Result<Content, String>,
@@ -38,7 +38,7 @@ pub(crate) enum Change {
 pub(crate) struct Changes {
     named: BTreeMap<String, Change>,
     others: Change,
-    /// Whether entries that only the live directory has are removed.
+    /// True if entries that only the live directory has are removed.
     pub prune: bool,
 }
 

@@ -81,12 +81,12 @@ enum Command {
     History(history::HistoryArgs),
     /// Remove a run, or a content from every run.
     ///
-    /// What an open run needs is not removed: exit 5.
+    /// Nothing that an open run needs is removed: exit 5.
     Forget(history::ForgetArgs),
 }
 
 impl Command {
-    /// Whether the command inspects processes.
+    /// Tells whether the command inspects processes.
     fn inspects_processes(&self) -> bool {
         match self {
             Self::Broadcast(_)

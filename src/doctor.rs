@@ -15,7 +15,7 @@ use crate::{
         },
         local::examine::Examiner,
     },
-    report::{Output, refused},
+    report::{Output, fail},
     screen,
 };
 
@@ -75,11 +75,7 @@ pub(crate) async fn run(options: Options) -> u8 {
 
 /// Reports why the processes could not be read. Returns the exit code.
 fn failed(output: Output, why: &str) -> u8 {
-    screen::tell(&screen::failure(why));
-    if output != Output::Screen {
-        screen::data([refused(Verdict::Failed, why, &[], serde_json::Map::new())]);
-    }
-    Verdict::Failed.exit()
+    fail(output, Verdict::Failed, why, &[], serde_json::Map::new())
 }
 
 /// Reports about every match of the fleet.

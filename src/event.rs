@@ -1,4 +1,4 @@
-//! What happens in a run, as data. The engine and the host emit events, the journal keeps them, the
+//! The events of a run, as data. The engine and the host emit events, the journal keeps them, the
 //! reports show them.
 
 use std::{collections::BTreeMap, path::PathBuf};

@@ -22,7 +22,7 @@ pub(crate) struct Options {
     pub id: String,
     /// The state directory.
     pub state: PathBuf,
-    /// What becomes of a run that is open.
+    /// The fate of an open run.
     pub open: OpenRuns,
     /// ` --state DIR` to append to suggested commands; empty for the default directory.
     pub state_args: String,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     event::{Event, VERSION, Verdict},
     names,
-    report::{Output, Reporter, refused},
+    report::{Output, Reporter, fail},
     runs::{self, Operator, RunBegan, RunEnded, RunInfo},
     screen,
     step::short,
@@ -56,17 +56,9 @@ pub(crate) fn run(options: &Options) -> u8 {
 
 /// Prints why there is nothing to show, and returns the exit code.
 fn failed(options: &Options, verdict: Verdict, why: &str) -> u8 {
-    screen::tell(&screen::failure(why));
-    if options.output != Output::Screen {
-        let next = [format!("hello history{}", options.state_args)];
-        screen::data([refused(
-            verdict,
-            why,
-            &next,
-            serde_json::Map::from_iter([("runs".to_owned(), json!([]))]),
-        )]);
-    }
-    verdict.exit()
+    let next = [format!("hello history{}", options.state_args)];
+    let rest = serde_json::Map::from_iter([("runs".to_owned(), json!([]))]);
+    fail(options.output, verdict, why, &next, rest)
 }
 
 /// Lists the newest runs.

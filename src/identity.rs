@@ -22,7 +22,7 @@ pub struct Credentials {
     pub ambient: u64,
 }
 
-/// Whether a process has the namespaces and the root directory of this one.
+/// The namespaces and the root directory of a process, compared with those of this one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Sees {
     /// It was not checked.
@@ -47,7 +47,7 @@ pub struct Identity {
     pub exe: (u64, u64),
     /// Its user, groups and capabilities; equal ones share memory.
     pub person: Arc<Credentials>,
-    /// Whether its namespaces are those of this process.
+    /// Its namespaces, compared with those of this process.
     pub sees: Sees,
     /// The meaning of its command line.
     pub line: Line,

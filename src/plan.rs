@@ -63,9 +63,9 @@ pub(crate) struct PlanRequest<'a> {
     pub changes: &'a Changes,
     /// Replaces the count of every group.
     pub count: Option<Count>,
-    /// Whether one `--config` may replace targets that differ now.
+    /// True if one `--config` may replace targets that differ now.
     pub overwrite: bool,
-    /// Whether unresponsive instances are signalled too.
+    /// True if unresponsive instances are signalled too.
     pub include_unresponsive: bool,
     /// The config that each instance was last proven to run, for instances that do not report it.
     pub proven: &'a ProofCache,

@@ -183,7 +183,7 @@ fn with_command(abort: Abort, options: &Options, left: &InterruptedRun, at_once:
 }
 
 /// Replaces groups of the journal, which may have been wrong, by those of the same name in `fleet`.
-/// Where the assertions differ, the readings of the journal mean nothing.
+/// The readings of the journal mean nothing if the assertions differ.
 ///
 /// # Errors
 /// Fails if `fleet` has none of the groups.

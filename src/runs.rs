@@ -62,7 +62,7 @@ pub(crate) enum Verb {
 /// The plan of a run, for its journal.
 #[derive(Debug)]
 pub(crate) struct Record<'a> {
-    /// Of [`new_id`].
+    /// The id, from [`new_id`].
     pub id: &'a str,
     /// The command.
     pub verb: Verb,

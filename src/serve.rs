@@ -58,7 +58,7 @@ pub struct Options {
 /// The SIGHUPs to this process.
 #[derive(Debug)]
 pub struct ReloadSignals {
-    /// Whether one came since the last reload began.
+    /// True if one came since the last reload began.
     due: Arc<AtomicBool>,
     /// A socket that is readable after each.
     wakes: UnixStream,

@@ -17,7 +17,7 @@ use crate::{
         probe::limits::ProbeLimits,
         validate::current::ValidationCache,
     },
-    report::{Output, refused},
+    report::fail,
     runs::{LastSeen, ProofCache},
     screen,
 };
@@ -105,9 +105,11 @@ async fn group_rows(probe: &StatusProbe, group: &Group, finds: Finds) -> Vec<Row
 
 /// Reports why the processes could not be read. Returns the exit code.
 fn failed(options: &Options, why: &str) -> u8 {
-    screen::tell(&screen::failure(why));
-    if options.output != Output::Screen {
-        screen::data([refused(Verdict::Failed, why, &[], serde_json::Map::new())]);
-    }
-    Verdict::Failed.exit()
+    fail(
+        options.output,
+        Verdict::Failed,
+        why,
+        &[],
+        serde_json::Map::new(),
+    )
 }

@@ -25,7 +25,7 @@ pub struct TargetChange {
     pub from: Option<Content>,
     /// The candidate.
     pub to: Content,
-    /// Whether its content must not be shown.
+    /// True if its content must not be shown.
     pub secret: bool,
 }
 
@@ -37,7 +37,7 @@ pub struct Step {
     pub changes: Vec<TargetChange>,
     /// The instances that read them.
     pub instances: Vec<PlannedInstance>,
-    /// Whether the step installs the new config or restores the old one.
+    /// The config that the step leads to.
     pub direction: Direction,
 }
 

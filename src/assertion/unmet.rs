@@ -7,7 +7,7 @@ use super::{Assertion, Expectation, Extract, Source};
 /// The longest part of a text that a message repeats, in characters: about one line of a terminal.
 const SHOWN: usize = 100;
 
-/// Whether a text may be repeated in messages and in the journal.
+/// The part of a text that messages and the journal may repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Showing {
     /// It may be repeated.

@@ -223,7 +223,7 @@ fn check_unvalidated(fleet: &Fleet) -> Result<(), String> {
     }
 }
 
-/// What the command line decides for every group of the run, instead of `fleet.toml`.
+/// The policy of the command line for every group of the run, instead of `fleet.toml`.
 struct Overrides {
     waves: Vec<Share>,
     max_failures: Option<Share>,

@@ -95,7 +95,7 @@ impl RawArguments {
 #[derive(Debug)]
 pub(super) struct UsageError {
     why: String,
-    /// What to do, and the command for it.
+    /// The next step, and the command for it.
     hint: Option<[&'static str; 2]>,
 }
 

@@ -42,6 +42,34 @@ fn block_on<F: Future>(future: F) -> F::Output {
     RUNTIME.with(|runtime| runtime.block_on(future))
 }
 
+/// Runs the plan on the script, with a journal that keeps everything and without an interrupt.
+fn run_script(
+    plan: &mut Plan,
+    script: ScriptHost,
+    immediate: bool,
+    recovering: bool,
+) -> (Result<RunEnd, Verdict>, ScriptHost) {
+    let mut host = Host::Script(script);
+    let (_sender, mut interrupts) = tokio::sync::watch::channel(0);
+    let options = EngineOptions {
+        run: "1",
+        immediate,
+        recovering,
+    };
+    let ended = block_on(run(
+        plan,
+        &mut host,
+        options,
+        &mut interrupts,
+        &mut Kept,
+        &mut |_| {},
+    ));
+    let Host::Script(script) = host else {
+        unreachable!("it was a script")
+    };
+    (ended.map_err(|abort| abort.verdict), script)
+}
+
 /// A journal that takes every event.
 struct Kept;
 
@@ -157,26 +185,8 @@ fn an_unchanged_instance_is_rolled_back_with_the_others() {
     script
         .ends
         .insert(1, (Outcome::Rejected, Outcome::Reverted));
-    let mut host = Host::Script(script);
-    let (_sender, mut interrupts) = tokio::sync::watch::channel(0);
-
-    let verdict = block_on(run(
-        &mut plan,
-        &mut host,
-        EngineOptions {
-            run: "1",
-            immediate: false,
-            recovering: false,
-        },
-        &mut interrupts,
-        &mut Kept,
-        &mut |_| {},
-    ))
-    .map(|end| end.verdict)
-    .map_err(|abort| abort.verdict);
-    let Host::Script(script) = host else {
-        unreachable!("it was a script")
-    };
+    let (ended, script) = run_script(&mut plan, script, false, false);
+    let verdict = ended.map(|end| end.verdict);
     let outcomes: Vec<Outcome> = plan.instances().map(|i| i.outcome).collect();
     assert_eq!(verdict, Ok(Verdict::Reverted));
     assert_eq!(

@@ -4,10 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use crate::{report::Output, runs::Retention};
 
-/// Whether a validator must pass.
+/// The demand on validators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Validate {
-    /// Where a validator is known; an instance that is not validated is named.
+    /// A validator that is known must pass; an instance that is not validated is named.
     Auto,
     /// Every instance must have one and pass it.
     Strict,

@@ -56,11 +56,11 @@ pub struct Group {
     /// A command that prints, one per line, the keys of `{config}` that another file overrides.
     #[serde(default)]
     pub overridden_keys: Vec<String>,
-    /// Whether the config must not be shown; none if its mode decides.
+    /// True if the config must not be shown; none if its mode decides.
     pub secret: Option<bool>,
     /// The validator's argv, with placeholders.
     pub validate: Vec<String>,
-    /// Whether a validator is required.
+    /// The demand on its validator.
     #[serde(default)]
     pub validation: Validation,
     /// The validator's argv for a process that replaces its arguments by a title, if `validate`
@@ -75,12 +75,12 @@ pub struct Group {
     pub timeout: Duration,
     /// A list of processes instead of a scan.
     pub instances: Vec<Listed>,
-    /// Whether the program is declared to reload on the signal; a handler alone proves nothing.
+    /// The declaration that the program reloads on the signal; a handler alone proves nothing.
     pub reloads: Reloads,
-    /// Whether the program executes itself again on the signal.
+    /// The way of the program to reload: in place, or by a new execution of itself.
     #[serde(default)]
     pub executes_itself: ExecutesItself,
-    /// What the program reports about itself.
+    /// The report that the program gives about itself.
     pub speaks: Speaks,
     /// The listening socket that is probed, of several: the first entry that matches one.
     pub listen: Vec<ListenAt>,
@@ -96,7 +96,7 @@ pub struct Group {
     /// The kind. Without one the program is unknown, so one instance is signalled and proven alone
     /// before the others.
     pub kind: Option<String>,
-    /// Whether a run with an unproven instance can succeed.
+    /// The end of a run with an unproven instance.
     #[serde(default)]
     pub unproven: Unproven,
     /// The waves of its instances, and the failures that a run tolerates.
@@ -129,7 +129,7 @@ pub enum OnBadConfig {
     Dies,
 }
 
-/// Whether a group must have a validator if a bad config ends its program.
+/// The demand on the validator of a group whose program a bad config ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Validation {
@@ -151,7 +151,7 @@ pub enum Unproven {
     Accept,
 }
 
-/// Whether a program reloads on the signal.
+/// The declaration that a program reloads on the signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reloads {
     /// It is not declared to.
@@ -162,7 +162,7 @@ pub enum Reloads {
     Unchecked,
 }
 
-/// Whether a program executes itself again on the signal.
+/// The way of a program to reload: in place, or by a new execution of itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExecutesItself {
     /// It keeps running the same executable.
@@ -203,7 +203,7 @@ impl Signal {
     }
 }
 
-/// What a program reports about itself.
+/// The report that a program gives about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Speaks {

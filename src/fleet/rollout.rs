@@ -119,7 +119,7 @@ pub struct Rollout {
     pub waves: Vec<Share>,
     /// The number of failures that the run tolerates. These instances are rolled back alone.
     pub max_failures: Share,
-    /// Whether failures are counted over this group alone. Otherwise they are counted over all
+    /// True if failures are counted over this group alone. Otherwise they are counted over all
     /// groups of the run that do not set `max_failures`.
     pub alone: bool,
     /// The number of unresponsive instances that the run may skip.

@@ -249,8 +249,8 @@ impl Host {
         }
     }
 
-    /// Whether a target of `step` still has its old content. It must be installed then, even if no
-    /// instance gets a signal.
+    /// Tells whether a target of `step` still has its old content. It must be installed then, even
+    /// if no instance gets a signal.
     #[must_use]
     pub fn needs_install(&self, step: &Step) -> bool {
         let is_behind = |s: &TargetChange| {
@@ -262,7 +262,7 @@ impl Host {
         step.changes.iter().any(is_behind)
     }
 
-    /// Whether this run has exchanged the target at `path`.
+    /// Tells whether this run has exchanged the target at `path`.
     #[must_use]
     pub fn is_installed(&self, path: &Path) -> bool {
         match self {

@@ -21,7 +21,7 @@ pub(super) struct DesiredContent {
     pub(super) to: Content,
     /// The path of its source, for messages; the target itself if no other source was named.
     pub(super) named: PathBuf,
-    /// Whether the content must not be shown.
+    /// True if the content must not be shown.
     pub(super) secret: bool,
 }
 

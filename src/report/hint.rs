@@ -1,4 +1,4 @@
-//! What to do after a run that did not converge.
+//! The advice after a run that did not converge.
 
 use super::run_report::{CommandContext, RunReport};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     names,
 };
 
-/// What to do next.
+/// The next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hint {
     /// A sentence that leads to the commands.
@@ -178,7 +178,7 @@ impl Advisor<'_> {
     }
 }
 
-/// What to read after a run that left nothing to do by a command of its own.
+/// The command that only reads, after a run that left nothing else to do.
 fn untouched_text(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::NoMatch => "nothing was touched; see what there is:",

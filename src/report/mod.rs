@@ -11,7 +11,7 @@ use self::{
     text::{instances, name, proof_text, seconds, unconfirmed_text, waves_text},
 };
 pub(crate) use self::{
-    refusal::refused,
+    refusal::{fail, refused},
     run_report::{CommandContext, RunReport, WaveReport},
     summary::Summary,
 };
@@ -53,7 +53,7 @@ pub(crate) struct Reporter {
     began: Instant,
     /// Number of waves of the run.
     waves: usize,
-    /// Of a replay: the time of day of the next line, and the time since the run began.
+    /// In a replay: the time of day of the next line, and the time since the run began.
     past: Option<(String, Duration)>,
     /// The instances that are signalled now.
     batch: Batch,

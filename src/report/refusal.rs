@@ -2,7 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::event::{VERSION, Verdict};
+use super::Output;
+use crate::{
+    event::{VERSION, Verdict},
+    screen,
+};
 
 /// Returns an object with the verdict, its exit code and the reason. `rest` holds the other keys of
 /// this command's answer.
@@ -22,4 +26,20 @@ pub(crate) fn refused(
     answer.insert("next".into(), next.into());
     answer.extend(rest);
     answer.into()
+}
+
+/// Reports that a command which only reads could not work: the reason for the operator, and the
+/// object of [`refused`] where stdout carries data. Returns the exit code.
+pub(crate) fn fail(
+    output: Output,
+    verdict: Verdict,
+    reason: &str,
+    next: &[String],
+    rest: Map<String, Value>,
+) -> u8 {
+    screen::tell(&screen::failure(reason));
+    if output != Output::Screen {
+        screen::data([refused(verdict, reason, next, rest)]);
+    }
+    verdict.exit()
 }

@@ -133,7 +133,7 @@ pub(super) struct OpenMark {
     pub(super) targets: Vec<PathBuf>,
 }
 
-/// What is read of a `plan.json` of version 1: enough to find the old bytes.
+/// The part of a `plan.json` of version 1 that is read: enough to find the old bytes.
 #[derive(Debug, Deserialize)]
 pub(super) struct OldPlan {
     pub(super) v: u32,

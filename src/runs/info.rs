@@ -157,12 +157,12 @@ fn glance(journal: &Path) -> io::Result<Glance> {
         None
     };
     let first = head.split(|b| *b == b'\n').next().unwrap_or_default();
-    let began = serde_json::from_slice::<JournalLine<FirstEvent>>(first).ok();
+    let first = serde_json::from_slice::<Value>(first).unwrap_or_default();
+    let version = first["v"].as_u64();
+    let began = serde_json::from_value::<JournalLine<FirstEvent>>(first).ok();
     let began = began.map(|line| match line.event {
         FirstEvent::Began(began) => began,
     });
-    let version = serde_json::from_slice::<Value>(first).ok();
-    let version = version.and_then(|line| line["v"].as_u64());
     // A line may be torn: where the coordinator was killed, and where the read begins.
     let last = tail
         .as_ref()

@@ -123,7 +123,7 @@ impl Peer {
     }
 }
 
-/// Whether `host` names this machine: `own`, a loopback address, `localhost`, or another name
+/// Tells whether `host` names this machine: `own`, a loopback address, `localhost`, or another name
 /// without a dot, because no foreign domain is one. It may have a port.
 fn is_of_this_machine(host: &[u8], own: IpAddr) -> bool {
     let Ok(host) = std::str::from_utf8(host) else {

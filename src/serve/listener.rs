@@ -144,7 +144,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     remove(path, &old)
 }
 
-/// Whether a process listens at the socket file `path`.
+/// Tells whether a process listens at the socket file `path`.
 ///
 /// The socket is non-blocking, because `connect` would wait while the queue of connections is full.
 fn is_listened_on(path: &Path) -> io::Result<bool> {

@@ -31,7 +31,7 @@ pub(super) struct Seat {
     began: Instant,
     /// When the connection became idle, in milliseconds after `began` of all seats; or [`BUSY`].
     idle_since: AtomicU64,
-    /// Whether the connection was asked to end.
+    /// True if the connection was asked to end.
     asked: AtomicBool,
     /// Asks the connection to end.
     end: Notify,
@@ -72,7 +72,7 @@ impl Seat {
 pub(super) struct Seats {
     began: Instant,
     all: Mutex<(u64, BTreeMap<u64, Arc<Seat>>)>,
-    /// Whether all connections must end.
+    /// True if all connections must end.
     drains: AtomicBool,
     /// Notified when a connection has ended.
     freed: Notify,
@@ -147,7 +147,7 @@ impl Seats {
 pub(super) struct Watched<S> {
     stream: S,
     seat: Arc<Seat>,
-    /// Whether something was written since the last byte was read.
+    /// True if something was written since the last byte was read.
     answered: bool,
 }
 

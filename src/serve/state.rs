@@ -92,7 +92,7 @@ pub(super) struct Server {
     /// The `listen` of the file at start; none if the command line gives the address.
     bound: Option<String>,
     levels: LevelHandle,
-    /// Whether a signal came since the last reload began.
+    /// True if a signal came since the last reload began.
     due: Arc<AtomicBool>,
     draining: AtomicBool,
 }
@@ -159,7 +159,7 @@ impl Server {
         })
     }
 
-    /// Whether the server is about to end.
+    /// Tells whether the server is about to end.
     pub(super) fn draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }

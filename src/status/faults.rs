@@ -162,19 +162,16 @@ impl Findings {
     /// Shows everything. Returns the exit code.
     pub(super) fn show(&self, options: &Options, rows: &[Row], skipped: &[(i32, String)]) -> u8 {
         let verdict = self.verdict(rows);
-        if let Some([resume, revert]) = self
-            .open
-            .last()
-            .and_then(|newest| newest.next(&options.flag))
-        {
-            let ids: Vec<&str> = self.open.iter().map(|run| run.id.as_str()).collect();
+        let (old, open): (Vec<_>, Vec<_>) = self.open.iter().partition(|run| run.is_old);
+        if let Some([resume, revert]) = open.last().and_then(|newest| newest.next(&options.flag)) {
+            let ids: Vec<&str> = open.iter().map(|run| run.id.as_str()).collect();
             let text = format!(
                 "{}: `{resume}` finishes it, `{revert}` rolls it back",
                 ids.join(", ")
             );
             screen::tell(&screen::worded("Open run", &text));
         }
-        for run in &self.open {
+        for run in old {
             if let Some(note) = run.old_version_note(&options.flag) {
                 screen::tell(&screen::worded("Open run", &format!("{}: {note}", run.id)));
             }

@@ -16,6 +16,6 @@ pub(crate) struct Options {
     pub flag: String,
     /// The format on stdout; `Screen` is a line for each instance.
     pub output: Output,
-    /// Whether stdout shows only instances with faults.
+    /// True if stdout shows only instances with faults.
     pub quiet: bool,
 }

@@ -110,7 +110,7 @@ fn drift(
     [changed, behind]
 }
 
-/// Whether a file changed at or after `moment`. `ctime` is its last change, if known.
+/// Tells whether a file changed at or after `moment`. `ctime` is its last change, if known.
 fn is_newer(path: &Path, ctime: Option<i128>, moment: i128) -> bool {
     ctime
         .or_else(|| changed_at(path))

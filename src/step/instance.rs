@@ -26,7 +26,7 @@ pub enum PriorReadings {
     After(Vec<Option<String>>),
 }
 
-/// Whether an instance is known to have run, at the survey, the config that was on disk.
+/// The knowledge of the config that an instance ran at the survey.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RanBefore {
     /// It does not report its config, and nothing else shows it.
@@ -70,7 +70,7 @@ pub struct PlannedInstance {
     pub timeout: Duration,
     /// Its attempt number at the survey, if it reports one.
     pub attempt_seq: u64,
-    /// Whether its endpoint did not answer at the survey: what it ran before is not known then.
+    /// True if its endpoint did not answer at the survey: what it ran before is not known then.
     pub unresponsive: bool,
     /// Keys that it cannot change without a restart, with their values in force.
     pub restart_only: Arc<BTreeMap<String, String>>,
@@ -78,15 +78,15 @@ pub struct PlannedInstance {
     pub baseline: Vec<Option<String>>,
     /// Readings of the group's `reject` assertions from before the signal, in the same order.
     pub rejected: Vec<Option<String>>,
-    /// Whether a reload that an earlier run caused may still be in progress. It may load the other
+    /// True if a reload that an earlier run caused may still be in progress. It may load the other
     /// config, so its present answer may change by itself.
     pub signal_may_be_pending: bool,
-    /// Whether it may run the new config, or be about to, because of an earlier run or its own
+    /// True if it may run the new config, or be about to, because of an earlier run or its own
     /// start. A rollback of the run includes it then.
     pub may_run_new: bool,
-    /// Whether it ran the config that this run restores, and was not signalled for another since.
+    /// True if it ran the config that this run restores, and was not signalled for another since.
     pub runs_it: bool,
-    /// What is known of the config that it ran before the run, if it does not report that itself.
+    /// The knowledge of the config that it ran before the run, if it does not report that itself.
     pub ran_before: RanBefore,
     /// Readings of its `confirm` assertions from an earlier run.
     pub prior_readings: PriorReadings,
@@ -97,7 +97,7 @@ pub struct PlannedInstance {
     pub proven_at: Option<Instant>,
     /// Assertions that it satisfied during the rollback.
     pub shown_back: Vec<Assertion>,
-    /// Whether it listened anywhere right before its signal; recorded only where nothing else of
+    /// True if it listened anywhere right before its signal; recorded only where nothing else of
     /// the instance can be observed.
     pub listened: bool,
     /// When the readings of `baseline` were taken at the survey.

@@ -38,7 +38,7 @@ pub struct SurveyedTarget {
     /// The digest of everything that is read through the target and is not part of it; none if
     /// that is not known.
     pub behind: Option<String>,
-    /// Whether its content must not be shown.
+    /// True if its content must not be shown.
     pub secret: bool,
     /// Its new content as another program staged it, by the group whose `source` names the place.
     pub staged: BTreeMap<String, StagedSource>,

@@ -194,22 +194,7 @@ fn a_failed_gate_of_one_group_does_not_hide_that_of_another() {
         ((1, "gate".into()), Some(1)),
         ((1, "strict".into()), Some(2)),
     ]);
-    let mut host = Host::Script(script);
-    let (_sender, mut interrupts) = tokio::sync::watch::channel(0);
-
-    let ended = block_on(run(
-        &mut plan,
-        &mut host,
-        EngineOptions {
-            run: "1",
-            immediate: false,
-            recovering: false,
-        },
-        &mut interrupts,
-        &mut Kept,
-        &mut |_| {},
-    ))
-    .map_err(|abort| abort.verdict);
+    let (ended, _) = run_script(&mut plan, script, false, false);
     let end = ended.unwrap();
     assert_eq!(end.verdict, Verdict::Reverted);
     let asked: Vec<&str> = end

@@ -40,25 +40,8 @@ fn go(
     script: ScriptHost,
     now: bool,
 ) -> (Result<Verdict, Verdict>, Vec<Outcome>, ScriptHost) {
-    let mut host = Host::Script(script);
-    let (_sender, mut interrupts) = tokio::sync::watch::channel(0);
-    let verdict = block_on(run(
-        &mut plan,
-        &mut host,
-        EngineOptions {
-            run: "1",
-            immediate: now,
-            recovering: true,
-        },
-        &mut interrupts,
-        &mut Kept,
-        &mut |_| {},
-    ))
-    .map(|end| end.verdict)
-    .map_err(|abort| abort.verdict);
-    let Host::Script(script) = host else {
-        unreachable!("it was a script")
-    };
+    let (ended, script) = run_script(&mut plan, script, now, true);
+    let verdict = ended.map(|end| end.verdict);
     (
         verdict,
         plan.instances().map(|i| i.outcome).collect(),

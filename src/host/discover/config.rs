@@ -284,7 +284,7 @@ fn options_of(places: &[PathBase]) -> String {
     options.join(" or ")
 }
 
-/// Whether the option of this base is only another spelling of one before it.
+/// Tells whether the option of this base is only another spelling of one before it.
 fn is_spelled_before(places: &[PathBase], at: usize) -> bool {
     let PathBase::Arg(_, below) = &places[at] else {
         return false;

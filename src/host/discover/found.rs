@@ -39,7 +39,7 @@ pub(crate) struct Found {
     /// The arguments without `argv[0]`, or the words of its title. Short options are words of their
     /// own if the group declares how the program reads them.
     pub(crate) args: Vec<String>,
-    /// Whether `args` are all of its arguments.
+    /// The completeness of `args`.
     pub(crate) telling: Telling,
     /// Its signal masks at the survey.
     pub(crate) status: Status,
@@ -116,8 +116,8 @@ impl Found {
     }
 }
 
-/// Whether a process has its own PID, mount or network namespace. It may have others; these are the
-/// ones that cost little to read.
+/// Tells whether a process has its own PID, mount or network namespace. It may have others; these
+/// are the ones that cost little to read.
 fn has_own_namespace(seen: &Identity) -> bool {
     seen.inside != seen.pid
         || ["mnt", "net"]

@@ -169,8 +169,8 @@ impl<'a> Criteria<'a> {
         }
     }
 
-    /// Whether everything that the match says of the process itself holds, without its sockets.
-    /// None if this user cannot see that.
+    /// Tells whether everything that the match says of the process itself holds, without its
+    /// sockets. None if this user cannot see that.
     pub(super) fn fits(&self, process: &Inspected) -> Option<bool> {
         let what = self.what;
         let pid = self.pid.is_none_or(|pid| pid == Some(process.pid));
@@ -211,8 +211,8 @@ impl<'a> Criteria<'a> {
             .map(lacking)
     }
 
-    /// Whether a partly hidden process may be a match: its name, or a property that is rarer than
-    /// arguments and a user, must fit.
+    /// Tells whether a partly hidden process may be a match: its name, or a property that is rarer
+    /// than arguments and a user, must fit.
     pub(super) fn may_be(&self, process: &Inspected) -> bool {
         let Match {
             script,

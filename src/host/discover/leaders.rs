@@ -8,9 +8,9 @@ pub(super) struct Node {
     pub(super) pid: i32,
     /// Its parent, match or not.
     pub(super) parent: i32,
-    /// Whether it fits the group's `leader`.
+    /// True if it fits the group's `leader`.
     pub(super) leads: bool,
-    /// Whether it fits the group's `worker`.
+    /// True if it fits the group's `worker`.
     pub(super) works: bool,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct LeaderSource {
     pub(super) main: Option<i32>,
     /// The processes that pid files name.
     pub(super) named: BTreeSet<i32>,
-    /// Whether the group has a `leader` pattern.
+    /// True if the group has a `leader` pattern.
     pub(super) pattern: bool,
 }
 

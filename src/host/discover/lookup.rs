@@ -157,8 +157,8 @@ impl<'a> Lookup<'a> {
         Ok(())
     }
 
-    /// Whether a word `@FILE` names a file with one of these options in it, below any directory
-    /// that the process may have been started in.
+    /// Tells whether a word `@FILE` names a file with one of these options in it, below any
+    /// directory that the process may have been started in.
     fn may_hold(&self, word: &str, spellings: &[&str]) -> bool {
         let name = word.trim_start_matches('@');
         let files = self

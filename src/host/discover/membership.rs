@@ -32,7 +32,7 @@ pub(crate) enum Membership {
     NoMatch {
         /// Why.
         why: String,
-        /// Whether a part of its `match` fits: it runs the program that the group means.
+        /// True if a part of its `match` fits: it runs the program that the group means.
         near: bool,
     },
 }
@@ -130,8 +130,8 @@ impl Scan {
     }
 }
 
-/// Whether the unit or a trusted pid file of its group names this very process; none if there is
-/// neither.
+/// Tells whether the unit or a trusted pid file of its group names this very process; none if there
+/// is neither.
 pub(crate) async fn is_named(found: &Found, group: &Group) -> Option<bool> {
     let places = group.pid_file.iter().filter_map(|place| {
         config::place_of(found.pid, &found.args, place)

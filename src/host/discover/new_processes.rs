@@ -44,14 +44,14 @@ impl NewProcesses {
         }
     }
 
-    /// Whether it began at most `old` ago, or so recently that another scan would leave no time for
-    /// anything else.
+    /// Tells whether it began at most `old` ago, or so recently that another scan would leave no
+    /// time for anything else.
     pub(crate) fn serves(&self, old: Duration) -> bool {
         self.began.elapsed() < old + 4 * self.took
     }
 
-    /// Whether a new process may be one of `group`, by its executable. A busy machine always has
-    /// new processes, and hardly ever one of the group.
+    /// Tells whether a new process may be one of `group`, by its executable. A busy machine always
+    /// has new processes, and hardly ever one of the group.
     pub(crate) fn may_have(&self, group: &Group) -> bool {
         self.new.iter().any(|pid| self.scan.may_be(group, *pid))
     }

@@ -307,7 +307,7 @@ impl Options<'_> {
     }
 }
 
-/// What an option takes.
+/// The value that an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Takes {
     Nothing,
@@ -342,7 +342,7 @@ fn split<'a>(word: &'a str, letters: &str) -> Letters<'a> {
     Letters::Options(options)
 }
 
-/// Whether a word whose letters are not all known may hold the option.
+/// Tells whether a word whose letters are not all known may hold the option.
 fn may_hold(word: &str, name: &str) -> bool {
     let letter = name.strip_prefix('-').filter(|letter| letter.len() == 1);
     word.starts_with("--") || letter.is_some_and(|letter| word.contains(letter))

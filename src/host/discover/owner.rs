@@ -70,7 +70,7 @@ pub(super) fn not_meant(process: &Inspected, uids: &[u32], group: &Group) -> Opt
     ))
 }
 
-/// Whether a file of this user decides nothing for another user: it is root or the caller.
+/// Tells whether a file of this user decides nothing for another user: it is root or the caller.
 fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) use crate::host::proc::kernel::strip_deleted as unmarked;
+use crate::host::proc::kernel::strip_deleted;
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, open, openat2};
 
 use crate::{
@@ -32,7 +32,7 @@ pub(crate) fn of(identity: &Identity, group: &Group, exe: &Path, args: &[String]
     let path = path_of(identity, exe, args);
     match seen_by(identity.pid, &path) {
         Ok((_, inode)) if inode == identity.exe => Renewal::Same,
-        Ok((end, inode)) if end == unmarked(exe) => Renewal::Another(path, inode),
+        Ok((end, inode)) if end == strip_deleted(exe) => Renewal::Another(path, inode),
         Ok(_) => Renewal::Elsewhere(path),
         // A process that has ended meanwhile has lost nothing.
         Err(_) if seen_by(identity.pid, Path::new("/")).is_err() => Renewal::Same,
@@ -63,7 +63,7 @@ pub(crate) fn refuses(renewal: &Renewal, group: &Group) -> Option<String> {
 /// does, and its index.
 #[must_use]
 pub(crate) fn named_in_title(exe: &Path, words: &[String]) -> Option<(usize, PathBuf)> {
-    let name = unmarked(exe).file_name()?;
+    let name = strip_deleted(exe).file_name()?;
     let is_it = |word: &&String| {
         word.starts_with('/') && Path::new(word.as_str()).file_name() == Some(name)
     };
@@ -98,7 +98,7 @@ fn path_of(identity: &Identity, exe: &Path, args: &[String]) -> PathBuf {
         Line::Told => named_in_title(exe, &title_of(identity.pid)).map(|(_, path)| path),
         Line::Arguments => crate::host::exec::placeholders::own_name(identity.pid),
     };
-    named.unwrap_or_else(|| unmarked(exe).to_owned())
+    named.unwrap_or_else(|| strip_deleted(exe).to_owned())
 }
 
 /// The words of the title of a process.

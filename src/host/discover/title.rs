@@ -52,8 +52,8 @@ pub(crate) fn certain(args: &[String]) -> usize {
         .map_or(args.len(), |at| at + 1)
 }
 
-/// Whether a value goes on in no other way: without blanks, the path of something that is there, or
-/// directives that are complete.
+/// Tells whether a value goes on in no other way: without blanks, the path of something that is
+/// there, or directives that are complete.
 fn is_whole(value: &str) -> bool {
     let is_even = |quote: char| value.matches(quote).count().is_multiple_of(2);
     let complete = value.trim_end().ends_with([';', '}'])
@@ -67,8 +67,9 @@ fn is_whole(value: &str) -> bool {
     !value.contains(' ') || complete || is_there()
 }
 
-/// Whether a title of this length fills all the room that its process has for it, so that more of
-/// it may have been cut off. The room is what the kernel has put arguments and environment into.
+/// Tells whether a title of this length fills all the room that its process has for it, so that
+/// more of it may have been cut off. The room is what the kernel has put arguments and environment
+/// into.
 pub(super) fn is_cut(pid: i32, length: usize) -> bool {
     if length + MARGIN >= SHOWN {
         return true;
@@ -139,8 +140,8 @@ fn has_value(word: &str, letters: &str) -> bool {
     matches!(last_option(word, letters), (true, true))
 }
 
-/// What may follow the option in a title that does not say where a value ends: the first word, the
-/// first two, and so on.
+/// The possible values after an option in a title that does not say where a value ends: the first
+/// word, the first two, and so on.
 pub(super) fn values(title: &str, option: &str) -> Vec<String> {
     let starts = title
         .match_indices(option)

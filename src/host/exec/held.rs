@@ -2,13 +2,9 @@
 //! with the record of the survey.
 
 use std::{
-    ffi::OsStr,
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
-    path::PathBuf,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
 };
 
 use nix::unistd::{chroot, fchdir};
@@ -22,7 +18,7 @@ use super::{
     spaces::Spaces,
 };
 use crate::{
-    host::proc::kernel::{Proc, gives_another_id},
+    host::proc::kernel::{Proc, gives_another_id, strip_deleted},
     identity::Credentials,
 };
 
@@ -204,20 +200,16 @@ fn large(mut logs: Vec<Log>) -> Vec<Log> {
     logs
 }
 
-/// Whether the process runs a newer file at the path of its executable, if that is allowed.
+/// Tells whether the process runs a newer file at the path of its executable, if that is allowed.
 fn is_renewed(instance: &Instance, process: &Proc) -> bool {
-    let unmarked = |path: &OsStr| {
-        path.as_bytes()
-            .strip_suffix(b" (deleted)")
-            .unwrap_or(path.as_bytes())
-            .to_vec()
-    };
-    let now = process.link("exe").map(|path| unmarked(path.as_os_str()));
+    // Compared byte for byte, as the kernel writes them.
+    let now = process.link("exe");
+    let now = now.as_deref().map(|exe| strip_deleted(exe).as_os_str());
     instance.exe != (0, 0)
         && instance
             .renewed
             .as_deref()
-            .map(unmarked)
+            .map(|was| strip_deleted(Path::new(was)).as_os_str())
             .is_some_and(|was| now.is_ok_and(|now| now == was))
 }
 

@@ -44,7 +44,7 @@ const INODES: &str = "65536";
 /// of other users: enough for `/var/lib/NAME`.
 const DEPTH: usize = 3;
 
-/// Whether programs in a layer may be setuid.
+/// The effect of setuid bits in a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Setuid {
     /// As in the filesystem below.
@@ -342,7 +342,7 @@ impl<'a> Layers<'a> {
         Ok(mounted)
     }
 
-    /// Whether writes to the file or directory are discarded.
+    /// Tells whether writes to the file or directory are discarded.
     pub(super) fn covers(&self, fd: &OwnedFd) -> bool {
         mount_id(fd).is_ok_and(|number| self.made.contains(&number))
     }
@@ -362,7 +362,7 @@ fn directories(path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whether this user owns a directory, or may write to it.
+/// Tells whether this user owns a directory, or may write to it.
 fn is_own(dir: &OwnedFd) -> bool {
     let owner = fstat(dir).map(|stat| stat.st_uid);
     owner == Ok(rustix::process::geteuid().as_raw())

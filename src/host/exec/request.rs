@@ -48,14 +48,14 @@ pub(super) enum Policy {
     Own(Leftovers),
 }
 
-/// Whether the processes that a command of the operator leaves behind are ended.
+/// The fate of processes that a command of the operator leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Leftovers {
     Ended,
     Kept,
 }
 
-/// What a command gets of its instance besides the identity.
+/// The parts of its instance that a command gets besides the identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum World {
     /// Its files, and a clean environment.
@@ -81,7 +81,7 @@ pub(super) struct Instance {
     pub(super) own: Option<OsString>,
     pub(super) world: World,
     pub(super) binds: Vec<Bind>,
-    /// Whether the PID namespace of the instance, if it is not the caller's, was entered.
+    /// True if the PID namespace of the instance, if it is not the caller's, was entered.
     pub(super) entered: bool,
 }
 

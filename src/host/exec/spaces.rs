@@ -56,19 +56,19 @@ impl Spaces {
         self.pid.as_ref()
     }
 
-    /// Whether the process has another root or mount namespace.
+    /// Tells whether the process has another root or mount namespace.
     pub(super) fn has_own_files(&self) -> bool {
         self.other_root || self.entered.iter().any(|(name, _)| *name == "mnt")
     }
 
-    /// Whether any namespace or the root differs. The PID namespace does not count, because it is
-    /// entered before.
+    /// Tells whether any namespace or the root differs. The PID namespace does not count, because
+    /// it is entered before.
     pub(super) fn differ(&self) -> bool {
         self.other_root || !self.entered.is_empty()
     }
 }
 
-/// Whether the process `pid` has the namespaces and the root directory of this one.
+/// Tells whether the process `pid` has the namespaces and the root directory of this one.
 pub(crate) fn sees(pid: i32) -> Sees {
     let spaces = Proc::open(pid).ok().and_then(|process| {
         let root = process

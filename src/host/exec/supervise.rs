@@ -186,7 +186,7 @@ fn wait_for_end(pidfd: &OwnedFd, channel: &UnixStream) -> io::Result<Watched> {
     }
 }
 
-/// Whether a filesystem has no free block or no free inode.
+/// Tells whether a filesystem has no free block or no free inode.
 fn is_full(store: &OwnedFd) -> bool {
     fstatvfs(store).is_ok_and(|stat| stat.f_bfree == 0 || stat.f_ffree == 0)
 }

@@ -256,7 +256,7 @@ fn working_directory() -> Result<Option<PathBuf>, String> {
     }
 }
 
-/// Whether only root and this user can change what a path leads to.
+/// Tells whether only root and this user can change what a path leads to.
 fn is_fixed(path: &Path) -> bool {
     let own = rustix::process::geteuid().as_raw();
     let is_trusted = |dir: &Path| {

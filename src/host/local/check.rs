@@ -48,7 +48,7 @@ impl Recheck {
         }
     }
 
-    /// Whether the check reads the targets.
+    /// Tells whether the check reads the targets.
     fn reads_targets(self) -> bool {
         !matches!(self, Self::AtTheEnd(_))
     }
@@ -248,7 +248,7 @@ fn rolled_back_changes(step: &Step) -> Vec<TargetChange> {
     }
 }
 
-/// Whether a target holds the new content. A target that the run has not opened counts as
+/// Tells whether a target holds the new content. A target that the run has not opened counts as
 /// unchanged.
 fn is_unchanged(target: Option<&Target>, change: &TargetChange) -> bool {
     target.is_none_or(|target| target.holds(&change.to))

@@ -25,7 +25,7 @@ type NotOpened = BTreeMap<(String, PathBuf), (i32, usize)>;
 
 /// How the wait for the instances of a commit ended.
 struct Progress {
-    /// Whether it was not interrupted.
+    /// True if it was not interrupted.
     is_complete: bool,
     /// The instances that ended, by step and by index in the step.
     ended: BTreeSet<(usize, usize)>,
@@ -136,7 +136,7 @@ impl LocalHost {
     }
 }
 
-/// Whether every target of a step is installed.
+/// Tells whether every target of a step is installed.
 fn is_installed(step: &Step, failed: &FailedInstalls) -> bool {
     !step
         .changes

@@ -38,7 +38,7 @@ pub struct SurveyRequest<'a> {
     pub lock: Option<Duration>,
     /// The limit from a signal to its proof, instead of each group's own.
     pub timeout: Option<Duration>,
-    /// Whether the run may install something.
+    /// The operation that the run locks directories for.
     pub intent: Intent,
     /// Targets to read, and to lock, even if no instance reads them.
     pub also: &'a [PathBuf],
@@ -52,7 +52,7 @@ pub struct LocalHost {
     /// The most instances that are signalled and waited for at once: each needs descriptors.
     pub(in crate::host) parallel_reloads: usize,
     pub(in crate::host) dirs: BTreeMap<PathBuf, Arc<OwnedFd>>,
-    /// Whether the lock of each of `dirs` is held.
+    /// True if the lock of each of `dirs` is held.
     pub(in crate::host) locked: bool,
     /// The locks of `dirs`.
     pub(in crate::host) locks: Vec<Locked>,

@@ -130,8 +130,8 @@ impl LocalHost {
     }
 }
 
-/// Whether a process with these configs reads a target of `step`. One without any config is only
-/// signalled, and belongs to the first step.
+/// Tells whether a process with these configs reads a target of `step`. One without any config is
+/// only signalled, and belongs to the first step.
 fn reads(configs: &[Config], step: &Step) -> bool {
     let is_read = |path: &PathBuf| configs.iter().any(|config| config.path == *path);
     configs.is_empty() || step.changes.iter().any(|change| is_read(&change.path))

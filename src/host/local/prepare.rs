@@ -251,9 +251,9 @@ struct ExistingTarget {
 }
 
 impl ExistingTarget {
-    /// Whether an instance is known to run this content, in one of three ways: it reports so, which
-    /// is about the first target alone; a run has recorded its proof; or no part of the target has
-    /// changed since the instance started.
+    /// Tells whether an instance is known to run this content, in one of three ways: it reports so,
+    /// which is about the first target alone; a run has recorded its proof; or no part of the
+    /// target has changed since the instance started.
     fn is_run_by(&self, planned: &PlannedInstance, is_first: bool, proofs: &ProofCache) -> bool {
         let Some(sha256) = &self.sha256 else {
             return false;

@@ -75,7 +75,7 @@ impl LocalHost {
     }
 }
 
-/// Whether the instance is signalled, and one of its assertions compares with its baseline.
+/// Tells whether the instance is signalled, and one of its assertions compares with its baseline.
 fn is_compared(planned: &PlannedInstance) -> bool {
     let mut assertions = planned.group.confirm.iter().chain(&planned.group.reject);
     !planned.unresponsive

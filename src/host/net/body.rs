@@ -53,7 +53,7 @@ struct Lines<'a> {
     names: &'a [String],
     /// The part of the last line that has arrived.
     line: Vec<u8>,
-    /// Whether the last line is known not to be kept.
+    /// True if the last line is known not to be kept.
     skips: bool,
     kept: Vec<u8>,
 }

@@ -23,7 +23,7 @@ use tokio::{
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
-    /// Whether the first write goes to the socket without a wait until it is writable.
+    /// True if the first write goes to the socket without a wait until it is writable.
     writes_at_once: bool,
 }
 

@@ -36,7 +36,7 @@ pub(crate) struct Listeners {
     tcp: HashMap<SocketAddr, Vec<u64>>,
     /// The number of sockets that listen on each port of any address.
     ports: HashMap<u16, usize>,
-    /// Whether this host has `::1`. A socket on all addresses is open to IPv6 even if the loopback
+    /// True if this host has `::1`. A socket on all addresses is open to IPv6 even if the loopback
     /// interface has no IPv6 address.
     has_ipv6_loopback: bool,
     /// The children of every process, if all are known.

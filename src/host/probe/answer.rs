@@ -15,7 +15,7 @@ pub(crate) enum ProbeResult {
 pub(crate) struct ProbeError {
     /// For the operator.
     pub(crate) message: String,
-    /// Whether the source was reached. A command that cannot be run, or a kernel that does not
+    /// True if the source was reached. A command that cannot be run, or a kernel that does not
     /// tell, shows nothing of the instance.
     pub(crate) reached: bool,
 }

@@ -46,7 +46,7 @@ impl AttemptError {
     }
 }
 
-/// What the assertions of `confirm` show.
+/// The readings of the assertions of `confirm`.
 #[derive(Default)]
 struct Shown {
     /// Why the first assertion that does not hold does not.

@@ -106,7 +106,7 @@ struct Polls<'a> {
     limit: Duration,
     /// The pause after the next attempt.
     pause: Duration,
-    /// Whether an attempt got no answer: the next ones take a permit for unresponsive instances.
+    /// True if an attempt got no answer: the next ones take a permit for unresponsive instances.
     unresponsive: bool,
     endpoint_checked_at: Instant,
     samples: Samples,

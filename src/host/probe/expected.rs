@@ -4,10 +4,11 @@ use std::{cell::Cell, collections::BTreeSet};
 
 use crate::assertion::{Assertion, Source};
 
-/// What an instance must prove. The readings from before the signal are in its `PlannedInstance`.
+/// The proof that an instance must give. The readings from before the signal are in its
+/// `PlannedInstance`.
 #[derive(Debug, Clone)]
 pub(crate) struct Expected {
-    /// What an instance that speaks our protocol must report of itself.
+    /// The report that an instance which speaks our protocol must give.
     pub(crate) self_report: Option<SelfReportExpectation>,
     /// Resolved assertions that must all hold.
     pub(crate) confirm: Vec<Assertion>,
@@ -39,9 +40,9 @@ impl Expected {
 pub(crate) struct SelfReportExpectation {
     /// The digest that the serving path must answer with.
     pub(crate) sha256: String,
-    /// Whether a rejection of `sha256` ends the wait.
+    /// True if a rejection of `sha256` ends the wait.
     pub(crate) rejection_is_final: bool,
-    /// Whether the last attempt must be later than the one before the signal and have read
+    /// True if the last attempt must be later than the one before the signal and have read
     /// `sha256`. An answer that could be from before the signal proves nothing.
     pub(crate) require_new_attempt: bool,
     /// The number of the last attempt before the signal; unknown if the instance was unresponsive.
@@ -60,7 +61,7 @@ pub(crate) enum WaitUntil {
     Other {
         /// The reading that the other config gives to each assertion, if that is known.
         others: Vec<Option<OtherConfig>>,
-        /// Whether one of `others` was read, now or before the signal.
+        /// True if one of `others` was read, now or before the signal.
         seen: Cell<bool>,
     },
 }

@@ -13,9 +13,9 @@ const UNSTEADY_FACTOR: u32 = 4;
 #[derive(Debug)]
 pub(crate) struct Samples {
     samples: u32,
-    /// Whether everything held once.
+    /// True if everything held once.
     held: bool,
-    /// Whether an assertion did not hold after that.
+    /// True if an assertion did not hold after that.
     fell: bool,
 }
 

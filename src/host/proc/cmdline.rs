@@ -13,7 +13,7 @@ use crate::host::proc::kernel::strip_deleted;
 pub(crate) struct CommandLine {
     /// The name that the process was called by (`argv[0]`), or the whole title.
     pub(crate) name: String,
-    /// Whether `name` is a title: one string, and nothing after it.
+    /// True if `name` is a title: one string, and nothing after it.
     pub(crate) rewritten: bool,
     /// The arguments without `argv[0]`; the words of a title without the first.
     pub(crate) args: Vec<String>,

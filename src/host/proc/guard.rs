@@ -106,7 +106,7 @@ fn why_not(disposition: &Result<Disposition, String>, group: &Group) -> Option<S
     }
 }
 
-/// Whether a signalfd of the process waits for the signal.
+/// Tells whether a signalfd of the process waits for the signal.
 fn has_signalfd(pid: i32, bit: u64) -> bool {
     let mut found = false;
     // If the listing fails half-way, the descriptors before that count.
@@ -170,13 +170,13 @@ pub(crate) fn handler_grace_period(pid: i32, limit: Duration) -> Duration {
     limit.min(YOUNG.saturating_sub(age).max(REEXEC))
 }
 
-/// Whether the signal was sent to `pid` and not taken yet.
+/// Tells whether the signal was sent to `pid` and not taken yet.
 #[must_use]
 pub(crate) fn is_pending(pid: i32, signal: Signal) -> bool {
     Status::of(pid).is_ok_and(|status| status.is_pending(signal))
 }
 
-/// Whether `pid` is stopped, by a signal or a tracer: it takes the signal only once it is
+/// Tells whether `pid` is stopped, by a signal or a tracer: it takes the signal only once it is
 /// continued.
 #[must_use]
 pub(crate) fn is_stopped(pid: i32) -> bool {

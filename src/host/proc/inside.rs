@@ -5,8 +5,8 @@ use procfs::ticks_per_second;
 
 use super::kernel::{Proc, read_proc_file};
 
-/// Whether the process of this pid and start time can report itself as `claimed`, a pid and a start
-/// time.
+/// Tells whether the process of this pid and start time can report itself as `claimed`, a pid and a
+/// start time.
 #[must_use]
 pub(crate) fn is_its_name(pid: i32, started: u64, claimed: (i32, u64)) -> bool {
     if claimed == (pid, started) {

@@ -80,7 +80,7 @@ impl Proc {
         Ok((stat.st_dev, stat.st_ino))
     }
 
-    /// Whether its executable gives another user or group to a process that executes it.
+    /// Tells whether its executable gives another user or group to a process that executes it.
     ///
     /// # Errors
     /// As [`Proc::read`].
@@ -124,21 +124,22 @@ impl Proc {
     }
 }
 
-/// Whether a file of this mode is setuid or setgid.
+/// Tells whether a file of this mode is setuid or setgid.
 #[must_use]
 pub(crate) fn gives_another_id(mode: u32) -> bool {
     Mode::from_raw_mode(mode).intersects(Mode::SUID | Mode::SGID)
 }
 
-/// Whether an error of a file in `/proc` says that the process has ended. Any other error is this
-/// program's own (too many open files, no memory, no permission) and says nothing of the process.
+/// Tells whether an error of a file in `/proc` says that the process has ended. Any other error is
+/// this program's own (too many open files, no memory, no permission) and says nothing of the
+/// process.
 #[must_use]
 pub(crate) fn is_gone(e: &io::Error) -> bool {
     e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
-/// Whether an error means that this program itself lacks something, so that every other process
-/// would give the same error.
+/// Tells whether an error means that this program itself lacks something, so that every other
+/// process would give the same error.
 #[must_use]
 pub(crate) fn is_own(e: &io::Error) -> bool {
     let own = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];

@@ -35,7 +35,7 @@ pub(crate) enum SignalError {
     Refused(String),
 }
 
-/// Whether this user may signal `pid`.
+/// Tells whether this user may signal `pid`.
 #[must_use]
 pub(crate) fn permitted(pid: i32) -> bool {
     Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid).is_ok())
@@ -97,7 +97,7 @@ pub(crate) async fn end_of(pidfd: &OwnedFd) {
     }
 }
 
-/// Whether the process of `pidfd` has ended by now.
+/// Tells whether the process of `pidfd` has ended by now.
 pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
     // An error of the call says nothing of the process.
     poll(

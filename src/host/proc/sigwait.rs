@@ -9,8 +9,8 @@ use nix::libc::SYS_rt_sigtimedwait;
 use super::kernel::{Status, bit, read_proc_file, threads};
 use crate::fleet::Signal;
 
-/// Whether a thread of `pid` waits for `signal` in `sigwait`, and every other thread blocks it. A
-/// thread that does not block it would end the process.
+/// Tells whether a thread of `pid` waits for `signal` in `sigwait`, and every other thread blocks
+/// it. A thread that does not block it would end the process.
 #[must_use]
 pub(crate) fn waits(pid: i32, signal: Signal) -> bool {
     let Ok(tids) = threads(pid) else {

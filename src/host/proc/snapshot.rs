@@ -43,19 +43,19 @@ impl ProcessSnapshot {
         self.pids.as_deref().unwrap_or_default()
     }
 
-    /// Whether a process of this pid and start time started later.
+    /// Tells whether a process of this pid and start time started later.
     pub(crate) fn is_before(&self, pid: i32, started: u64) -> bool {
         !self.was_there(pid) || started > self.ticks
     }
 
-    /// Whether a process had this pid, as far as that is known.
+    /// Tells whether a process had this pid, as far as that is known.
     pub(crate) fn was_there(&self, pid: i32) -> bool {
         self.pids
             .as_ref()
             .is_none_or(|pids| pids.binary_search(&pid).is_ok())
     }
 
-    /// Whether the process that has this pid now started later.
+    /// Tells whether the process that has this pid now started later.
     pub(crate) fn is_new(&self, pid: i32) -> bool {
         !self.was_there(pid) || Stat::of(pid).is_ok_and(|stat| stat.started > self.ticks)
     }

@@ -10,7 +10,7 @@ use crate::{
     step::{PlannedInstance, TargetChange},
 };
 
-/// Whether an earlier reload of the instance may still be under way.
+/// The state of an earlier reload of the instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EarlierReload {
     /// None is known, or its end was seen.
@@ -23,7 +23,7 @@ pub(super) enum EarlierReload {
 pub(super) struct Evidence {
     pub(super) proof: Proof,
     pub(super) until: WaitUntil,
-    /// Whether the first end of a reload can be the end of an earlier one, so that a second end
+    /// True if the first end of a reload can be the end of an earlier one, so that a second end
     /// must be seen.
     pub(super) needs_second_end: bool,
 }

@@ -145,11 +145,11 @@ async fn send<'a>(
 
 /// The state of an instance that is ready for its signal.
 struct Preparation {
-    /// What must be shown, and what that proves; `None` if nothing can be seen.
+    /// The expectation, and its evidence; `None` if nothing can be seen.
     expected: Option<(Expected, Evidence)>,
-    /// Whether only assertions without a baseline could prove the reload.
+    /// True if only assertions without a baseline could prove the reload.
     is_blind: bool,
-    /// Whether the first attempt follows the signal at once.
+    /// True if the first attempt follows the signal at once.
     probes_at_once: bool,
 }
 

@@ -12,6 +12,7 @@ use crate::{
         discover::renewal,
         exec::{placeholders::Values, quoted, start, typed},
         probe::limits::ProbeLimits,
+        proc::kernel,
         reload::{context::ProofContext, successor},
     },
     identity::{Line, Sees},
@@ -40,7 +41,7 @@ pub(crate) fn command(member: &PlannedInstance) -> Option<String> {
             cwd,
         );
     }
-    let exe = renewal::unmarked(&member.instance.exe);
+    let exe = kernel::strip_deleted(&member.instance.exe);
     let argv = match member.identity.line {
         Line::Arguments => member.args.to_vec(),
         Line::Title => from_title(exe, &member.args)?,
@@ -110,7 +111,7 @@ fn filled(member: &PlannedInstance) -> Result<Vec<String>, String> {
     let config = instance.targets.first().map(PathBuf::as_path);
     Values {
         pid: instance.pid,
-        exe: renewal::unmarked(&instance.exe),
+        exe: kernel::strip_deleted(&instance.exe),
         args: &member.args,
         endpoint: &instance.endpoint,
         config,

@@ -41,7 +41,7 @@ pub(crate) struct Candidate {
     pub(crate) inodes: [(u64, u64); 2],
     /// The digest of the new content.
     pub(crate) sha256: String,
-    /// Whether the content must not be shown.
+    /// True if the content must not be shown.
     pub(crate) secret: bool,
 }
 
@@ -68,8 +68,8 @@ pub(crate) struct CacheKey {
     candidates: Vec<(PathBuf, String)>,
 }
 
-/// Whether a file, or one in a directory, contains `text`; also true if it cannot be read. Links in
-/// a directory are not followed.
+/// Tells whether a file, or one in a directory, contains `text`; also true if it cannot be read.
+/// Links in a directory are not followed.
 fn contains(path: &Path, text: &str) -> bool {
     if path.is_dir() {
         let Ok(entries) = std::fs::read_dir(path) else {
@@ -227,7 +227,7 @@ impl<'a> ValidationCase<'a> {
         }
     }
 
-    /// Whether a candidate contains `text`.
+    /// Tells whether a candidate contains `text`.
     fn contain(&self, text: &str) -> bool {
         self.candidates.iter().any(|c| contains(&c.staged, text))
     }
@@ -292,7 +292,7 @@ impl<'a> ValidationCase<'a> {
         }
     }
 
-    /// Whether the validator is the `check` of this very binary.
+    /// Tells whether the validator is the `check` of this very binary.
     fn is_built_in(&self) -> bool {
         // This process holds its executable open, so that the inode stays the same.
         static OWN: LazyLock<(u64, u64)> = LazyLock::new(|| inode(Path::new("/proc/self/exe")));

@@ -152,8 +152,8 @@ fn marker(line: &str) -> Option<usize> {
         .or_else(|| CAPITALS.iter().find_map(capitals))
 }
 
-/// Whether a line names a line of the file at `path`, or of a file below it, and no word makes it
-/// less than an error. A path in parentheses only locates something else.
+/// Tells whether a line names a line of the file at `path`, or of a file below it, and no word
+/// makes it less than an error. A path in parentheses only locates something else.
 fn names_a_line(line: &str, path: &Path) -> bool {
     let Some((before, after)) = path.to_str().and_then(|path| line.split_once(path)) else {
         return false;

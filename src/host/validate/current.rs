@@ -43,9 +43,9 @@ pub(crate) struct CurrentTarget {
     pub(crate) ctime: Option<i128>,
     /// The digest of the other files that are read through the target. None if it is not known.
     pub(crate) behind: Option<String>,
-    /// Whether the content must not be shown.
+    /// True if the content must not be shown.
     pub(crate) secret: bool,
-    /// Whether neither the process nor the fleet names the path: it is a default of the program.
+    /// True if neither the process nor the fleet names the path: it is a default of the program.
     pub(crate) assumed: bool,
     target: Target,
     dir: Arc<OwnedFd>,

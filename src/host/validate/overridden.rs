@@ -163,7 +163,7 @@ impl Reading {
         Some(quoted.join(", "))
     }
 
-    /// Whether `key` in the file `path` gets its value from another place.
+    /// Tells whether `key` in the file `path` gets its value from another place.
     fn overrides(&self, path: &Path, key: &str) -> bool {
         let last =
             |matches: &dyn Fn(&(PathBuf, String)) -> bool| self.settings.iter().rposition(matches);

@@ -65,8 +65,8 @@ impl Reader {
         })
     }
 
-    /// Whether its capabilities hold for files of this owner and group: both must be mapped into
-    /// its namespace (`user_namespaces(7)`).
+    /// Tells whether its capabilities hold for files of this owner and group: both must be mapped
+    /// into its namespace (`user_namespaces(7)`).
     fn bypasses(&self, stat: &Stat) -> bool {
         let is_mapped = |ranges: &[IdRange], id: u32| {
             ranges
@@ -88,8 +88,8 @@ fn ranges(map: &str) -> Vec<IdRange> {
     map.lines().filter_map(range).collect()
 }
 
-/// Whether these credentials permit all bits of `wanted` for a file or directory; `list` reads its
-/// access control list.
+/// Tells whether these credentials permit all bits of `wanted` for a file or directory; `list`
+/// reads its access control list.
 fn permits(
     credentials: &Credentials,
     stat: &Stat,

@@ -6,7 +6,10 @@
 
 use crate::{
     fleet::{option_of, placeholder},
-    host::discover::title::{arguments as arguments_of, certain as certain_of},
+    host::{
+        discover::title::{arguments as arguments_of, certain as certain_of},
+        proc::kernel::strip_deleted,
+    },
     step::PlannedInstance,
 };
 
@@ -37,7 +40,7 @@ impl Arguments {
     }
 }
 
-/// Whether a placeholder of `argv` stands for arguments of the process.
+/// Tells whether a placeholder of `argv` stands for arguments of the process.
 pub(crate) fn uses_arguments(argv: &[String]) -> bool {
     let is_several = |name: &str| name == "args" || option_of(name).is_some();
     let is_placeholder =
@@ -47,7 +50,7 @@ pub(crate) fn uses_arguments(argv: &[String]) -> bool {
 
 /// Returns the arguments of an instance from its present command line.
 pub(crate) fn arguments(planned: &PlannedInstance) -> Arguments {
-    let exe = planned.instance.exe.to_string_lossy();
+    let exe = strip_deleted(&planned.instance.exe).to_string_lossy();
     let line = std::fs::read(format!("/proc/{}/cmdline", planned.identity.pid)).unwrap_or_default();
     if let Some(args) = by_group(planned, &line) {
         return if certain_of(&args) == args.len() {
@@ -56,7 +59,7 @@ pub(crate) fn arguments(planned: &PlannedInstance) -> Arguments {
             Arguments::Hidden
         };
     }
-    parse(&line, exe.strip_suffix(" (deleted)").unwrap_or(&exe))
+    parse(&line, &exe)
 }
 
 /// Returns the arguments in a title whose format the group of the process declares. The survey

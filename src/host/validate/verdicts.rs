@@ -28,7 +28,7 @@ const KEYS_AT_ONCE: usize = 1024;
 pub(crate) struct StepCandidates<'a> {
     pub(crate) instances: &'a [PlannedInstance],
     pub(crate) candidates: Vec<Candidate>,
-    /// Whether an instance is known to run the present content, and not the candidates.
+    /// Tells whether an instance is known to run the present content, and not the candidates.
     pub(crate) runs_existing: Box<dyn Fn(&PlannedInstance) -> bool + 'a>,
 }
 

@@ -14,10 +14,10 @@ pub(crate) struct RecoveryRequest<'a> {
     pub left: &'a InterruptedRun,
     /// The direction.
     pub way: Direction,
-    /// Whether to use a single wave and to tolerate missing instances; set when an old config is
+    /// True if to use a single wave and to tolerate missing instances; set when an old config is
     /// restored.
     pub at_once: bool,
-    /// Whether unresponsive instances are signalled too.
+    /// True if unresponsive instances are signalled too.
     pub include_unresponsive: bool,
     /// The config that each instance was last proven to run, for instances that do not report it.
     pub proven: &'a ProofCache,

@@ -75,8 +75,8 @@ impl Lookup<'_> {
         ))
     }
 
-    /// Whether only its working directory says where a relative path begins: the program may begin
-    /// it at another one.
+    /// Tells whether only its working directory says where a relative path begins: the program may
+    /// begin it at another one.
     pub(in crate::host::discover) fn is_guess(&self, value: &OsStr) -> bool {
         let stays = || self.group.reading.base.is_empty() || self.base().ok() == self.cwd().ok();
         !Path::new(value).is_absolute() && stays()

@@ -31,7 +31,7 @@ pub(super) struct Candidates {
     pub(super) matched: BTreeMap<i32, Matched>,
     /// Candidates that could not be read as a process.
     pub(super) unread: BTreeMap<i32, InspectError>,
-    /// Whether a process was passed over that is hidden from this user, and may listen where the
+    /// True if a process was passed over that is hidden from this user, and may listen where the
     /// group says.
     pub(super) may_listen: bool,
     /// Processes of the same program with other arguments: pid, and the argument that is missing.
@@ -41,9 +41,9 @@ pub(super) struct Candidates {
 /// A match, and which patterns of its group it fits.
 pub(super) struct Matched {
     pub(super) process: Inspected,
-    /// Whether `exclude` fits it. Its children have no leader because of that.
+    /// True if `exclude` fits it. Its children have no leader because of that.
     pub(super) excluded: bool,
-    /// Whether nothing of it is hidden from this user.
+    /// True if nothing of it is hidden from this user.
     pub(super) sure: bool,
     pub(super) leads: bool,
     pub(super) works: bool,
@@ -147,7 +147,7 @@ impl Scan {
         }))
     }
 
-    /// Whether all of a match holds; none if this user cannot see that.
+    /// Tells whether all of a match holds; none if this user cannot see that.
     pub(in crate::host::discover) fn fits(
         &self,
         criteria: &Criteria<'_>,
@@ -169,7 +169,7 @@ impl Scan {
         fits
     }
 
-    /// Whether the process or a child of it listens there; none if this user cannot see that.
+    /// Tells whether the process or a child of it listens there; none if this user cannot see that.
     fn listens(&self, what: &Match, process: &Inspected, address: &ListenAt) -> Option<bool> {
         let Ok(listeners) = self.listeners() else {
             return None;

@@ -57,7 +57,7 @@ impl Scan {
         }
     }
 
-    /// Whether a process may be one of `group`, by its executable alone.
+    /// Tells whether a process may be one of `group`, by its executable alone.
     pub(crate) fn may_be(&self, group: &Group, pid: i32) -> bool {
         let entry = self
             .entries

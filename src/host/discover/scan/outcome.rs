@@ -15,7 +15,7 @@ use crate::{
     identity::Line,
 };
 
-/// What a run does with a match.
+/// The use that a run makes of a match.
 pub(super) enum MatchOutcome {
     Found(Found),
     Refused(Found, String),
@@ -28,7 +28,7 @@ pub(super) enum MatchOutcome {
 struct Family {
     pids: BTreeSet<i32>,
     excluded: BTreeSet<i32>,
-    /// Whether a match that is not excluded takes the signal.
+    /// True if a match that is not excluded takes the signal.
     has_leader: bool,
 }
 

@@ -66,7 +66,7 @@ impl Scan {
     }
 }
 
-/// Whether a match can only be decided with the listening sockets of this host.
+/// Tells whether a match can only be decided with the listening sockets of this host.
 pub(super) fn needs_listeners(what: &Match) -> bool {
     what.port.is_some() || what.listens.is_some()
 }

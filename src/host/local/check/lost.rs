@@ -25,12 +25,12 @@ pub(super) fn no_longer_proven(failure: Failure) -> Failure {
     }
 }
 
-/// Whether the outcome of an instance claims that it lives.
+/// Tells whether the outcome of an instance claims that it lives.
 pub(super) fn claims_life(planned: &PlannedInstance) -> bool {
     claims_config(planned) || planned.instance.outcome == Outcome::Rejected
 }
 
-/// Whether the outcome of an instance claims which config it runs, or that it is healthy.
+/// Tells whether the outcome of an instance claims which config it runs, or that it is healthy.
 pub(super) fn claims_config(planned: &PlannedInstance) -> bool {
     matches!(
         planned.instance.outcome,

@@ -14,11 +14,11 @@ pub(crate) enum Topic {
     Reloads,
     /// The process's reaction to the signal.
     Signal,
-    /// Whether this user may send the signal.
+    /// The right of this user to send the signal.
     Permission,
-    /// Whether the running program is still the one at its path.
+    /// The running program, compared with the one at its path.
     Program,
-    /// Whether the process runs or is stopped.
+    /// The process: running or stopped.
     State,
     /// The mount namespace of the process.
     Mounts,
@@ -26,13 +26,13 @@ pub(crate) enum Topic {
     Network,
     /// The paths of its config.
     Config,
-    /// Whether its config can be replaced.
+    /// The replacement of its config.
     Install,
     /// The address at which it is probed.
     Endpoint,
-    /// Whether it answers there.
+    /// Its answers there.
     Answers,
-    /// Whether its validator can be run.
+    /// Its validator, run once.
     Validator,
     /// The validator's result for the config on the disk.
     Disk,
@@ -40,7 +40,7 @@ pub(crate) enum Topic {
     BadConfig,
     /// The proof that a reload would get.
     Proof,
-    /// Whether a run can see that the process opens its config.
+    /// The watch on the files that the process opens.
     Opened,
     /// Files and keys that the process reads only at its start.
     NotRead,
@@ -78,7 +78,7 @@ impl Topic {
 pub(crate) struct Finding {
     #[serde(rename = "check")]
     pub(crate) topic: Topic,
-    /// Whether the check permits a reload. None if it does not decide, or the result is not known.
+    /// True if the check permits a reload. None if it does not decide, or the result is not known.
     pub(crate) ok: Option<bool>,
     /// The result as a sentence.
     pub(crate) text: String,

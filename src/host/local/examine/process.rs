@@ -8,7 +8,10 @@ use crate::{
     host::{
         discover::{found::Found, renewal},
         local::guards::{check_declared, check_not_stopped, may_signal},
-        proc::guard::{self, Disposition},
+        proc::{
+            guard::{self, Disposition},
+            kernel,
+        },
     },
     identity::Renewal,
 };
@@ -182,7 +185,7 @@ pub(super) fn program(found: &Found, group: &Group) -> Option<Finding> {
     if let Some(why) = renewal::refuses(&renewal, group) {
         return Some(Finding::refused(Topic::Program, &why));
     }
-    let exe = renewal::unmarked(&found.exe);
+    let exe = kernel::strip_deleted(&found.exe);
     match renewal {
         Renewal::Another(path, _) => {
             let text = format!(

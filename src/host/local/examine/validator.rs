@@ -18,7 +18,7 @@ use crate::{
 /// The finding about a config that no validator has read.
 const NOT_KNOWN: &str = "it is not known whether it is valid";
 
-/// Whether the result of a validator decides: it does where a bad config ends the process.
+/// Tells whether the result of a validator decides: it does where a bad config ends the process.
 fn decides(planned: &PlannedInstance) -> bool {
     planned.group.on_bad_config == OnBadConfig::Dies
 }

@@ -37,20 +37,20 @@ pub(crate) fn presence(pid: i32, started: u64, exe: &Path) -> Presence {
     }
 }
 
-/// Whether `pid` is certainly the process that was found.
+/// Tells whether `pid` is certainly the process that was found.
 #[must_use]
 pub(crate) fn is_same(pid: i32, started: u64, exe: &Path) -> bool {
     matches!(presence(pid, started, exe), Presence::Same(_))
 }
 
-/// Whether the process that was found as `pid` is certainly gone.
+/// Tells whether the process that was found as `pid` is certainly gone.
 #[must_use]
 pub(crate) fn is_over(pid: i32, started: u64, exe: &Path) -> bool {
     matches!(presence(pid, started, exe), Presence::Gone)
 }
 
-/// Whether `pid` is the process that was found, and its first thread takes `signal` by a handler.
-/// Only a process for which this is false needs a closer look.
+/// Tells whether `pid` is the process that was found, and its first thread takes `signal` by a
+/// handler. Only a process for which this is false needs a closer look.
 #[must_use]
 pub(crate) fn is_ready(pid: i32, started: u64, exe: &Path, signal: Signal) -> bool {
     matches!(presence(pid, started, exe), Presence::Same(stat) if stat.takes(signal))

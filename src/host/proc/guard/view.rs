@@ -9,8 +9,8 @@ use std::{
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
-/// Whether a process is in the same namespace of this type (`mnt`, `net`) as this program; none if
-/// this user may not see that.
+/// Tells whether a process is in the same namespace of this type (`mnt`, `net`) as this program;
+/// none if this user may not see that.
 #[must_use]
 pub(crate) fn shares(pid: i32, namespace: &str) -> Option<bool> {
     fn link(process: &str, namespace: &str) -> Option<PathBuf> {
@@ -24,8 +24,8 @@ pub(crate) fn shares(pid: i32, namespace: &str) -> Option<bool> {
     Some(link(&pid.to_string(), namespace)? == *own.as_ref()?)
 }
 
-/// Whether the file at `path`, as the process sees it, is the one that this host sees, and a file
-/// that replaces it there will be too.
+/// Tells whether the file at `path`, as the process sees it, is the one that this host sees, and a
+/// file that replaces it there will be too.
 ///
 /// A file that is bound onto itself would stay the old one. So would a file that is bound alone
 /// into another directory, as a container has it: the exchange happens in this host's directory.
@@ -38,8 +38,8 @@ pub(crate) fn sees_the_same(pid: i32, path: &Path) -> bool {
     }
 }
 
-/// Whether every path leads the process to the same file as this program: the same mounts, from the
-/// same root.
+/// Tells whether every path leads the process to the same file as this program: the same mounts,
+/// from the same root.
 fn sees_all(pid: i32) -> bool {
     // The kernel writes the link relative to the root of this program.
     shares(pid, "mnt") == Some(true)
@@ -81,7 +81,7 @@ impl View {
         }
     }
 
-    /// Whether a process sees just this at `path`.
+    /// Tells whether a process sees just this at `path`.
     #[must_use]
     pub(crate) fn is_seen_by(&self, pid: i32, path: &Path) -> bool {
         self.file.is_some()

@@ -59,14 +59,14 @@ impl Stat {
         })
     }
 
-    /// Whether the first thread of the process takes the signal by a handler.
+    /// Tells whether the first thread of the process takes the signal by a handler.
     #[must_use]
     pub(crate) fn takes(&self, signal: Signal) -> bool {
         self.caught & !self.blocked & !self.ignored & bit(signal) != 0
     }
 
-    /// Whether the process is there and has not ended. While another thread than the first one
-    /// executes a program, the first thread has ended, and the process has not.
+    /// Tells whether the process is there and has not ended. While another thread than the first
+    /// one executes a program, the first thread has ended, and the process has not.
     #[must_use]
     pub(crate) fn lives(&self) -> bool {
         !matches!(self.state, 'Z' | 'X') || self.threads > 1

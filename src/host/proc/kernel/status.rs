@@ -56,38 +56,38 @@ impl Status {
         (seen == 8).then_some(status)
     }
 
-    /// Whether the signal was sent and not taken yet.
+    /// Tells whether the signal was sent and not taken yet.
     #[must_use]
     pub(crate) fn is_pending(&self, signal: Signal) -> bool {
         self.pending & bit(signal) != 0
     }
 
-    /// Whether this thread blocks the signal.
+    /// Tells whether this thread blocks the signal.
     #[must_use]
     pub(crate) fn blocks(&self, signal: Signal) -> bool {
         self.blocked & bit(signal) != 0
     }
 
-    /// Whether the signal is dropped.
+    /// Tells whether the signal is dropped.
     #[must_use]
     pub(crate) fn ignores(&self, signal: Signal) -> bool {
         self.ignored & bit(signal) != 0
     }
 
-    /// Whether the signal has a handler.
+    /// Tells whether the signal has a handler.
     #[must_use]
     pub(crate) fn catches(&self, signal: Signal) -> bool {
         self.caught & bit(signal) != 0
     }
 
-    /// Whether the process runs and its handler takes the signal at once. Only a process for which
-    /// this is false needs a closer look.
+    /// Tells whether the process runs and its handler takes the signal at once. Only a process for
+    /// which this is false needs a closer look.
     #[must_use]
     pub(crate) fn is_ready(&self, signal: Signal) -> bool {
         !self.stopped && self.catches(signal) && !self.blocks(signal)
     }
 
-    /// Whether the process is stopped, by a signal or a tracer.
+    /// Tells whether the process is stopped, by a signal or a tracer.
     #[must_use]
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped

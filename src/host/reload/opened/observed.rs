@@ -13,7 +13,7 @@ use crate::host::proc::kernel::Stat;
 /// The most ancestors of an opener that are checked for an instance.
 const MAX_ANCESTORS: usize = 64;
 
-/// What the kernel reports of an instance and its targets since its signal.
+/// The report of the kernel on an instance and its targets since its signal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Opened {
     /// The instance, or a descendant of it, has opened each target.
@@ -40,7 +40,7 @@ pub(super) struct Observed {
     pub(super) first_signal: Option<u64>,
     /// The number of events until now.
     pub(super) events: u64,
-    /// Whether the kernel has dropped an event. Nothing is known from then on.
+    /// True if the kernel has dropped an event. Nothing is known from then on.
     pub(super) is_incomplete: bool,
 }
 

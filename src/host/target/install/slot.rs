@@ -38,7 +38,7 @@ pub(super) type TakeSnapshot = fn(&OwnedFd, &OsStr) -> Option<Snapshot>;
 #[derive(Debug, Default)]
 pub(super) struct SideEntry {
     pub(super) name: OsString,
-    /// What this run created there, or exchanged away. Nothing else is removed.
+    /// The file that this run created there, or exchanged away. Nothing else is removed.
     pub(super) known: Known,
     /// The content and attributes of a directory when it was exchanged away.
     pub(super) original: Option<(Arc<Tree>, Entries)>,

@@ -1,4 +1,4 @@
-//! What an earlier run did to an instance decides whether it is signalled.
+//! The signals of an earlier run decide whether an instance is signalled.
 
 use super::*;
 
