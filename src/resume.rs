@@ -134,7 +134,7 @@ fn recovery_plan(
     let proven = ProofCache::load(&options.shared.state);
     let request = RecoveryRequest {
         left,
-        way: direction,
+        direction,
         at_once,
         include_unresponsive: options.shared.include_unresponsive || at_once,
         proven: &proven,
@@ -236,7 +236,7 @@ fn direction(options: &Options, left: &InterruptedRun) -> Result<Direction, Abor
     }
     // An open run that was restoring the old config is continued by a revert. One that came to its
     // end is reverted.
-    let back = options.verb == Verb::Revert && !(left.back && left.past.open);
+    let back = options.verb == Verb::Revert && !(left.back && left.info.open);
     if !back {
         return Ok(Direction::Forward);
     }
@@ -265,7 +265,7 @@ fn ensure_open(options: &Options, left: &InterruptedRun) -> Result<(), Abort> {
              `hello {verb} {later}{args}`"
         )));
     }
-    if !left.past.open {
+    if !left.info.open {
         return Err(refused(format!(
             "run {id} came to its end, and there is nothing to resume; `hello revert {id}{args}` \
              reverts it"

@@ -58,7 +58,7 @@ impl InterruptedRun {
     /// Returns the run that took its place.
     #[must_use]
     pub(crate) fn superseded_by(&self) -> Option<&str> {
-        match &self.past.end {
+        match &self.info.end {
             Some(RunEnded::SupersededBy { run, .. }) => Some(run),
             _ => None,
         }

@@ -76,7 +76,7 @@ pub(super) fn classify(
         .filter(|_| !changes.is_empty());
     let reported = reported.as_deref();
     let Digests { from, to } = check_reported(reported, changes.first(), left)?;
-    let restores_old = left.back ^ (request.way == Direction::Back);
+    let restores_old = left.back ^ (request.direction == Direction::Back);
     instance.prior_readings = match left.readings.get(&instance.id).filter(|_| is_same) {
         Some(readings) if restores_old => PriorReadings::After(readings.clone()),
         Some(readings) => PriorReadings::Before(readings.clone()),
@@ -86,7 +86,7 @@ pub(super) fn classify(
     // config, for a signal of the opposite direction that has not ended.
     instance.signal_may_be_pending = match signal {
         None => is_reload_pending(instance, request.proven),
-        Some(signal) => was_signalled_for_other(&signal, request.way) && !signal.is_over(),
+        Some(signal) => was_signalled_for_other(&signal, request.direction) && !signal.is_over(),
     };
     let on_disk = disk
         .iter()
@@ -148,19 +148,19 @@ fn was_signalled_for_other(signal: &SignalRecord, way: Direction) -> bool {
     if way == Direction::Forward {
         signal.back
     } else {
-        signal.forth
+        signal.forward
     }
 }
 
 fn was_confirmed(signal: Option<&SignalRecord>) -> bool {
-    signal.is_some_and(|signal| signal.state == Some(Outcome::Confirmed))
+    signal.is_some_and(|signal| signal.outcome == Some(Outcome::Confirmed))
 }
 
 /// Tells whether the earlier run did not signal the instance, or has rolled it back.
 fn is_back_or_untouched(signal: Option<&SignalRecord>) -> bool {
     signal.is_none_or(|signal| {
         matches!(
-            signal.state,
+            signal.outcome,
             Some(Outcome::Reverted | Outcome::Untouched | Outcome::Refused)
         )
     })

@@ -13,7 +13,7 @@ pub(crate) struct RecoveryRequest<'a> {
     /// The earlier run.
     pub left: &'a InterruptedRun,
     /// The direction.
-    pub way: Direction,
+    pub direction: Direction,
     /// True if to use a single wave and to tolerate missing instances; set when an old config is
     /// restored.
     pub at_once: bool,
@@ -33,7 +33,7 @@ impl RecoveryRequest<'_> {
     /// Tells whether an instance that reads `targets` is part of the recovery. An instance that is
     /// only signalled has no old config.
     pub(super) fn includes(&self, targets: &[PathBuf]) -> bool {
-        self.concerns(targets) && (self.way == Direction::Forward || !targets.is_empty())
+        self.concerns(targets) && (self.direction == Direction::Forward || !targets.is_empty())
     }
 }
 

@@ -66,7 +66,7 @@ fn digests<'a>(
 ) -> Result<(Option<&'a str>, &'a str), Abort> {
     let old = target.from.as_deref();
     let new = target.to.as_str();
-    match request.way {
+    match request.direction {
         Direction::Forward => Ok((old, new)),
         Direction::Back => match old {
             Some(old) => Ok((Some(new), old)),

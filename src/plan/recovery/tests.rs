@@ -53,7 +53,7 @@ fn left(touched: &[(i32, SignalRecord)], count: Count) -> InterruptedRun {
             .map(|(pid, signal)| ((*pid, 5), *signal))
             .collect(),
         signalled: BTreeMap::new(),
-        past: RunInfo {
+        info: RunInfo {
             id: "1".into(),
             at: None,
             open: true,
@@ -106,7 +106,7 @@ fn stored(sha256: &str) -> Option<Vec<u8>> {
 fn recover(left: &InterruptedRun, survey: Survey, direction: Direction) -> Result<Plan, Abort> {
     let request = RecoveryRequest {
         left,
-        way: direction,
+        direction,
         at_once: direction == Direction::Back,
         include_unresponsive: direction == Direction::Back,
         proven: &ProofCache::default(),
@@ -143,16 +143,16 @@ fn states(plan: &Plan) -> BTreeMap<i32, State> {
 
 /// Signalled for the new config.
 const FORWARD: SignalRecord = SignalRecord {
-    forth: true,
+    forward: true,
     back: false,
-    state: None,
+    outcome: None,
 };
 
 /// Signalled for the new config, and then for the old one.
 const BACK: SignalRecord = SignalRecord {
-    forth: true,
+    forward: true,
     back: true,
-    state: None,
+    outcome: None,
 };
 
 #[test]
@@ -192,7 +192,7 @@ fn a_content_that_is_neither_of_the_two_is_refused_by_name() {
         assert_refused(recover(&left, one_by_hand, direction), "pid 2 runs");
         let request = RecoveryRequest {
             left: &left,
-            way: direction,
+            direction,
             at_once: false,
             include_unresponsive: false,
             proven: &ProofCache::default(),
@@ -212,7 +212,7 @@ fn a_recovery_needs_the_bytes_that_it_installs() {
                 stored: &dyn Fn(&str) -> Option<Vec<u8>>| {
         let request = RecoveryRequest {
             left,
-            way,
+            direction: way,
             at_once: false,
             include_unresponsive: false,
             proven: &ProofCache::default(),

@@ -60,7 +60,7 @@ pub(super) fn load(state: &Path, id: &str) -> Result<InterruptedRun, RunError> {
         if run.verb == Verb::Revert {
             back = !back;
             for record in signals.touched.values_mut() {
-                std::mem::swap(&mut record.forth, &mut record.back);
+                std::mem::swap(&mut record.forward, &mut record.back);
             }
         }
         run.back = back;
@@ -72,9 +72,9 @@ pub(super) fn load(state: &Path, id: &str) -> Result<InterruptedRun, RunError> {
 /// Returns a record for every instance of the run: it may have got every signal.
 fn every_instance(run: &InterruptedRun) -> ByProcess<SignalRecord> {
     let record = SignalRecord {
-        forth: true,
+        forward: true,
         back: true,
-        state: None,
+        outcome: None,
     };
     let ids = run.instances.iter().map(|i| (i.pid, i.started));
     ids.map(|id| (id, record)).collect()
@@ -92,7 +92,7 @@ fn add_events(
         run.signalled = earlier.signalled;
     }
     // The coordinator may have died before it wrote the first line.
-    if run.past.began.is_some() {
+    if run.info.began.is_some() {
         let lines = info::events(state, &run.id)
             .map_err(|e| RunError::Unreadable(run.id.clone(), e.to_string()))?;
         lines
@@ -139,7 +139,7 @@ fn read(state: &Path, id: &str) -> Result<(InterruptedRun, Option<String>), RunE
             .collect(),
         touched: BTreeMap::new(),
         signalled: BTreeMap::new(),
-        past: RunInfo::of(state, id),
+        info: RunInfo::of(state, id),
     };
     Ok((run, plan.of))
 }
@@ -206,8 +206,8 @@ impl InterruptedRun {
                 for id in pids {
                     self.signalled.insert(id, line.at);
                     let record = self.touched.entry(id).or_default();
-                    record.state = None;
-                    record.forth |= !direction.is_back();
+                    record.outcome = None;
+                    record.forward |= !direction.is_back();
                     record.back |= direction.is_back();
                 }
             }
@@ -229,7 +229,7 @@ impl InterruptedRun {
                 }
                 // A newcomer got no signal, and has no record.
                 if let Some(record) = self.touched.get_mut(&id) {
-                    record.state = Some(outcome);
+                    record.outcome = Some(outcome);
                 }
             }
             _ => {}

@@ -87,7 +87,7 @@ pub(crate) struct InterruptedRun {
     /// The last moment when each of those was to be signalled.
     pub signalled: BTreeMap<(i32, u64), Timestamp>,
     /// How it ended. A mixed run has an end and is open all the same.
-    pub past: RunInfo,
+    pub info: RunInfo,
 }
 
 /// A target of a run.
@@ -120,18 +120,18 @@ pub(crate) struct RunInstance {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct SignalRecord {
     /// It was to be signalled for the new config.
-    pub forth: bool,
+    pub forward: bool,
     /// It was to be signalled for the old config.
     pub back: bool,
     /// The last outcome after that; none where none was recorded, so that it may have been
     /// signalled.
-    pub state: Option<Outcome>,
+    pub outcome: Option<Outcome>,
 }
 
 impl SignalRecord {
     /// Returns true if no reload that it was signalled for is under way.
     #[must_use]
     pub(crate) fn is_over(&self) -> bool {
-        self.state.is_some_and(Outcome::is_settled)
+        self.outcome.is_some_and(Outcome::is_settled)
     }
 }

@@ -72,7 +72,11 @@ fn touched(events: &[Value]) -> BTreeMap<(i32, u64), SignalRecord> {
 }
 
 fn record(forth: bool, back: bool, state: Option<Outcome>) -> SignalRecord {
-    SignalRecord { forth, back, state }
+    SignalRecord {
+        forward: forth,
+        back,
+        outcome: state,
+    }
 }
 
 #[test]
@@ -157,7 +161,7 @@ fn signals_of_an_earlier_run_are_known_to_the_runs_that_continue_it() {
     // A run that continues itself ends the chain.
     write_run_as(dir.path(), &third, "resume", Some(&third), &[]);
     let records = find(dir.path(), &third).touched;
-    assert!(records.values().all(|record| record.state.is_none()));
+    assert!(records.values().all(|record| record.outcome.is_none()));
     std::fs::remove_dir_all(dir.path().join("runs").join(first)).unwrap();
     assert_eq!(
         find(dir.path(), &second).touched.len(),

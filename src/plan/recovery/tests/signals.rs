@@ -14,7 +14,7 @@ type Row = (
 
 fn ended(signal: SignalRecord, outcome: Outcome) -> Option<SignalRecord> {
     Some(SignalRecord {
-        state: Some(outcome),
+        outcome: Some(outcome),
         ..signal
     })
 }
@@ -100,7 +100,7 @@ fn the_report_the_disk_and_an_earlier_signal_decide_which_instance_is_signalled(
         assert_eq!(state(Direction::Forward), forward, "forward: {context}");
         assert_eq!(state(Direction::Back).outcome, back, "back: {context}");
         let proven = signal.is_none_or(|signal| {
-            matches!(signal.state, Some(Outcome::Confirmed | Outcome::Reverted))
+            matches!(signal.outcome, Some(Outcome::Confirmed | Outcome::Reverted))
         });
         assert_eq!(
             state(Direction::Back).signal_may_be_pending,
