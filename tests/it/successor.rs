@@ -465,6 +465,11 @@ fn a_newcomer_that_reads_the_file_is_confirmed_or_the_run_is_mixed() {
             (2, if code == 0 { "confirmed" } else { "timed_out" }),
             "{i:#}"
         );
+        assert_eq!(
+            i["targets"][0],
+            testbed.fleet.path("web.toml").display().to_string(),
+            "{i:#}"
+        );
     }
 }
 

@@ -108,6 +108,7 @@ impl LocalHost {
                 return Some(planned);
             }
         }
+        planned.instance = found.instance(&planned.group.name);
         let step = steps.iter().find(|step| reads(&found.configs, step))?;
         let slot = Slot::default();
         let signalled = RefCell::default();
