@@ -69,7 +69,7 @@ impl LocalHost {
                 !self.limits.is_known((f.pid, f.started))
                     && self.surveyed.is_before(f.pid, f.started)
             };
-            let found = newest.scan.find(group).await.found.into_iter();
+            let found = newest.scan().find(group).await.found.into_iter();
             // A process that two groups match belongs to the first.
             let found = found.filter(is_new).filter(|f| known.insert(f.pid));
             new.extend(found.map(|f| (group, f)));

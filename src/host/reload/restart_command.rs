@@ -9,7 +9,7 @@ use std::{
 use crate::{
     event::{Failure, Outcome},
     host::{
-        discover::renewal,
+        discover::{found::Found, renewal},
         exec::{placeholders::Values, quoted, start, typed},
         probe::limits::ProbeLimits,
         proc::kernel,
@@ -141,7 +141,8 @@ pub(crate) async fn restart_command(
         exit = exit.or(child.try_wait().ok().flatten());
         let newest = limits.newest(context.surveyed, PAUSE);
         let found = successor::unknown(member, &newest, limits).await;
-        if let Some(found) = found.into_iter().next() {
+        let is_new = |found: &Found| context.surveyed.is_before(found.pid, found.started);
+        if let Some(found) = found.into_iter().find(is_new) {
             limits.add_known([(found.pid, found.started)]);
             let mut new = successor::prove(&found, member, context, member.timeout, limits).await?;
             new.instance.successor_of = Some(instance.pid);

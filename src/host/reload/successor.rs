@@ -52,12 +52,7 @@ pub(crate) async fn find_successor(
     loop {
         let late = Instant::now() >= deadline;
         let newest = limits.newest(surveyed, PAUSE);
-        let candidates = if newest.may_have(group) {
-            unknown(member, &newest, limits).await
-        } else {
-            Vec::new()
-        };
-        for found in candidates {
+        for found in unknown(member, &newest, limits).await {
             if !may_lead(&found, group, surveyed) {
                 continue;
             }
@@ -96,19 +91,23 @@ fn replaces(found: &Found, member: &PlannedInstance, limits: &ProbeLimits) -> bo
     member.new_children.contains(&(found.pid, found.started)) || inherits(found, member, limits)
 }
 
-/// Returns the matches of the group of `member` that are not in the run and read its targets.
+/// Returns the matches of the group of `member` that are not in the run and read its targets; none
+/// if no new process may be one of the group.
 pub(crate) async fn unknown(
     member: &PlannedInstance,
     newest: &NewProcesses,
     limits: &ProbeLimits,
 ) -> Vec<Found> {
+    if !newest.may_have(&member.group) {
+        return Vec::new();
+    }
     let group = Group {
         instances: Vec::new(),
         ..(*member.group).clone()
     };
     let paths = discover::ConfigPaths::default();
     let mut unknown = Vec::new();
-    for found in newest.scan.find(&group).await.found {
+    for found in newest.scan().find(&group).await.found {
         let Ok(configs) = discover::configs_of(&found, &group, &paths).await else {
             continue;
         };
