@@ -41,15 +41,24 @@ pub(crate) fn run(options: &Options) -> u8 {
         }
         Err(refusal) => {
             screen::tell(&screen::failure(&refusal.why));
-            if let Some([resume, revert]) = &refusal.next {
-                let abandon = format!(
-                    "hello forget {} --abandon{}",
-                    screen::quote(&options.id),
-                    options.state_args
-                );
-                let action = "first finish or revert the run; or give it up, and leave processes \
-                              and files as they are:";
-                screen::tell(&screen::hint(action, &[resume, revert, &abandon]));
+            let abandon = format!(
+                "hello forget {} --abandon{}",
+                screen::quote(&options.id),
+                options.state_args
+            );
+            match (&refusal.next, &refusal.old_version) {
+                (Some([resume, revert]), _) => {
+                    let action = "first finish or revert the run; or give it up, and leave \
+                                  processes and files as they are:";
+                    screen::tell(&screen::hint(action, &[resume, revert, &abandon]));
+                }
+                (None, Some(note)) => {
+                    let action = format!(
+                        "{note}; or give the run up, and leave processes and files as they are:"
+                    );
+                    screen::tell(&screen::hint(&action, &[&abandon]));
+                }
+                (None, None) => {}
             }
             refusal.verdict.exit()
         }
@@ -62,6 +71,8 @@ struct Refusal {
     why: String,
     /// The commands of which one must run first.
     next: Option<[String; 2]>,
+    /// Set for an open run of an earlier version, which no command can finish.
+    old_version: Option<String>,
 }
 
 impl Refusal {
@@ -70,6 +81,7 @@ impl Refusal {
             verdict,
             why,
             next: None,
+            old_version: None,
         }
     }
 }
@@ -161,6 +173,7 @@ fn refusal(why: NotForgotten, options: &Options) -> Refusal {
             };
             Refusal {
                 next,
+                old_version: info.old_version_note(&options.state_args),
                 ..Refusal::new(Verdict::Refused, format!("run {} {text}", info.id))
             }
         }

@@ -85,7 +85,7 @@ pub(crate) fn forget_run(state: &Path, id: &str, open: OpenRuns) -> Result<usize
 /// See [`NotForgotten`].
 pub(crate) fn forget_bytes(state: &Path, sha256: &str) -> Result<(usize, bool), NotForgotten> {
     let _lock = lock(state)?;
-    let has = |id: &&String| state.join("runs").join(id).join(sha256).exists();
+    let has = |id: &&String| layout::folder_of(state, id).join(sha256).exists();
     for id in open_runs::all(state).iter().filter(has) {
         let run = RunInfo::of(state, id);
         if run.open || run.running {
@@ -95,8 +95,8 @@ pub(crate) fn forget_bytes(state: &Path, sha256: &str) -> Result<(usize, bool), 
     let ids = info::run_ids(state)?;
     let runs: Vec<&String> = ids.iter().filter(has).collect();
     for id in &runs {
-        std::fs::remove_file(state.join("runs").join(id).join(sha256))?;
-        state_dir::sync(&state.join("runs").join(id))?;
+        std::fs::remove_file(layout::folder_of(state, id).join(sha256))?;
+        state_dir::sync(&layout::folder_of(state, id))?;
     }
     store::drop_unused(state, sha256)?;
     state_dir::sync(&store::folder_of(state))?;

@@ -11,6 +11,7 @@ use super::Verb;
 use crate::{
     event::{Event, TargetReport},
     fleet::{Group, Order},
+    names::json_word,
 };
 
 /// `plan.json`. `I` is an instance: borrowed from the plan, or read back.
@@ -64,6 +65,8 @@ pub(crate) struct RunBegan {
     pub verb: Verb,
     /// The earlier run that it continues or reverts.
     pub of: Option<String>,
+    /// Unknown for a run of version 1.
+    #[serde(default)]
     pub operator: Operator,
     pub boot_id: String,
     /// The command line, without its secrets; cut where it is very long.
@@ -78,7 +81,7 @@ pub(crate) struct RunBegan {
 }
 
 /// The user of the command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Operator {
     pub uid: u32,
     /// The login user, before any `su` or `sudo`.
@@ -116,9 +119,9 @@ impl RunEnded {
                 counts,
             } => Some(Self::Finished {
                 at,
-                verdict: word(verdict),
+                verdict: json_word(verdict),
                 reason,
-                counts: counts.into_iter().map(|(o, n)| (word(o), n)).collect(),
+                counts: counts.into_iter().map(|(o, n)| (json_word(o), n)).collect(),
             }),
             Event::SupersededBy { run } => Some(Self::SupersededBy { at, run }),
             _ => None,
@@ -133,12 +136,24 @@ pub(super) struct OpenMark {
     pub(super) targets: Vec<PathBuf>,
 }
 
-/// The part of a `plan.json` of version 1 that is read: enough to find the old bytes.
+/// The part of a `plan.json` of version 1 that is read: enough to find the old bytes, and the
+/// processes that it may have signalled.
 #[derive(Debug, Deserialize)]
 pub(super) struct OldPlan {
     pub(super) v: u32,
     #[serde(default)]
+    pub(super) boot_id: String,
+    #[serde(default)]
     pub(super) targets: Vec<OldTarget>,
+    #[serde(default)]
+    pub(super) instances: Vec<OldInstance>,
+}
+
+/// An instance of version 1.
+#[derive(Debug, Deserialize)]
+pub(super) struct OldInstance {
+    pub(super) pid: i32,
+    pub(super) started: u64,
 }
 
 /// A target of version 1.
@@ -147,14 +162,6 @@ pub(super) struct OldTarget {
     #[serde(with = "crate::exact")]
     pub(super) path: PathBuf,
     pub(super) from: Option<String>,
-}
-
-/// Returns the word that stands for a verb, an outcome or a verdict in JSON.
-pub(super) fn word(value: impl Serialize) -> String {
-    serde_json::to_value(value)
-        .ok()
-        .and_then(|value| value.as_str().map(str::to_owned))
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

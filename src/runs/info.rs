@@ -80,7 +80,7 @@ impl RunInfo {
     /// Returns what to do about an open run of an earlier version.
     #[must_use]
     pub(crate) fn old_version_note(&self, state_args: &str) -> Option<String> {
-        (self.open && self.is_old).then(|| {
+        (self.open && self.is_old && !self.running).then(|| {
             format!(
                 "an earlier version of hello wrote it, and this one cannot finish it; `hello \
                  revert {}{state_args}` names its old bytes",

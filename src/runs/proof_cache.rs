@@ -38,9 +38,6 @@ pub(crate) struct ProofCache {
     /// that signal has left no reload open.
     #[serde(default)]
     over: BTreeMap<String, Timestamp>,
-    /// True if an earlier version wrote an open run: it may have begun a reload of any process.
-    #[serde(skip)]
-    has_old_run: bool,
 }
 
 /// The proof that a run leaves of one touched process.
@@ -114,8 +111,12 @@ impl ProofCache {
         for run in open_runs(state) {
             let left = match InterruptedRun::find(state, Some(&run.id)) {
                 Ok(left) => left,
-                Err(RunError::OldVersion { .. }) => {
-                    self.has_old_run = true;
+                Err(RunError::OldVersion { instances, .. }) => {
+                    self.open.extend(
+                        instances
+                            .into_iter()
+                            .map(|(pid, started)| key(pid, started)),
+                    );
                     continue;
                 }
                 Err(_) => continue,
@@ -144,7 +145,7 @@ impl ProofCache {
     /// way.
     #[must_use]
     pub(crate) fn is_open(&self, pid: i32, started: u64) -> bool {
-        self.has_old_run || self.open.contains(&key(pid, started))
+        self.open.contains(&key(pid, started))
     }
 
     /// Returns the target at `path` as the process was last proven to run it.

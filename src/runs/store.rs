@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::state_dir;
+use super::{layout, state_dir};
 use crate::{config, step::Content};
 
 /// Largest content that is read back, in bytes. The archive of a directory has a header for every
@@ -104,7 +104,7 @@ pub(super) fn drop_unused(state: &Path, sha256: &str) -> io::Result<bool> {
     if meta.nlink() > 1
         || state_dir::names(&state.join("runs"))?
             .iter()
-            .any(|run| state.join("runs").join(run).join(sha256).exists())
+            .any(|run| layout::folder_of(state, run).join(sha256).exists())
     {
         return Ok(false);
     }

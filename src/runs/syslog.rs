@@ -3,12 +3,10 @@
 
 use std::{fmt::Write, os::unix::net::UnixDatagram};
 
-use super::{
-    Record,
-    format::{RunBegan, word},
-};
+use super::{Record, format::RunBegan};
 use crate::{
     event::{Event, Verdict},
+    names::json_word,
     step::short,
 };
 
@@ -47,7 +45,7 @@ impl Line {
         let mut head = format!(
             "run={} verb={} uid={}",
             record.id,
-            word(began.verb),
+            json_word(began.verb),
             began.operator.uid
         );
         let login = began.operator.login_uid.map(|uid| uid.to_string());
@@ -97,11 +95,11 @@ impl Line {
             "<{}>{at} hello[{}]: verdict={} {}",
             DAEMON + severity,
             std::process::id(),
-            word(verdict),
+            json_word(verdict),
             self.head
         );
         for (outcome, n) in counts {
-            let _ = write!(text, " {}={n}", word(outcome));
+            let _ = write!(text, " {}={n}", json_word(outcome));
         }
         Some(cut(&(text + &self.targets), LONGEST).into())
     }

@@ -14,7 +14,7 @@ use crate::{
     event::{Event, Instance, TargetReport, VERSION},
     runs::{
         Verb, boot_id,
-        format::{JournalLine, OldPlan, PlanFile},
+        format::{JournalLine, OldPlan, OldTarget, PlanFile},
         info::{self, RunInfo},
         layout,
     },
@@ -151,12 +151,15 @@ fn old_version(state: &Path, id: &str, plan: &[u8]) -> Option<RunError> {
         return None;
     }
     let folder = layout::folder_of(state, id);
-    let content = |target: super::super::format::OldTarget| -> Option<(PathBuf, PathBuf)> {
+    let content = |target: OldTarget| -> Option<(PathBuf, PathBuf)> {
         let file = folder.join(target.from?);
         file.exists().then_some((target.path, file))
     };
+    let is_of_this_boot = plan.boot_id == boot_id();
+    let instances = plan.instances.iter().filter(|_| is_of_this_boot);
     Some(RunError::OldVersion {
         run: id.into(),
+        instances: instances.map(|i| (i.pid, i.started)).collect(),
         contents: plan.targets.into_iter().filter_map(content).collect(),
     })
 }

@@ -44,6 +44,8 @@ pub(crate) enum RunError {
         run: String,
         /// The targets whose old bytes are kept, and the files that hold them.
         contents: Vec<(PathBuf, PathBuf)>,
+        /// The processes of this boot that it may have signalled, by pid and start time.
+        instances: Vec<(i32, u64)>,
     },
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::event::{Direction, Outcome};
-use crate::runs::{boot_id, marked_runs, new_id};
+use crate::runs::{Verb, boot_id, marked_runs, new_id};
 
 fn write_run(state: &Path, verb: &str, of: Option<&str>, events: &[Value]) -> String {
     let id = new_id();
@@ -206,8 +206,15 @@ fn an_open_run_of_version_1_is_listed_and_names_its_old_bytes() {
     assert!(matches!(error, RunError::OldVersion { .. }), "{error}");
     let text = error.to_string();
     let old = format!("`/a` in `{}`", folder.join("1").display());
-    assert!(text.contains(&old), "{text}"); // It may have signalled any process.
+    assert!(text.contains(&old), "{text}");
+    assert_eq!(
+        open[0].began.as_ref().map(|began| began.verb),
+        Some(Verb::Broadcast)
+    );
+    // It may have signalled each of its instances.
     let proofs = crate::runs::ProofCache::load(dir.path());
+    assert!(!proofs.is_open(1, 5));
+    let proofs = proofs.with_open_runs(dir.path());
+    assert!(proofs.is_open(1, 5));
     assert!(!proofs.is_open(2, 5));
-    assert!(proofs.with_open_runs(dir.path()).is_open(2, 5));
 }
