@@ -20,7 +20,7 @@ pub(crate) use self::{
     metric::metric,
     moment::why_no_moment,
     unmet::{Showing, shown},
-    workers::{KEPT, old_workers, worker_name},
+    workers::{KEPT, LISTENS, is_kept, listens, old_workers, worker_name},
 };
 pub(crate) use self::{
     access::{password_in, without_passwords},

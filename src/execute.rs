@@ -184,7 +184,7 @@ async fn unchanged(
 ) -> Result<RunReport, Abort> {
     recheck_unchanged(plan, host, interrupts).await?;
     let verdict = Verdict::of(plan.ends(), false);
-    let reason = Reasons::new(context, plan, false).unchanged(verdict);
+    let reason = Reasons::new(context, plan, false).unchanged();
     let _ = LastSeen::keep(context.state, context.groups, plan.instances());
     Ok(run_report(verdict, reason, plan, host))
 }

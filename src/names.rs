@@ -1,4 +1,4 @@
-//! Lists in sentences: the first few names, and how many more there are.
+//! Names in sentences: the first few of a list, how many more there are, and words of JSON.
 
 /// The most names in one list, so that the sentence can still be read.
 pub(crate) const MOST: usize = 10;
@@ -24,6 +24,14 @@ pub(crate) fn list<T: ToString>(
         .map(|name| name.to_string())
         .collect();
     first.join(separator) + &and_more(names.count())
+}
+
+/// Returns the word that stands for a verb, an outcome, a verdict or a proof in JSON.
+pub(crate) fn json_word(value: impl serde::Serialize) -> String {
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 /// Lists pids with commas.

@@ -1,4 +1,5 @@
-//! The least that a program can do for the same promise: it proves nothing, guards nothing, syncs nothing, and knows where every instance listens.
+//! The least that a program can do for the same promise: it proves nothing, guards nothing, syncs
+//! nothing, and knows where every instance listens.
 
 use std::{collections::HashMap, net::SocketAddr, path::Path, process::ExitCode, time::Duration};
 
@@ -13,7 +14,8 @@ const AGAIN: Duration = Duration::from_millis(1);
 /// One that is not new after so many looks never will be.
 const LOOKS: usize = 10_000;
 
-/// `args`: the name, a file of `PID ADDRESS` lines, the new file, the live file, the digest of the new one.
+/// `args`: the name, a file of `PID ADDRESS` lines, the new file, the live file, the digest of the
+/// new one.
 pub(crate) fn role(args: &[String]) -> ExitCode {
     let [name, servers, new, live, digest] = args else {
         return ExitCode::FAILURE;

@@ -1,4 +1,5 @@
-//! `hello broadcast` against what one types today, and against the floor: whole processes, from their start to their end.
+//! `hello broadcast` against what one types today, and against the floor: whole processes, from
+//! their start to their end.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -32,7 +33,8 @@ enum Side {
     Curl,
     Xargs,
     Floor,
-    /// This build from a file of its own, to compare with [`Side::Before`]: the pages of the file that
+    /// This build from a file of its own, to compare with [`Side::Before`]: the pages of the file
+    /// that
     /// the servers run are warm, which makes that one faster.
     Now,
     /// Another build of `hello`, from a file of its own, which signals the same servers.
@@ -123,10 +125,12 @@ fn shared(n: usize, args: &Args, sides: &[Side]) -> Vec<f64> {
     let mut took: Vec<Vec<Took>> = vec![Vec::new(); sides.len()];
     for round in 0..=pairs {
         let mut turns: Vec<usize> = (0..sides.len()).collect();
-        // Another order every time, the same in every measurement: no side always finds what the same other has left in the caches.
+        // Another order every time, the same in every measurement: no side always finds what the
+        // same other has left in the caches.
         turns.sort_by_key(|at| digest(format!("{round} {at}").as_bytes()));
         for at in turns {
-            // The first round warms up; a side that starts a process for every URL has nothing to warm.
+            // The first round warms up; a side that starts a process for every URL has nothing to
+            // warm.
             if round > 0 || sides[at] != Side::Xargs {
                 let one = reload(&fleet, sides[at], &format!("round {round}, side {at}"));
                 took[at].extend((round > 0).then_some(one));

@@ -156,7 +156,8 @@ pub(crate) fn lie_in(dir: PathBuf) {
     DIR.set(dir).unwrap();
 }
 
-/// The type of the filesystem, as the kernel names it; of an ext4 also whether it has a journal, which decides what new files cost.
+/// The type of the filesystem, as the kernel names it; of an ext4 also whether it has a journal,
+/// which decides what new files cost.
 pub(crate) fn filesystem(dir: &Path) -> String {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
     let of = mounts
@@ -225,7 +226,8 @@ impl Fleet {
             COUNTER.fetch_add(1, Ordering::Relaxed)
         );
         assert!(name.len() <= 15);
-        // By another process: a descriptor open for writing here could be inherited, and the copy then not be executed.
+        // By another process: a descriptor open for writing here could be inherited, and the copy
+        // then not be executed.
         assert!(
             Command::new("cp")
                 .arg(env!("CARGO_BIN_EXE_hello"))
@@ -329,7 +331,8 @@ pub(crate) fn config(message: &str) -> String {
     format!("message = \"{message}\"\nlisten = \"127.0.0.1:0\"\n")
 }
 
-/// Synced: what the disk still has to do must not be counted to the next side. The umask does not decide whether it is trusted.
+/// Synced: what the disk still has to do must not be counted to the next side. The umask does not
+/// decide whether it is trusted.
 pub(crate) fn write(path: &Path, text: &str) {
     let mut file = std::fs::File::create(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();

@@ -1,4 +1,5 @@
-//! What a whole process takes, with all that it starts: it runs below a small process of its own, which has no other children.
+//! What a whole process takes, with all that it starts: it runs below a small process of its own,
+//! which has no other children.
 
 use std::{
     fs::File,
@@ -30,7 +31,8 @@ pub(crate) struct Took {
     pub(crate) peak_mb: f64,
 }
 
-/// Runs `argv`; stdout and stderr are in `dir` afterwards, as files of that name. It must exit with 0.
+/// Runs `argv`; stdout and stderr are in `dir` afterwards, as files of that name. It must exit with
+/// 0.
 pub(crate) fn run(dir: &Path, argv: &[&str]) -> Took {
     let output = Command::new(std::env::current_exe().unwrap())
         .arg(ROLE)

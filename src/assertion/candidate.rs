@@ -125,8 +125,7 @@ pub(super) fn fill(text: &str, candidate: Option<&[u8]>) -> Result<String, Strin
             let parsed = parsed.as_ref().ok_or_else(|| {
                 format!(
                     "`{{candidate.{key}}}` needs a config in TOML, JSON or YAML, and the new one \
-                     is \
-                     none"
+                     is none"
                 )
             })?;
             filled += &parsed.get(key).ok_or_else(|| {

@@ -11,15 +11,20 @@ pub(crate) fn worker_name(line: &str) -> &str {
     line.split(' ').next().unwrap_or_default()
 }
 
-fn listens(line: &str) -> bool {
-    line.ends_with(" listens")
+/// The suffix of the line of a worker that may still accept connections.
+pub(crate) const LISTENS: &str = " listens";
+
+/// Tells whether the worker of a line may still accept connections.
+#[must_use]
+pub(crate) fn listens(line: &str) -> bool {
+    line.ends_with(LISTENS)
 }
 
-/// Returns the line of `reading` about the same worker as `line`.
-fn same_worker<'a>(reading: &'a str, line: &str) -> Option<&'a str> {
+/// Tells whether `reading` has the worker of `line`.
+fn has_worker(reading: &str, line: &str) -> bool {
     reading
         .lines()
-        .find(|other| worker_name(other) == worker_name(line))
+        .any(|other| worker_name(other) == worker_name(line))
 }
 
 /// Tells whether the workers of the reading `before` were replaced by the reading `now`.
@@ -29,16 +34,18 @@ fn same_worker<'a>(reading: &'a str, line: &str) -> Option<&'a str> {
 /// that the process starts for another purpose is new as well.
 pub(super) fn replaced(before: &str, now: &str) -> bool {
     let listened = before.lines().any(listens);
-    let is_new = |line: &str| same_worker(before, line).is_none() && (listens(line) || !listened);
+    let is_new = |line: &str| !has_worker(before, line) && (listens(line) || !listened);
     let is_left = |line: &str| {
-        let is_old = same_worker(before, line).is_some();
+        let is_old = has_worker(before, line);
         is_old && !is_kept(before, line) && (listens(line) || !listened)
     };
     // Without an old worker nothing could be replaced.
     !before.is_empty() && now.lines().any(is_new) && !now.lines().any(is_left)
 }
 
-fn is_kept(before: &str, line: &str) -> bool {
+/// Tells whether the worker of `line` is marked in the reading `before` as one that may stay.
+#[must_use]
+pub(crate) fn is_kept(before: &str, line: &str) -> bool {
     before
         .lines()
         .any(|old| worker_name(old) == worker_name(line) && old.contains(KEPT))

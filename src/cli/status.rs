@@ -33,13 +33,13 @@ pub(super) fn status(args: StatusArgs) -> ExitCode {
         Err(e) => return fail(Verdict::Usage.exit(), &e.to_string()),
     };
     let state = args.state.resolve().ok();
-    let (state, flag) = state.map_or((None, String::new()), |state| {
+    let (state, state_args) = state.map_or((None, String::new()), |state| {
         (Some(state.path), state.args)
     });
     run_readonly(status::run(status::Options {
         fleet,
         state,
-        flag,
+        state_args,
         output: args.output.form(),
         quiet: args.quiet,
     }))

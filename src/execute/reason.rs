@@ -31,8 +31,8 @@ impl<'a> Reasons<'a> {
         self.with_unreplaced("dry run: nothing was touched".into())
     }
 
-    /// The reason of a run that had nothing to do.
-    pub(super) fn unchanged(&self, verdict: Verdict) -> String {
+    /// The reason of a run that had nothing to do, and that continues no earlier run.
+    pub(super) fn unchanged(&self) -> String {
         let by_record = self
             .plan
             .instances()
@@ -43,12 +43,7 @@ impl<'a> Reasons<'a> {
         } else {
             "runs it already"
         };
-        let reason = self.of_every_instance(runs_it);
-        if verdict == Verdict::Converged {
-            self.with_unreplaced(reason)
-        } else {
-            reason
-        }
+        self.of_every_instance(runs_it)
     }
 
     /// The reason of a run that the engine carried out.

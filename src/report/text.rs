@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{event::Proof, screen};
+use crate::{event::Proof, names::json_word, screen};
 
 /// Above this number of instances, successes are counted and failures are grouped.
 pub(super) const LISTED: usize = 20;
@@ -15,10 +15,7 @@ pub(super) fn instances(n: usize) -> String {
 
 /// Returns an outcome or a verdict as people read it.
 pub(super) fn name(value: impl Serialize) -> String {
-    serde_json::to_value(value)
-        .ok()
-        .and_then(|v| v.as_str().map(|s| s.replace('_', " ")))
-        .unwrap_or_default()
+    json_word(value).replace('_', " ")
 }
 
 /// Names the proof, where it is weaker than the instance's own digest, and the draining workers.

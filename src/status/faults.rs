@@ -163,7 +163,10 @@ impl Findings {
     pub(super) fn show(&self, options: &Options, rows: &[Row], skipped: &[(i32, String)]) -> u8 {
         let verdict = self.verdict(rows);
         let (old, open): (Vec<_>, Vec<_>) = self.open.iter().partition(|run| run.is_old);
-        if let Some([resume, revert]) = open.last().and_then(|newest| newest.next(&options.flag)) {
+        if let Some([resume, revert]) = open
+            .last()
+            .and_then(|newest| newest.next(&options.state_args))
+        {
             let ids: Vec<&str> = open.iter().map(|run| run.id.as_str()).collect();
             let text = format!(
                 "{}: `{resume}` finishes it, `{revert}` rolls it back",
@@ -172,7 +175,7 @@ impl Findings {
             screen::tell(&screen::worded("Open run", &text));
         }
         for run in old {
-            if let Some(note) = run.old_version_note(&options.flag) {
+            if let Some(note) = run.old_version_note(&options.state_args) {
                 screen::tell(&screen::worded("Open run", &format!("{}: {note}", run.id)));
             }
         }
@@ -210,7 +213,7 @@ impl Findings {
             serde_json::json!({
                 "run": run.id,
                 "verdict": run.verdict(),
-                "next": run.next(&options.flag),
+                "next": run.next(&options.state_args),
             })
         });
         let skipped = skipped
@@ -274,8 +277,8 @@ impl Findings {
         let Some(newest) = self.open.last() else {
             return Vec::new();
         };
-        let commands = newest.next(&options.flag).into_iter().flatten();
-        std::iter::once(format!("hello history {}{}", newest.id, options.flag))
+        let commands = newest.next(&options.state_args).into_iter().flatten();
+        std::iter::once(format!("hello history {}{}", newest.id, options.state_args))
             .chain(commands)
             .collect()
     }

@@ -13,7 +13,7 @@ pub(crate) struct Options {
     /// that does not report it is not known.
     pub state: Option<PathBuf>,
     /// The ` --state DIR` to append to suggested commands; empty for the default directory.
-    pub flag: String,
+    pub state_args: String,
     /// The format on stdout; `Screen` is a line for each instance.
     pub output: Output,
     /// True if stdout shows only instances with faults.

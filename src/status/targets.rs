@@ -1,6 +1,6 @@
 //! Reads the targets of an instance, and the state of each that is known without a probe.
 
-use std::{os::unix::fs::MetadataExt, path::Path};
+use std::path::Path;
 
 use super::row::{KnownBy, Row, RowTarget};
 use crate::{
@@ -8,6 +8,7 @@ use crate::{
     host::{
         discover::{self, found::Found},
         proc::guard,
+        target::changed::changed_ns,
         validate::current::CurrentTarget,
     },
     runs::{ProofCache, ProvenTarget},
@@ -113,12 +114,6 @@ fn drift(
 /// Tells whether a file changed at or after `moment`. `ctime` is its last change, if known.
 fn is_newer(path: &Path, ctime: Option<i128>, moment: i128) -> bool {
     ctime
-        .or_else(|| changed_at(path))
+        .or_else(|| path.symlink_metadata().ok().as_ref().map(changed_ns))
         .is_some_and(|changed_at| changed_at >= moment)
-}
-
-/// Returns the last change of any kind, in nanoseconds since 1970.
-fn changed_at(path: &Path) -> Option<i128> {
-    let meta = path.symlink_metadata().ok()?;
-    Some(i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()))
 }

@@ -13,6 +13,8 @@ use std::{
 
 use rustix::fs::{Mode, OFlags, openat};
 
+use crate::host::proc::guard::unescaped;
+
 /// The most sockets of other processes that a command can connect to in a view. Each is a mount of
 /// its own.
 const SOCKETS: usize = 512;
@@ -108,22 +110,6 @@ fn parse(line: &[u8]) -> Option<(PathBuf, bool, String)> {
         writable,
         String::from_utf8_lossy(line.get(dash + 1)?).into_owned(),
     ))
-}
-
-/// Returns a path without its octal escapes such as `\040`.
-fn unescaped(text: &[u8]) -> PathBuf {
-    let mut path = Vec::new();
-    let mut position = 0;
-    while let Some(first) = text.get(position) {
-        let digits = text
-            .get(position + 1..position + 4)
-            .filter(|_| *first == b'\\')
-            .and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        path.push(byte.unwrap_or(*first));
-        position += if byte.is_some() { 4 } else { 1 };
-    }
-    OsString::from_vec(path).into()
 }
 
 /// Returns the paths of the Unix sockets that are bound in this network namespace.

@@ -10,9 +10,9 @@ use tokio::{
 
 use crate::event::Interrupts;
 
-/// Most instances that are begun and have not given their slot back: where each is signalled before
-/// any is probed, a signal between the probes of others would cost both.
-const BATCH: usize = 1024;
+/// Most instances that have begun and not given their slots back. These are signalled before any of
+/// them is probed; each later one begins as a slot is given back, between the probes of others.
+const MAX_BEGUN: usize = 1024;
 /// Longest wait for a slot. As many more begin then, so that each instance gets its signal soon.
 const STALL_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -32,7 +32,7 @@ impl Slot {
 async fn next(slots: &Arc<Semaphore>) -> Slot {
     let slot = timeout(STALL_TIMEOUT, slots.clone().acquire_owned()).await;
     if slot.is_err() {
-        slots.add_permits(BATCH);
+        slots.add_permits(MAX_BEGUN);
     }
     Slot(RefCell::new(slot.ok().and_then(Result::ok)))
 }
@@ -48,7 +48,7 @@ pub(crate) async fn run_admitted<T, W: Future>(
     patience: u8,
     mut each: impl FnMut(W::Output),
 ) -> bool {
-    let slots = &Arc::new(Semaphore::new(BATCH));
+    let slots = &Arc::new(Semaphore::new(MAX_BEGUN));
     let begun = stream::iter(items)
         .then(|item| async move { (item, next(slots).await) })
         .map(|(item, slot)| wait(item, slot));
@@ -105,22 +105,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_batch_begins_and_slow_items_do_not_starve_the_others() {
-        let many = BATCH * 5;
+    async fn a_limited_number_begins_and_slow_items_do_not_starve_the_others() {
+        let many = MAX_BEGUN * 5;
         // Before the stall is noticed.
         assert_eq!(
-            begun(many, BATCH, false, STALL_TIMEOUT / 2).await,
-            (BATCH, 0)
+            begun(many, MAX_BEGUN, false, STALL_TIMEOUT / 2).await,
+            (MAX_BEGUN, 0)
         );
         // Items that give their slots back delay no others.
         assert_eq!(
-            begun(many, BATCH * 2, true, STALL_TIMEOUT / 2).await,
-            (many, BATCH * 3)
+            begun(many, MAX_BEGUN * 2, true, STALL_TIMEOUT / 2).await,
+            (many, MAX_BEGUN * 3)
         );
         // Items that keep theirs delay the others until the stall is noticed.
         assert_eq!(
-            begun(many, BATCH, false, STALL_TIMEOUT * 2).await,
-            (many, BATCH * 4)
+            begun(many, MAX_BEGUN, false, STALL_TIMEOUT * 2).await,
+            (many, MAX_BEGUN * 4)
         );
         assert_eq!(begun(many, many, false, STALL_TIMEOUT * 5).await, (many, 0));
         assert_eq!(
@@ -137,12 +137,12 @@ mod tests {
             begun.set(begun.get() + 1);
             std::future::ready(item)
         };
-        let all = run_admitted(0..BATCH * 2, wait, 8, &mut interrupts, 0, |item| {
+        let all = run_admitted(0..MAX_BEGUN * 2, wait, 8, &mut interrupts, 0, |item| {
             if item == 100 {
                 interrupt.send_replace(1);
             }
         });
         assert!(!all.await);
-        assert!((101..BATCH).contains(&begun.get()), "{begun:?}");
+        assert!((101..MAX_BEGUN).contains(&begun.get()), "{begun:?}");
     }
 }

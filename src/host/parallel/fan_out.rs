@@ -16,7 +16,8 @@ const MIN_ITEMS: usize = 64;
 
 /// Waits for the future that `each` makes of every item, for at most `limit` of them at the same
 /// time: on this thread, and on one more for every other core. Each takes the next item as soon as
-/// it has room. Returns what comes out, in any order. Dropping it ends all of them.
+/// it has room. Returns the results, in any order. Dropping it ends
+/// all of them soon after: each thread ends at its next wait.
 pub(crate) async fn fan_out<T, F, R>(
     items: Vec<T>,
     limit: usize,

@@ -70,11 +70,7 @@ pub(crate) fn show_other_config(
         .zip(readings)
         .filter_map(|(assertion, readings)| Some((assertion, readings?)));
     read.any(|(assertion, (first, now))| {
-        let needs_no_baseline = matches!(
-            assertion.expectation,
-            Expectation::Equals(_) | Expectation::Contains(_)
-        );
-        needs_no_baseline
+        !assertion.needs_baseline()
             && !now.trim().is_empty()
             && assertion.holds_alone(first)
             && !assertion.holds_alone(now)

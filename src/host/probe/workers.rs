@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crate::{
-    assertion::{KEPT, worker_name},
+    assertion::{KEPT, LISTENS, is_kept, listens, worker_name},
     host::{
         net::sockets::{Listeners, sockets_of},
         proc::{
@@ -13,9 +13,6 @@ use crate::{
         },
     },
 };
-
-/// The suffix of the line of a worker that holds a listening socket.
-const LISTENS: &str = " listens";
 
 /// The age from which a new worker counts: a younger one may be about to end. A worker that still
 /// lives this long after its last listening is not just ending.
@@ -131,14 +128,10 @@ pub(crate) fn apart(before: &str, now: &str, listeners: &Listeners) -> Option<i3
             .filter(|inode| listeners.listens(*inode))
             .collect()
     };
-    let may_stay = |line: &&str| {
-        before
-            .lines()
-            .any(|old| worker_name(old) == worker_name(line) && old.contains(KEPT))
-    };
+    let may_stay = |line: &&str| is_kept(before, line);
     let mut staying = now
         .lines()
-        .filter(|line| line.ends_with(LISTENS))
+        .filter(|line| listens(line))
         .filter(may_stay)
         .peekable();
     staying.peek()?;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 pub(crate) use self::{
     clock::{age, start_time_ns, started_at, ticks},
     presence::{Presence, is_over, is_ready, is_same, presence},
-    view::{View, keeps_directory_open, sees_the_same, shares},
+    view::{View, keeps_directory_open, sees_the_same, shares, unescaped},
 };
 use crate::{
     fleet::{ExecutesItself, Group, Reloads, Signal},

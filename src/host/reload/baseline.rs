@@ -237,12 +237,11 @@ pub(super) async fn sample_baseline(
     } else {
         0
     };
-    for (index, assertion) in assertions.iter().enumerate().filter(|(_, assertion)| {
-        matches!(
-            assertion.expectation,
-            Expectation::Equals(_) | Expectation::Contains(_)
-        )
-    }) {
+    for (index, assertion) in assertions
+        .iter()
+        .enumerate()
+        .filter(|(_, assertion)| !assertion.needs_baseline())
+    {
         let does_not_hold = |before: Option<&Option<String>>| {
             before
                 .and_then(Option::as_deref)

@@ -2,7 +2,7 @@
 
 use crate::{
     assertion::{Assertion, Expectation},
-    event::Proof,
+    event::{Direction, Proof},
     host::probe::{
         expected::{Expected, OtherConfig, WaitUntil},
         readings,
@@ -35,7 +35,7 @@ impl Evidence {
         member: &PlannedInstance,
         expected: &Expected,
         first: &[Option<String>],
-        (changes, direction): (&[TargetChange], bool),
+        (changes, direction): (&[TargetChange], Direction),
         earlier: EarlierReload,
     ) -> Self {
         if expected.self_report.is_some() {
@@ -50,12 +50,15 @@ impl Evidence {
         // this config since before its signal, no earlier reload can end that, and the other config
         // would not make the assertion hold.
         let may_hold = !is_open
-            && (direction || member.signal_may_be_pending || member.may_run_new || member.runs_it);
+            && (direction.is_back()
+                || member.signal_may_be_pending
+                || member.may_run_new
+                || member.runs_it);
         let others = other_texts(&member.group.confirm, &expected.confirm, changes);
         let differs = |index: usize| others[index].is_some();
         // While an earlier reload is under way, its end is a change as well.
         let counts = |assertion: &Assertion| {
-            direction || !is_open || assertion.expectation != Expectation::Changed
+            direction.is_back() || !is_open || assertion.expectation != Expectation::Changed
         };
         let baseline = &member.baseline;
         let proof = strongest_proof(&expected.confirm, baseline, differs, may_hold, counts);
@@ -64,7 +67,7 @@ impl Evidence {
         // content, seen before it, shows that this reload is over.
         if is_open
             && !compares
-            && (direction || (proof == Proof::None && others.iter().any(Option::is_some)))
+            && (direction.is_back() || (proof == Proof::None && others.iter().any(Option::is_some)))
         {
             let seen = shows_other(&others, baseline)
                 || readings::show_other_config(&expected.confirm, first, baseline);

@@ -155,8 +155,8 @@ pub(super) fn expectation(
     }))
 }
 
-/// Returns what must still hold, without a signal, of an instance that was proven. `rollback` tells
-/// that `changes` are those of the rollback. Returns `None` if nothing can be probed.
+/// Returns what must still hold, without a signal, of an instance that was proven. `direction` is
+/// that of `changes`. Returns `None` if nothing can be probed.
 ///
 /// # Errors
 /// Fails as [`resolve_assertions`] does.

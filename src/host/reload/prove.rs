@@ -147,7 +147,8 @@ async fn send<'a>(
 struct Preparation {
     /// The expectation, and its evidence; `None` if nothing can be seen.
     expected: Option<(Expected, Evidence)>,
-    /// True if only assertions without a baseline could prove the reload.
+    /// True if every assertion lacks the baseline that it compares with, so that none can prove the
+    /// reload.
     is_blind: bool,
     /// True if the first attempt follows the signal at once.
     probes_at_once: bool,
@@ -195,13 +196,7 @@ async fn prepare(
     }
     let probes_at_once = probes_at_once(member, &assertions);
     let expected = expectation(member, changes, assertions, direction)?.map(|expected| {
-        let evidence = Evidence::of(
-            member,
-            &expected,
-            &first,
-            (changes, direction.is_back()),
-            earlier,
-        );
+        let evidence = Evidence::of(member, &expected, &first, (changes, direction), earlier);
         let expected = Expected {
             children_before,
             ..expected
@@ -230,7 +225,7 @@ fn record_processes(member: &mut PlannedInstance, direction: Direction) -> Optio
 
 /// Tells whether the first attempt follows the signal at once. `hello serve` reloads and answers on
 /// one thread: if the request is queued already, one wake-up does both. Other programs rarely
-/// finish a reload that fast, so all of them are signalled before any is probed. An assertion that
+/// finish a reload that fast, so they are signalled before they are probed. An assertion that
 /// needs a baseline must not wait for a permit after its reading; nor must an instance that is
 /// known to be unresponsive.
 fn probes_at_once(member: &PlannedInstance, assertions: &[Assertion]) -> bool {

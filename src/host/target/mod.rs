@@ -3,7 +3,7 @@
 mod access;
 pub(crate) mod as_started;
 pub(crate) mod behind;
-mod changed;
+pub(crate) mod changed;
 pub(crate) mod install;
 pub(crate) mod lock;
 pub(crate) mod mentions;

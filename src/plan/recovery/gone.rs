@@ -9,13 +9,11 @@ use super::request::{RecoveryRequest, concerns};
 use crate::{
     event::{Abort, Event, Failure, Instance, Outcome},
     fleet::Group,
+    names,
     plan::counts::wrong_count,
     runs::{InterruptedRun, RunInstance},
     step::{PlannedInstance, Survey},
 };
-
-/// The most pids that one sentence names.
-const MAX_NAMED: usize = 10;
 
 /// Instances of the earlier run that have ended, of one group and with the same targets.
 #[derive(Debug)]
@@ -32,18 +30,7 @@ impl GoneInstances<'_> {
     }
 
     fn named(&self) -> String {
-        let more = if self.pids.len() > MAX_NAMED {
-            format!(" and {} more", self.pids.len() - MAX_NAMED)
-        } else {
-            String::new()
-        };
-        self.pids
-            .iter()
-            .take(MAX_NAMED)
-            .map(|(pid, _)| pid.to_string())
-            .collect::<Vec<_>>()
-            .join(", ")
-            + &more
+        names::list(self.pids.iter().map(|(pid, _)| pid), ", ", names::MOST)
     }
 
     fn event(&self, left: &InterruptedRun) -> Event {
@@ -179,7 +166,7 @@ pub(super) fn check_missing(
         if !request.at_once {
             let named: Vec<String> = gone()
                 .flat_map(|gone| &gone.pids)
-                .take(MAX_NAMED)
+                .take(names::MOST)
                 .map(|(pid, _)| format!("; ended since run {}: pid {pid}", left.id))
                 .collect();
             return Err(wrong_count(

@@ -6,6 +6,7 @@ use crate::{
     event::Proof,
     fleet::Speaks,
     host::reload::evidence::strongest_proof,
+    names::json_word,
     step::{Content, PlannedInstance},
 };
 
@@ -16,7 +17,7 @@ pub(super) fn proof(planned: &PlannedInstance, disk: Option<&Content>) -> Findin
     if group.speaks == Speaks::Hello && !group.config.is_empty() {
         return Finding::good(
             Topic::Proof,
-            format!("{}: {}", json_name(Proof::Exact), meaning(Proof::Exact)),
+            format!("{}: {}", json_word(Proof::Exact), meaning(Proof::Exact)),
         );
     }
     let resolved: Result<Vec<Assertion>, String> = group
@@ -63,7 +64,7 @@ pub(super) fn proof(planned: &PlannedInstance, disk: Option<&Content>) -> Findin
         }
         proof => meaning(proof),
     };
-    let text = format!("{}: {meaning}{unmet}", json_name(strongest));
+    let text = format!("{}: {meaning}{unmet}", json_word(strongest));
     if strongest == Proof::None {
         Finding::note(Topic::Proof, text).then("set what can be seen with [[group.confirm]]")
     } else {
@@ -80,12 +81,4 @@ fn meaning(proof: Proof) -> &'static str {
         Proof::Workers => "its workers, or its listening socket, are new",
         Proof::None => "every assertion holds already",
     }
-}
-
-/// Returns the name of a proof in JSON.
-fn json_name(proof: Proof) -> String {
-    serde_json::to_value(proof)
-        .ok()
-        .and_then(|value| value.as_str().map(str::to_owned))
-        .unwrap_or_default()
 }

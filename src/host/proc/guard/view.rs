@@ -122,8 +122,13 @@ pub(crate) fn keeps_directory_open(pid: i32, dir: &Path) -> Option<String> {
 /// Returns the fifth field of a line of `/proc/PID/mountinfo`, in which a blank and the like are
 /// written as `\040` (proc(5)).
 pub(crate) fn mount_point(line: &[u8]) -> Option<PathBuf> {
+    line.split(|b| *b == b' ').nth(4).map(unescaped)
+}
+
+/// Returns a path without its octal escapes such as `\040`.
+pub(crate) fn unescaped(text: &[u8]) -> PathBuf {
     let mut path = Vec::new();
-    let mut rest = line.split(|b| *b == b' ').nth(4)?;
+    let mut rest = text;
     while let [first, tail @ ..] = rest {
         let escaped = tail
             .get(..3)
@@ -132,5 +137,5 @@ pub(crate) fn mount_point(line: &[u8]) -> Option<PathBuf> {
         path.push(escaped.unwrap_or(*first));
         rest = if escaped.is_some() { &tail[3..] } else { tail };
     }
-    Some(OsString::from_vec(path).into())
+    OsString::from_vec(path).into()
 }

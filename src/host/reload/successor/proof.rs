@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::PAUSE;
 use crate::{
-    assertion::{Assertion, Expectation, Source},
+    assertion::{Assertion, Expectation, Source, listens},
     event::{Failure, Instance, Outcome, Proof},
     fleet::Speaks,
     host::{
@@ -82,7 +82,7 @@ pub(crate) async fn proven(
         text,
     };
     let Ok(pidfd) = hold(&new.instance) else {
-        return Err(failure(Outcome::Died, format!("pid {pid} ended too")));
+        return Err(failure(Outcome::Died, "it ended too".to_owned()));
     };
     let began = Instant::now();
     let mut samples = Samples::of(new.group.samples);
@@ -90,7 +90,7 @@ pub(crate) async fn proven(
         let late = began.elapsed() >= limit;
         let result = sampled_proof(new, context, &mut samples, limits).await;
         if has_ended(&pidfd) {
-            return Err(failure(Outcome::Died, format!("pid {pid} ended too")));
+            return Err(failure(Outcome::Died, "it ended too".to_owned()));
         }
         let result = result.and_then(|proof| match foreign_listeners(new, limits).as_slice() {
             [] => Ok(proof),
@@ -203,7 +203,7 @@ async fn check_assertions(
         Expectation::Changed | Expectation::Increased => true,
         Expectation::Replaced => results
             .read(assertion)
-            .is_some_and(|now| now.lines().any(|line| line.ends_with(" listens"))),
+            .is_some_and(|now| now.lines().any(listens)),
         Expectation::Equals(_) | Expectation::Contains(_) | Expectation::AfterSignal => results
             .read(assertion)
             .is_some_and(|now| assertion.holds(&now, None, since)),
