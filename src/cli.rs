@@ -3,14 +3,16 @@
 
 use std::{ffi::OsString, io, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::refusal::fail;
 use crate::{event::Verdict, host::exec, runs::Verb, screen, serve::ReloadSignals};
 
+mod aliases;
 mod broadcast;
 mod descriptors;
 mod fleet_file;
+mod help;
 mod history;
 mod interrupt;
 mod kinds;
@@ -24,36 +26,50 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod values;
+mod version;
 
 /// Reload the configuration of a whole fleet by SIGHUP, and prove that it took effect.
 #[derive(Debug, Parser)]
-#[command(version, disable_help_subcommand = true)]
+#[command(
+    disable_help_subcommand = true,
+    disable_version_flag = true,
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    /// Print the version; with --verbose also what it was built from
+    #[arg(short = 'V', long)]
+    version: bool,
+    #[arg(short, long, requires = "version", hide = true)]
+    verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the message of a config file over HTTP; SIGHUP swaps it without dropping a request.
+    /// Serve the message of a config file over HTTP.
+    ///
+    /// SIGHUP swaps the config without dropping a request.
     Serve(serve::ServeArgs),
     /// Check a config file of `hello serve`.
-    ///
-    /// Exit 0: valid. Exit 4: not valid. Exit 1: not readable.
     Check {
         /// Check this file.
         file: PathBuf,
     },
-    /// Install a config, signal every instance, and prove it; on failure roll back and prove that.
-    Broadcast(broadcast::BroadcastArgs),
-    /// Finish an open run: bring every instance to the config of that run.
+    /// Install a config, signal every instance, and prove it.
     ///
-    /// A run is open if its coordinator died or if it ended mixed. The command first inspects the
-    /// processes and files as they are now.
+    /// On failure the run restores the old config, and proves that.
+    #[command(visible_aliases = aliases::BROADCAST)]
+    Broadcast(broadcast::BroadcastArgs),
+    /// Finish an open run with the config of that run.
+    ///
+    /// Every instance is brought to it. A run is open if its coordinator died or if it ended mixed.
+    /// The command first inspects the processes and files as they are now.
     Resume(resume::ResumeArgs),
     /// Restore the config that a run replaced, and prove it.
     ///
     /// Without RUN, it reverts the newest open run. A run that ended well must be named.
+    #[command(visible_aliases = aliases::REVERT)]
     Revert(resume::ResumeArgs),
     /// Runs a command for another process of this program, and ends every process of the command.
     #[command(hide = true)]
@@ -64,25 +80,33 @@ enum Command {
     /// Gives the user namespace of another process of this program its users.
     #[command(hide = true)]
     ExecMapUsers,
-    /// List the daemons that hello knows, or print one as a group for fleet.toml.
+    /// List the daemons that hello knows, or print one as a group.
     Kinds {
         /// Print this kind as a group that can be copied into fleet.toml and changed.
         name: Option<String>,
     },
-    /// Show the instances that do not run the config on their disk, or could not reload it.
+    /// Show the instances that do not run the config on their disk.
     ///
-    /// The command reads only. Exit 0: all agree. Exit 7: some do not.
+    /// Instances that could not reload it are faults too. The command reads only.
+    #[command(visible_aliases = aliases::STATUS)]
     Status(status::StatusArgs),
-    /// Explain check by check if a process can be reloaded, and what to do if not.
+    /// Explain why a process can or cannot be reloaded.
     ///
-    /// The command reads only. Exit 0: it can. Exit 5: it cannot. Exit 3: there is no such process.
+    /// Each check is printed, with what to do if it fails. The command reads only.
     Doctor(status::DoctorArgs),
-    /// List the runs that are kept, newest first, or show all events of one run.
+    /// List the runs that are kept, or show the events of one.
+    #[command(visible_aliases = aliases::HISTORY)]
     History(history::HistoryArgs),
     /// Remove a run, or a content from every run.
     ///
-    /// Nothing that an open run needs is removed: exit 5.
+    /// Nothing that an open run needs is removed.
     Forget(history::ForgetArgs),
+    /// Print this overview, the help of a command, or a topic.
+    Help {
+        /// Print the help of this command, or this page of the manual. [default: the overview]
+        #[arg(value_name = "COMMAND|TOPIC")]
+        subject: Option<String>,
+    },
 }
 
 impl Command {
@@ -101,7 +125,8 @@ impl Command {
             | Self::ExecMapUsers
             | Self::Kinds { .. }
             | Self::History(_)
-            | Self::Forget(_) => false,
+            | Self::Forget(_)
+            | Self::Help { .. } => false,
         }
     }
 }
@@ -127,19 +152,31 @@ pub fn main(signals: io::Result<ReloadSignals>) -> ExitCode {
     }
 }
 
+/// The command line as clap knows it, with all of its help.
+fn command_line() -> clap::Command {
+    help::complete(Cli::command())
+}
+
 fn run_command(signals: ReloadSignals) -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = command_line()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(e) => return print_parse_result(&e),
     };
+    let Some(command) = cli.command else {
+        version::print(cli.verbose);
+        return ExitCode::SUCCESS;
+    };
     // Before any file is opened: with too few descriptors, a good file would be reported as one
     // that cannot be read.
-    if cli.command.inspects_processes()
+    if command.inspects_processes()
         && let Err(too_few) = descriptors::raise_nofile_limit()
     {
         return too_few.fail();
     }
-    match cli.command {
+    match command {
         Command::Serve(args) => serve::serve(args, signals),
         Command::Check { file } => serve::check(&file),
         Command::Kinds { name } => kinds::kinds(name.as_deref()),
@@ -153,6 +190,7 @@ fn run_command(signals: ReloadSignals) -> ExitCode {
         Command::Forget(args) => history::forget(args),
         Command::Status(args) => status::status(args),
         Command::Doctor(args) => status::doctor(args),
+        Command::Help { subject } => help::help(command_line(), subject.as_deref()),
     }
 }
 

@@ -17,62 +17,101 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct BroadcastArgs {
-    /// Reload these groups. [default: the only group; without a fleet file, name one kind]
+    /// Reload these groups, or the only one.
+    ///
+    /// Without a fleet file, name one kind: `hello kinds` lists them.
     groups: Vec<String>,
     /// Reload every group.
-    #[arg(long, conflicts_with = "groups")]
+    #[arg(help_heading = "Instances", long, conflicts_with = "groups")]
     all: bool,
     #[command(flatten)]
     pub(super) fleet: FleetArg,
-    /// Install this file or directory as the config. [default: the group's `source`, else adopt]
+    /// Install this file or directory.
     ///
     /// A PATH without GROUP needs a run with one group. GROUP=PATH may be repeated. For a group
-    /// with several targets, PATH is a directory with an entry for each. Without this option,
-    /// --set and a `source`, the run adopts the config that is on disk already.
-    #[arg(long, value_name = "[GROUP=]PATH", conflicts_with = "set")]
+    /// with several targets, PATH is a directory with an entry for each. Without this option
+    /// and --set, the run installs the group's `source`. Without a `source` it adopts the config
+    /// that is on disk already.
+    #[arg(
+        help_heading = "Change",
+        long,
+        value_name = "[GROUP=]PATH",
+        conflicts_with = "set"
+    )]
     config: Vec<String>,
     /// Install one --config in several files although these differ now.
-    #[arg(long, requires = "config")]
+    #[arg(
+        help_heading = "Change",
+        hide_short_help = true,
+        long,
+        requires = "config"
+    )]
     overwrite: bool,
     /// Remove entries that only the live directory has.
     ///
     /// Without the option these entries stay. It needs --config or a group with a `source`.
-    #[arg(long, conflicts_with = "set")]
+    #[arg(
+        help_heading = "Change",
+        hide_short_help = true,
+        long,
+        conflicts_with = "set"
+    )]
     prune: bool,
-    /// Set a key in each target's own content. KEY=@FILE keeps the value out of `ps`.
+    /// Set a key in each target's own content.
     ///
-    /// Comments and the order of keys stay. The option may be repeated.
-    #[arg(long, value_name = "KEY=VALUE")]
+    /// KEY=@FILE reads the value from a file, so that `ps` does not show it. Comments and the order
+    /// of keys stay. The option may be repeated.
+    #[arg(help_heading = "Change", long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Require this number of instances per group: 3, 3.., ..5 or 3..5.
-    #[arg(long, value_name = "COUNT", value_parser = fleet::parse_count)]
+    /// Require this many instances: 3, 3.., or 3..5.
+    ///
+    /// The number is that of each group. The option replaces `count` in fleet.toml.
+    #[arg(
+        help_heading = "Instances",
+        long,
+        value_name = "COUNT",
+        value_parser = fleet::parse_count
+    )]
     count: Option<Count>,
-    /// Signal this many of each group by the end of each wave. [default: as in fleet.toml]
+    /// Signal this many by the end of each wave.
     ///
-    /// Numbers and percentages; a last wave of 100% is implied. The option replaces `waves` of
-    /// every group in fleet.toml. A group without a kind, or whose processes end on a bad config,
-    /// still begins with one instance alone.
-    #[arg(long, value_name = "1,25%,..", value_delimiter = ',')]
+    /// Numbers and percentages of each group; a last wave of 100% is implied. The option replaces
+    /// `waves` of every group in fleet.toml. A group without a kind, or whose processes end
+    /// on a bad
+    /// config, still begins with one instance alone.
+    #[arg(
+        help_heading = "Rollout",
+        long,
+        value_name = "1,25%,..",
+        value_delimiter = ','
+    )]
     waves: Vec<Share>,
-    /// Tolerate this many failed instances: roll each back and go on. [default: as in fleet.toml]
+    /// Tolerate this many failed instances.
     ///
-    /// The limit counts for the whole run. The option replaces `max_failures` of every group in
-    /// fleet.toml.
-    #[arg(long, value_name = "N|P%")]
+    /// Each is rolled back, and the run goes on. The limit counts for the whole run. The option
+    /// replaces `max_failures` of every group in fleet.toml.
+    #[arg(help_heading = "Rollout", long, value_name = "N|P%")]
     max_failures: Option<Share>,
-    /// Do this when more instances fail than are tolerated. [default: as in fleet.toml]
+    /// If more fail: revert, stop or continue.
     ///
     /// revert: roll every instance back. stop: roll back the failed instances, signal no other
     /// instance, and leave the rest as it is. continue: roll back the failed instances and go on.
     /// The option replaces `on_failure` of every group in fleet.toml.
-    #[arg(long, value_enum, value_name = "ACTION")]
+    #[arg(
+        help_heading = "Rollout",
+        long,
+        value_enum,
+        value_name = "ACTION",
+        hide_possible_values = true
+    )]
     on_failure: Option<OnFailure>,
-    /// Run without bake, gate and automatic rollback; for an incident. Needs --reason.
+    /// Skip bake, gate and rollback; needs --reason.
     ///
-    /// The option implies --include-unresponsive. After a failure the run signals no other
-    /// instance and rolls nothing back by itself. Validation, pre-flight checks, lock and journal
-    /// stay.
-    #[arg(long, conflicts_with = "on_failure")]
+    /// For an incident. The option implies --include-unresponsive. After a failure the run
+    /// signals no
+    /// other instance and rolls nothing back by itself. Validation, pre-flight checks, lock and
+    /// journal stay.
+    #[arg(help_heading = "Rollout", long, conflicts_with = "on_failure")]
     now: bool,
     #[command(flatten)]
     run: RunArgs,

@@ -10,8 +10,16 @@ const DEFAULT_FILES: [&str; 2] = ["fleet.toml", "/etc/hello/fleet.toml"];
 /// The option that names the fleet file.
 #[derive(Debug, clap::Args)]
 pub(super) struct FleetArg {
-    /// Read the fleet from this file. [default: ./fleet.toml, else /etc/hello/fleet.toml]
-    #[arg(long, value_name = "FILE", env = "HELLO_FLEET")]
+    /// Read the fleet from this file.
+    ///
+    /// Without the option it is ./fleet.toml, else /etc/hello/fleet.toml.
+    #[arg(
+        help_heading = "Instances",
+        long,
+        value_name = "FILE",
+        env = "HELLO_FLEET",
+        hide_env_values = true
+    )]
     pub(super) fleet: Option<PathBuf>,
 }
 

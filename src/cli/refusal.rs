@@ -5,6 +5,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use serde_json::{Map, Value, json};
 
+use super::aliases;
 use crate::{
     event::{Abort, Verdict},
     report::{self, Summary},
@@ -54,7 +55,8 @@ impl RawArguments {
         found
     }
 
-    /// The command, if it is one that prints JSON; else an empty string.
+    /// The command, if it is one that prints JSON; else an empty string. An alias is the command
+    /// that it stands for.
     fn verb(&self) -> &str {
         const VERBS: [&str; 6] = [
             "broadcast",
@@ -64,9 +66,10 @@ impl RawArguments {
             "doctor",
             "history",
         ];
-        self.verb
-            .as_deref()
-            .filter(|verb| VERBS.contains(verb))
+        let name = aliases::command_of(self.verb.as_deref().unwrap_or_default());
+        VERBS
+            .into_iter()
+            .find(|verb| *verb == name)
             .unwrap_or_default()
     }
 

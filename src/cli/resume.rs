@@ -7,13 +7,16 @@ use crate::{fleet::Fleet, resume, runs::Verb};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ResumeArgs {
-    /// Continue from this run: its id or the first digits. [default: the newest open run]
+    /// Continue from this run, or from the newest open one.
+    ///
+    /// RUN is the id of a run, or its first digits.
     #[arg(value_name = "RUN")]
     run: Option<String>,
-    /// Use the groups of this file instead of those of the same name in the journal.
+    /// Use the groups of this file.
     ///
-    /// For a run whose groups were wrong. Groups that the file does not have stay as they are.
-    #[arg(long, value_name = "FILE")]
+    /// They take the place of the groups of the same name in the journal. For a run whose
+    /// groups were wrong. Groups that the file does not have stay as they are.
+    #[arg(help_heading = "Instances", long, value_name = "FILE")]
     fleet: Option<PathBuf>,
     #[command(flatten)]
     shared: RunArgs,

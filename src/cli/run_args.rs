@@ -10,13 +10,15 @@ use crate::{execute::RunOptions, fleet, runs::Retention};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RunArgs {
-    /// Run validators: auto (those that are known), strict, or off. Alone: strict.
+    /// Run validators: auto, strict or off.
     ///
     /// auto: run a validator where one is known. strict: every instance must have a validator and
     /// pass it. off: run none. `--validate` without a value means strict.
     #[arg(
+        help_heading = "Checks",
         long,
         value_enum,
+        hide_possible_values = true,
         value_name = "HOW",
         default_value = "auto",
         default_missing_value = "strict",
@@ -25,23 +27,33 @@ pub(super) struct RunArgs {
     )]
     pub(super) validate: Validate,
     /// Prepare and show the run, and touch nothing.
-    #[arg(long)]
+    #[arg(help_heading = "Checks", long)]
     pub(super) dry_run: bool,
-    /// Also reload instances whose endpoint does not answer, after all others.
+    /// Also reload unresponsive instances.
     ///
-    /// The new config alone proves such an instance, because there is no baseline. Without the
-    /// option, up to `max_unresponsive` of them are skipped per group; if there are more, the run
-    /// is refused. A run that restores an old config always includes them.
-    #[arg(long)]
+    /// The endpoint of such an instance did not answer before the run. It comes after all others,
+    /// and the new config alone proves it, because there is no baseline. Without the option, up to
+    /// `max_unresponsive` of them are skipped per group; if there are more, the run is refused. A
+    /// run that restores an old config always includes them.
+    #[arg(help_heading = "Instances", long)]
     pub(super) include_unresponsive: bool,
-    /// Confirm each instance within this time after its signal. [default: that of its group]
-    #[arg(long, value_name = "TIME", value_parser = fleet::parse_duration)]
+    /// Confirm each instance within this time.
+    ///
+    /// The time begins with its signal. The option replaces `timeout` of every group.
+    #[arg(
+        help_heading = "Rollout",
+        long,
+        value_name = "TIME",
+        value_parser = fleet::parse_duration
+    )]
     timeout: Option<Duration>,
     /// Record this reason in the journal.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(help_heading = "Record", long, value_name = "TEXT")]
     pub(super) reason: Option<String>,
     /// Wait up to this time for the lock of another run.
     #[arg(
+        help_heading = "Record",
+        hide_short_help = true,
         long,
         value_name = "TIME",
         default_value = "0s",
@@ -53,15 +65,23 @@ pub(super) struct RunArgs {
     /// Keep the last N runs, runs up to this AGE, or both limits.
     ///
     /// Older runs are removed when this one has ended. Open runs are always kept.
-    #[arg(long, value_name = "N|AGE|N,AGE", default_value = "50,30d")]
+    #[arg(
+        help_heading = "Record",
+        hide_short_help = true,
+        long,
+        value_name = "N|AGE|N,AGE",
+        default_value = "50,30d"
+    )]
     keep: Retention,
     #[command(flatten)]
     output: OutputArg,
     /// Print no progress lines.
-    #[arg(short, long)]
+    #[arg(help_heading = "Output", short, long)]
     quiet: bool,
-    /// Print a line for every instance, also in a large fleet.
-    #[arg(short, long, conflicts_with = "quiet")]
+    /// Print a line for every instance.
+    ///
+    /// In a large fleet, instances that end well are otherwise counted by wave.
+    #[arg(help_heading = "Output", short, long, conflicts_with = "quiet")]
     verbose: bool,
 }
 

@@ -7,11 +7,17 @@ use crate::screen;
 /// The option that names the state directory.
 #[derive(Debug, clap::Args)]
 pub(super) struct StateArg {
-    /// Keep runs in this directory. [default: /var/lib/hello as root, else under $HOME]
+    /// Keep runs in this directory.
     ///
     /// Without the option, root uses /var/lib/hello. Other users use hello in $XDG_STATE_HOME, or
     /// in $HOME/.local/state. The directory also holds what processes were last proven to run.
-    #[arg(long, value_name = "DIR", env = "HELLO_STATE")]
+    #[arg(
+        help_heading = "Record",
+        long,
+        value_name = "DIR",
+        env = "HELLO_STATE",
+        hide_env_values = true
+    )]
     state: Option<PathBuf>,
 }
 

@@ -14,7 +14,9 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StatusArgs {
-    /// Show these groups. [default: all; without a fleet file, name one kind]
+    /// Show these groups, or all.
+    ///
+    /// Without a fleet file, name one kind: `hello kinds` lists them.
     groups: Vec<String>,
     #[command(flatten)]
     fleet: FleetArg,
@@ -23,7 +25,7 @@ pub(super) struct StatusArgs {
     #[command(flatten)]
     state: StateArg,
     /// Print only what does not agree.
-    #[arg(short, long)]
+    #[arg(help_heading = "Output", short, long)]
     quiet: bool,
 }
 
@@ -48,7 +50,7 @@ pub(super) fn status(args: StatusArgs) -> ExitCode {
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "hello doctor [OPTIONS] [PID] [GROUP]...")]
 pub(super) struct DoctorArgs {
-    /// Examine this process, or the matches of these groups. [default: all groups]
+    /// Examine this process, or these groups, or all.
     ///
     /// A PID may be any process of this machine, in a group or not; groups after it limit the
     /// search. Without a fleet file the kinds are the groups: all of them for a PID, else name one.

@@ -10,7 +10,7 @@ use crate::{
     runs::Retention,
 };
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "serve",
     "check",
     "broadcast",
@@ -21,6 +21,7 @@ const COMMANDS: [&str; 10] = [
     "doctor",
     "history",
     "forget",
+    "help",
 ];
 const OPTIONS: [&str; 22] = [
     "--fleet",
@@ -69,7 +70,8 @@ proptest! {
         let line = ["hello".into(), command.into()].into_iter().chain(words);
         match Cli::try_parse_from(line) {
             Ok(Cli {
-                command: Command::Broadcast(mut args),
+                command: Some(Command::Broadcast(mut args)),
+                ..
             }) => {
                 args.fleet.fleet = Some("/nowhere".into());
                 drop(broadcast::options(args));

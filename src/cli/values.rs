@@ -18,8 +18,19 @@ enum Output {
 /// The option that chooses the form of the output.
 #[derive(Debug, clap::Args)]
 pub(super) struct OutputArg {
-    /// Print this on stdout.
-    #[arg(short, long, value_enum, value_name = "FORM", default_value_t = Output::Screen)]
+    /// Print on stdout: json or jsonl.
+    ///
+    /// screen prints text on stderr and nothing on stdout. json prints one object at the end. jsonl
+    /// prints the events as they happen, and then the same object.
+    #[arg(
+        help_heading = "Output",
+        short,
+        long,
+        value_enum,
+        value_name = "FORM",
+        hide_possible_values = true,
+        default_value_t = Output::Screen
+    )]
     output: Output,
 }
 

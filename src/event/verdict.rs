@@ -38,6 +38,43 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Every verdict, in the order of the exit codes.
+    pub const ALL: [Self; 12] = [
+        Self::Converged,
+        Self::Failed,
+        Self::Usage,
+        Self::NoMatch,
+        Self::Invalid,
+        Self::Refused,
+        Self::Reverted,
+        Self::Mixed,
+        Self::Partial,
+        Self::Busy,
+        Self::RestartRequired,
+        Self::Unproven,
+    ];
+
+    /// Returns what the verdict says of the fleet, in one line.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Converged => "converged: every instance is proven on the new config",
+            Self::Failed => "failed: the command could not work; nothing was touched",
+            Self::Usage => "usage: bad arguments or a bad fleet.toml; nothing was touched",
+            Self::NoMatch => {
+                "no match: a group has no instance, or not its count; nothing was touched"
+            }
+            Self::Invalid => "invalid: the change is not acceptable; nothing was touched",
+            Self::Refused => "refused: a guard refused it, and is named; nothing was touched",
+            Self::Reverted => "reverted: every touched instance is proven on the old config",
+            Self::Mixed => "mixed: something that was touched is not proven; each is named",
+            Self::Partial => "partial: some instances are not on the new config, on purpose",
+            Self::Busy => "busy: another run holds the lock; nothing was touched",
+            Self::RestartRequired => "restart required: the change is valid; nothing was touched",
+            Self::Unproven => "unproven: no fault was seen, and nothing proves some instances",
+        }
+    }
+
     /// Returns the exit code.
     #[must_use]
     pub fn exit(self) -> u8 {

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     assertion::{password_in, without_passwords},
     config::{self, ReadError},
-    diagnostic::ConfigError,
+    diagnostic::{ConfigError, suggest},
     trust::{Distrust, ResolvedPath},
 };
 
@@ -67,7 +67,7 @@ pub enum FleetError {
     #[error("{0}")]
     Fault(String),
     /// A name on the command line that no group has.
-    #[error("no group `{0}`; there are: {1}")]
+    #[error("no group `{0}`; {1}")]
     NoGroup(String, String),
     /// There are several groups and none was named.
     #[error("{0} groups: name one or more ({1}), or use --all")]
@@ -176,7 +176,8 @@ impl Fleet {
             .join(", ");
         let groups: BTreeSet<&str> = self.groups.iter().map(|g| g.name.as_str()).collect();
         if let Some(name) = names.iter().find(|name| !groups.contains(name.as_str())) {
-            return Err(FleetError::NoGroup(name.clone(), known));
+            let hint = suggest(name, groups.iter().copied()).unwrap_or_default();
+            return Err(FleetError::NoGroup(name.clone(), hint));
         }
         if names.is_empty() && !all && self.groups.len() > 1 {
             return Err(FleetError::Unnamed(self.groups.len(), known));

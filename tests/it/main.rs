@@ -17,6 +17,7 @@ mod discover;
 mod doctor;
 mod doubtful;
 mod endpoints;
+mod help;
 mod history;
 mod house;
 mod inputs;
