@@ -37,7 +37,8 @@ pub(crate) async fn run(mut options: Options, mut interrupts: Interrupts) -> Ver
         options.shared.output,
         options.shared.quiet,
         options.shared.verbose,
-    );
+    )
+    .exporting(options.shared.exports.clone());
     if options.shared.validate == Validate::Off {
         options
             .fleet
@@ -66,7 +67,7 @@ fn command_context(options: &Options) -> CommandContext {
     };
     CommandContext {
         status_command: format!("hello status {selection}{}", options.shared.state_args),
-        help: "hello broadcast --help".into(),
+        command: "hello broadcast",
         doctor: Some(format!("hello doctor {selection}")),
         state_args: options.shared.state_args.clone(),
         dry_run: options.shared.dry_run,

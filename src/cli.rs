@@ -10,7 +10,9 @@ use crate::{event::Verdict, host::exec, runs::Verb, screen, serve::ReloadSignals
 
 mod aliases;
 mod broadcast;
+mod colour;
 mod descriptors;
+mod exports;
 mod fleet_file;
 mod help;
 mod history;
@@ -43,6 +45,8 @@ struct Cli {
     version: bool,
     #[arg(short, long, requires = "version", hide = true)]
     verbose: bool,
+    #[command(flatten)]
+    colour: colour::ColourArg,
 }
 
 #[derive(Debug, Subcommand)]
@@ -132,7 +136,7 @@ impl Command {
 }
 
 /// Parses the arguments and runs the command; only the server uses `signals`. A command whose
-/// output could not be written to stdout does not exit with 0.
+/// output could not be written does not exit with 0.
 #[must_use]
 pub fn main(signals: io::Result<ReloadSignals>) -> ExitCode {
     let code = match signals {
@@ -143,7 +147,7 @@ pub fn main(signals: io::Result<ReloadSignals>) -> ExitCode {
         return code;
     };
     screen::tell(&screen::failure(&format!(
-        "the output could not be written to stdout: {why}"
+        "the output could not be written to {why}"
     )));
     if code == ExitCode::SUCCESS {
         ExitCode::FAILURE
@@ -158,7 +162,10 @@ fn command_line() -> clap::Command {
 }
 
 fn run_command(signals: ReloadSignals) -> ExitCode {
+    let colours = colour::Colours::of_command_line();
+    colours.apply();
     let parsed = command_line()
+        .color(colours.of_help())
         .try_get_matches()
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {

@@ -36,7 +36,8 @@ pub(crate) async fn run(options: Options, mut interrupts: Interrupts) -> Verdict
         options.shared.output,
         options.shared.quiet,
         options.shared.verbose,
-    );
+    )
+    .exporting(options.shared.exports.clone());
     let report = attempt(&options, &mut interrupts, &mut |event| {
         reporter.event(event);
     })
@@ -54,13 +55,13 @@ fn command_context(options: &Options, report: &RunReport) -> CommandContext {
         Some(run) if report.verdict != Verdict::NoMatch => format!(" {}", screen::quote(run)),
         _ => String::new(),
     };
-    let verb = match options.verb {
-        Verb::Revert => "revert",
-        _ => "resume",
+    let command = match options.verb {
+        Verb::Revert => "hello revert",
+        _ => "hello resume",
     };
     CommandContext {
         status_command: format!("hello history{run}{}", options.shared.state_args),
-        help: format!("hello {verb} --help"),
+        command,
         doctor: None,
         state_args: options.shared.state_args.clone(),
         dry_run: options.shared.dry_run,

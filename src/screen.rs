@@ -7,21 +7,20 @@ use std::{
     io::{self, Write},
 };
 
+mod colour;
 mod progress;
 mod shell;
 mod sink;
 mod written;
 
-use self::written::Noted;
+use self::{colour::Stream, written::Noted};
 pub(crate) use self::{
+    colour::{COLUMN, set as set_colours},
     progress::{Progress, clear},
     shell::{counted, quote},
     sink::{Sink, leave},
-    written::{note as note_unwritten, unwritten},
+    written::{note as note_unwritten, note_file as note_unwritten_file, unwritten},
 };
-
-/// The column where the text of a line starts, after its word: 12 letters and a space.
-pub(crate) const COLUMN: usize = 13;
 
 /// The spaces before each line of an error or an answer but the first.
 const INDENT: usize = 2;
@@ -120,14 +119,14 @@ pub(crate) fn row(text: &str) -> Cow<'_, str> {
 
 /// Writes a line for the operator to stderr. A closed stderr is no error.
 pub(crate) fn tell(text: &str) {
-    let _ = writeln!(io::stderr(), "{}", harmless(text));
+    let _ = writeln!(io::stderr(), "{}", Stream::Stderr.paint(harmless(text)));
 }
 
 /// Writes lines for the operator to stdout. A closed stdout is no error.
 pub(crate) fn answer<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) {
     let mut out = Noted(io::stdout().lock());
     for text in lines {
-        let _ = writeln!(out, "{}", harmless(text.as_ref()));
+        let _ = writeln!(out, "{}", Stream::Stdout.paint(harmless(text.as_ref())));
     }
     let _ = out.flush();
 }

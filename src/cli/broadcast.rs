@@ -3,15 +3,13 @@
 use std::process::ExitCode;
 
 use super::{
-    fleet_file::FleetArg,
-    refusal::UsageError,
-    run::run_mutating,
-    run_args::RunArgs,
-    values::{OnFailure, Validate},
+    fleet_file::FleetArg, refusal::UsageError, run::run_mutating, run_args::RunArgs,
+    values::OnFailure,
 };
 use crate::{
     broadcast,
     change::ChangeRequest,
+    execute::Validate,
     fleet::{self, Count, Fleet, Group, OnBadConfig, Share, Validation},
 };
 
@@ -129,19 +127,17 @@ pub(super) fn broadcast(args: BroadcastArgs) -> ExitCode {
 /// # Errors
 /// Fails if options do not agree with each other or with the fleet.
 pub(super) fn options(mut args: BroadcastArgs) -> Result<broadcast::Options, UsageError> {
-    let has_reason = |args: &RunArgs| {
-        args.reason
-            .as_ref()
-            .is_some_and(|why| !why.trim().is_empty())
-    };
-    if args.now && !has_reason(&args.run) {
+    args.run.include_unresponsive |= args.now;
+    // First of all, so that no report of an earlier run is left where this one fails.
+    let shared = args.run.checked()?;
+    let reason = shared.reason.as_deref().unwrap_or_default();
+    if args.now && reason.trim().is_empty() {
         return Err(UsageError::with_hint(
             "--now needs a reason",
             "state why it cannot wait; the journal keeps it:",
             "--now --reason TEXT",
         ));
     }
-    args.run.include_unresponsive |= args.now;
     let names_groups = args.config.iter().any(|config| config.contains('='));
     let mut fleet = args
         .fleet
@@ -158,7 +154,7 @@ pub(super) fn options(mut args: BroadcastArgs) -> Result<broadcast::Options, Usa
         .map(|pair| key_and_value(pair))
         .collect::<Result<_, _>>()?;
     check_change(&change, &fleet)?;
-    if args.run.validate == Validate::Off {
+    if shared.validate == Validate::Off {
         check_unvalidated(&fleet)?;
     }
     let overrides = Overrides {
@@ -173,7 +169,7 @@ pub(super) fn options(mut args: BroadcastArgs) -> Result<broadcast::Options, Usa
         overwrite: args.overwrite,
         now: args.now,
         count: args.count,
-        shared: args.run.checked()?,
+        shared,
     })
 }
 

@@ -35,6 +35,10 @@ impl RawArguments {
                     None
                 }
                 "--output" => args.next(),
+                "--color" => {
+                    args.next();
+                    None
+                }
                 _ if let Some(value) = arg.strip_prefix("--output=") => Some(value.to_owned()),
                 _ if arg.starts_with("--") => None,
                 _ if let Some(letters) = arg.strip_prefix('-') => match letters

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    exports::ExportArgs,
     state::StateArg,
     values::{OutputArg, Validate},
 };
@@ -75,6 +76,8 @@ pub(super) struct RunArgs {
     keep: Retention,
     #[command(flatten)]
     output: OutputArg,
+    #[command(flatten)]
+    exports: ExportArgs,
     /// Print no progress lines.
     #[arg(help_heading = "Output", short, long)]
     quiet: bool,
@@ -89,7 +92,7 @@ impl RunArgs {
     /// Returns the checked options.
     ///
     /// # Errors
-    /// Fails if there is no state directory.
+    /// Fails if there is no state directory, or if a report cannot be written.
     pub(super) fn checked(self) -> Result<RunOptions, String> {
         let state = self.state.resolve()?;
         Ok(RunOptions {
@@ -103,6 +106,7 @@ impl RunArgs {
             state_args: state.args,
             keep: self.keep,
             output: self.output.form(),
+            exports: self.exports.open()?,
             quiet: self.quiet,
             verbose: self.verbose,
         })

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::{report::Output, runs::Retention};
+use crate::{
+    report::{Exports, Output},
+    runs::Retention,
+};
 
 /// The demand on validators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub(crate) struct RunOptions {
     pub keep: Retention,
     /// What stdout carries.
     pub output: Output,
+    /// The reports for a CI system.
+    pub exports: Exports,
     /// No progress lines.
     pub quiet: bool,
     /// A line for every instance.

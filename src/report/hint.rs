@@ -34,7 +34,7 @@ impl Advisor<'_> {
         match self.report.verdict {
             Verdict::Usage => Hint {
                 what: "see the arguments:".into(),
-                commands: vec![self.context.help.clone()],
+                commands: vec![format!("{} --help", self.context.command)],
             },
             Verdict::Refused if let Some(first) = refused => {
                 let doctor = self.context.doctor.clone();

@@ -11,6 +11,7 @@ use self::{
     text::{instances, name, proof_text, seconds, unconfirmed_text, waves_text},
 };
 pub(crate) use self::{
+    exports::Exports,
     refusal::{fail, refused},
     run_report::{CommandContext, RunReport, WaveReport},
     summary::Summary,
@@ -24,7 +25,10 @@ use crate::{
 
 mod batch;
 mod dry_run;
+mod exports;
+mod github;
 mod hint;
+mod junit;
 mod lines;
 mod refusal;
 mod run_report;
@@ -57,6 +61,7 @@ pub(crate) struct Reporter {
     past: Option<(String, Duration)>,
     /// The instances that are signalled now.
     batch: Batch,
+    exports: Exports,
     stdout: Sink,
     stderr: Sink,
 }
@@ -73,9 +78,17 @@ impl Reporter {
             waves: 0,
             past: None,
             batch: Batch::default(),
+            exports: Exports::default(),
             stdout: Sink::stdout(),
             stderr: Sink::stderr(!quiet),
         }
+    }
+
+    /// Adds the reports that a CI system reads.
+    #[must_use]
+    pub(crate) fn exporting(mut self, exports: Exports) -> Self {
+        self.exports = exports;
+        self
     }
 
     /// Returns a reporter that replays an earlier run on stdout. Every instance is a line, and each
@@ -319,6 +332,10 @@ impl Reporter {
                     .line(&format!("\n{}", screen::hint(&hint.what, &hint.commands)));
             }
         }
+        for line in self.exports.annotations(summary) {
+            self.stderr.line(&screen::line(&line));
+        }
+        self.exports.write(summary, self.elapsed());
         self.close();
     }
 

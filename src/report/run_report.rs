@@ -50,8 +50,8 @@ pub(crate) struct WaveReport {
 pub(crate) struct CommandContext {
     /// The command that shows what each instance runs now.
     pub status_command: String,
-    /// The command that shows the arguments.
-    pub help: String,
+    /// The command that was run: `hello broadcast`.
+    pub command: &'static str,
     /// The command that tells for each instance whether it can be reloaded. Without one, the hint
     /// names the first instance.
     pub doctor: Option<String>,

@@ -26,7 +26,7 @@ pub(crate) struct Summary {
     pub(super) exit: u8,
     pub(super) reason: String,
     /// The commands to type next; those that only read come first.
-    next: Vec<String>,
+    pub(super) next: Vec<String>,
     pub(super) targets: Vec<TargetReport>,
     pub(super) instances: Vec<Instance>,
     /// Number of instances by outcome.
@@ -42,6 +42,9 @@ pub(crate) struct Summary {
     pub(super) is_preview: bool,
     #[serde(skip)]
     pub(super) hint: Option<Hint>,
+    /// The command that was run: `hello broadcast`.
+    #[serde(skip)]
+    pub(super) command: &'static str,
 }
 
 impl Summary {
@@ -52,6 +55,7 @@ impl Summary {
         let next = hint.as_ref().map(|hint| hint.commands.clone());
         Self {
             hint,
+            command: context.command,
             ..Self::without_hint(report, next.unwrap_or_default(), context.dry_run)
         }
     }
@@ -79,6 +83,7 @@ impl Summary {
             notes: report.notes,
             is_preview: report.dry_run,
             hint: None,
+            command: "hello",
         }
     }
 }

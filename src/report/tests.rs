@@ -76,7 +76,7 @@ fn end(verdict: Verdict, instances: Vec<Instance>) -> Summary {
 fn summary(report: RunReport) -> Summary {
     let context = CommandContext {
         status_command: "hello status".into(),
-        help: "hello --help".into(),
+        command: "hello broadcast",
         doctor: None,
         state_args: " --state /s".into(),
         dry_run: false,

@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::{
+    colour::Stream,
     progress::{Progress, Shown, TICK},
     written::Noted,
 };
@@ -54,11 +55,15 @@ pub(crate) struct Sink {
     /// The number of pieces that the reader took.
     taken: Arc<AtomicU64>,
     done: Receiver<()>,
+    stream: Stream,
 }
 
 impl Sink {
     pub(crate) fn stdout() -> Self {
-        Self::new(|| Noted(io::stdout()), false)
+        Self {
+            stream: Stream::Stdout,
+            ..Self::new(|| Noted(io::stdout()), false)
+        }
     }
 
     /// Returns a sink with a progress bar if `bar`, and if stderr is a terminal.
@@ -66,6 +71,7 @@ impl Sink {
         Self::new(io::stderr, bar && io::stderr().is_terminal())
     }
 
+    /// Returns a sink with the colours of stderr.
     pub(crate) fn new<W: Write>(open: impl FnOnce() -> W + Send + 'static, bar: bool) -> Self {
         let (items, queue) = channel::<Item>();
         let (done_sender, done) = channel();
@@ -96,12 +102,14 @@ impl Sink {
             newest,
             taken,
             done,
+            stream: Stream::Stderr,
         }
     }
 
     /// Writes lines for the operator. It never waits.
     pub(crate) fn line(&self, text: &str) {
-        self.send(Item::Line(format!("{}\n", super::harmless(text))));
+        let text = self.stream.paint(super::harmless(text));
+        self.send(Item::Line(format!("{text}\n")));
     }
 
     /// Writes a JSON value, unfiltered. It never waits.

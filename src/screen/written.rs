@@ -1,7 +1,8 @@
-//! Errors of writes to stdout: an answer that is lost on a full disk is no success.
+//! Errors of writes of the output: an answer that is lost on a full disk is no success.
 
 use std::{
     io::{self, Write},
+    path::Path,
     sync::OnceLock,
 };
 
@@ -10,7 +11,7 @@ use rustix::{
     io::Errno,
 };
 
-/// The error of the first write to stdout that failed.
+/// Where the first write of the output failed, and why.
 static UNWRITTEN: OnceLock<String> = OnceLock::new();
 
 /// The major number of `/dev/full` and its siblings (`drivers/char/mem.c`).
@@ -38,8 +39,13 @@ pub(crate) fn note(e: &io::Error) {
         _ => false,
     };
     if !is_closed {
-        let _ = UNWRITTEN.set(e.to_string());
+        let _ = UNWRITTEN.set(format!("stdout: {e}"));
     }
+}
+
+/// Remembers an error of a report that the operator named.
+pub(crate) fn note_file(path: &Path, e: &io::Error) {
+    let _ = UNWRITTEN.set(format!("`{}`: {e}", path.display()));
 }
 
 /// Tells whether stdout is a terminal. isatty(3) fails after the terminal was closed.
@@ -50,7 +56,8 @@ fn is_terminal() -> bool {
     })
 }
 
-/// Returns the error of stdout; none if everything was written, or if its reader closed it.
+/// Returns where the output could not be written, and why; none if everything was written, or if
+/// the reader of stdout closed it.
 pub(crate) fn unwritten() -> Option<&'static str> {
     UNWRITTEN.get().map(String::as_str)
 }

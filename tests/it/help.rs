@@ -118,3 +118,25 @@ fn the_version_names_what_the_program_was_built_from() {
         assert!(line.is_some(), "{key}: {text}");
     }
 }
+
+#[test]
+fn colours_follow_the_option_and_the_environment() {
+    let has_colours = |args: &[&str], variable: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_hello"))
+            .args(args)
+            .env_remove("NO_COLOR")
+            .env_remove("CLICOLOR_FORCE")
+            .env(variable, "1")
+            .output()
+            .unwrap();
+        output.stderr.contains(&0x1b)
+    };
+    let wrong = ["kinds", "no-such-kind"];
+    assert!(!has_colours(&wrong, "UNUSED"), "stderr is a pipe");
+    assert!(has_colours(&wrong, "CLICOLOR_FORCE"));
+    assert!(!has_colours(&wrong, "NO_COLOR"));
+    let always = [&wrong[..], &["--color", "always"]].concat();
+    assert!(has_colours(&always, "NO_COLOR"), "the option is stronger");
+    let never = [&wrong[..], &["--color=never"]].concat();
+    assert!(!has_colours(&never, "CLICOLOR_FORCE"));
+}

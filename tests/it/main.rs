@@ -33,6 +33,7 @@ mod pids;
 mod points;
 mod progress;
 mod recovery;
+mod reports;
 mod resume;
 mod rogue;
 mod rollout;

@@ -50,7 +50,7 @@ fn text_of(instances: Vec<Instance>, verbose: bool) -> String {
     };
     let context = CommandContext {
         status_command: String::new(),
-        help: String::new(),
+        command: "hello broadcast",
         doctor: None,
         state_args: String::new(),
         dry_run: true,
