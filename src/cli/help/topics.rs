@@ -42,6 +42,8 @@ pub(super) const TOPICS: &[Topic] = &topics![
     "security",
     "state",
     "troubleshooting",
+    "faq",
+    "comparison",
     "architecture",
 ];
 
