@@ -11,6 +11,7 @@ mod colour;
 mod progress;
 mod shell;
 mod sink;
+mod table;
 mod written;
 
 use self::{colour::Stream, written::Noted};
@@ -19,6 +20,7 @@ pub(crate) use self::{
     progress::{Progress, clear},
     shell::{counted, quote},
     sink::{Sink, leave},
+    table::Table,
     written::{note as note_unwritten, note_file as note_unwritten_file, unwritten},
 };
 
