@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         dir.path(),
         &[("wrk", &["-v"]), ("nginx", &["-v"]), ("go", &["version"])],
     );
-    let programs = Programs::find(dir.path());
+    let programs = Programs::find(dir.path(), args.before.clone());
     let kinds = programs.kinds();
     let mut sides: Vec<Side> = kinds
         .iter()
@@ -123,7 +123,7 @@ fn loads(sides: &mut [Side], args: &Args) {
         }
     }
     println!();
-    for (kind, limit) in [(Kind::Nginx, 0.9), (Kind::Go, 1.5)] {
+    for (kind, limit) in [(Kind::Nginx, 0.95), (Kind::Go, 1.5)] {
         if let Some(theirs) = of(&kinds, &said[0], kind) {
             at_least(
                 &format!("requests per second against {}", kind.name()),

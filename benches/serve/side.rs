@@ -18,6 +18,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Hello,
+    /// Another build of it.
+    Before,
     Nginx,
     Go,
 }
@@ -25,6 +27,7 @@ pub(crate) enum Kind {
 /// Which peers are there.
 #[derive(Debug, Default)]
 pub(crate) struct Programs {
+    before: Option<PathBuf>,
     nginx: Option<PathBuf>,
     go: Option<PathBuf>,
 }
@@ -43,6 +46,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Hello => "`hello serve`",
+            Self::Before => "`hello serve` of before",
             Self::Nginx => "nginx, 2 workers",
             Self::Go => "Go `net/http`",
         }
@@ -51,7 +55,7 @@ impl Kind {
 
 impl Programs {
     /// Looks for nginx, and builds the server in Go.
-    pub(crate) fn find(dir: &Path) -> Self {
+    pub(crate) fn find(dir: &Path, before: Option<PathBuf>) -> Self {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/serve/peer.go");
         let build = |go: PathBuf| {
             let peer = dir.join("peer");
@@ -69,6 +73,7 @@ impl Programs {
             peer
         };
         Self {
+            before,
             nginx: program("nginx", "nginx"),
             go: program("go", "golang-go").map(build),
         }
@@ -78,6 +83,7 @@ impl Programs {
     pub(crate) fn kinds(&self) -> Vec<Kind> {
         let there = [
             (Kind::Hello, true),
+            (Kind::Before, self.before.is_some()),
             (Kind::Nginx, self.nginx.is_some()),
             (Kind::Go, self.go.is_some()),
         ];
@@ -116,6 +122,7 @@ impl Programs {
                 Path::new(env!("CARGO_BIN_EXE_hello")),
                 &["serve", "--config"],
             ),
+            Kind::Before => run(self.before.as_ref().unwrap(), &["serve", "--config"]),
             Kind::Nginx => run(self.nginx.as_ref().unwrap(), &["-c"]),
             Kind::Go => run(self.go.as_ref().unwrap(), &[]),
         };
@@ -183,7 +190,7 @@ fn message(n: usize) -> String {
 
 fn text(kind: Kind, n: usize, listen: SocketAddr, base: &Path) -> String {
     match kind {
-        Kind::Hello => config(&message(n)),
+        Kind::Hello | Kind::Before => config(&message(n)),
         Kind::Go => message(n),
         // The headers are as long as those of `hello serve`, and a connection is kept as long as there.
         Kind::Nginx => format!(

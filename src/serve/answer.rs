@@ -1,17 +1,16 @@
-//! The responses, and the peers that may see the proof.
+//! The routes, the responses, and the peers that may see the proof.
 
-use std::{convert::Infallible, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
     body::Body,
-    extract::{Extension, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    extract::{Extension, Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
-use hyper::{Request, body::Incoming, service::Service};
-use hyper_util::service::TowerToHyperService;
 
 use super::{
     listener::Peer,
@@ -21,75 +20,80 @@ use super::{
 };
 use crate::self_report::{X_CONFIG_GENERATION, X_CONFIG_SHA256, X_INSTANCE};
 
-/// Responds to every request.
-pub(super) struct Answers {
-    server: Arc<Server>,
-    routes: TowerToHyperService<Router>,
+/// What a request sees, from one snapshot, so that headers and body agree.
+#[derive(Debug, Clone)]
+struct View {
+    snapshot: Arc<Snapshot>,
+    /// Why the peer may not see which config is served.
+    refused: Option<&'static str>,
 }
 
-impl Answers {
-    pub(super) fn new(server: Arc<Server>) -> Self {
-        let routes = Router::new()
-            .route("/", get(message))
-            .route("/-/config", get(self_report))
-            .route("/-/healthy", get(healthy))
-            .route("/-/metrics", get(metrics))
-            .with_state(server.clone());
-        Self {
-            server,
-            routes: TowerToHyperService::new(routes),
-        }
-    }
+/// Returns the router of every request, which carries its [`Peer`] as an extension.
+pub(super) fn routes(server: Arc<Server>) -> Router {
+    let proof = Router::new()
+        .route("/-/config", get(self_report))
+        .route("/-/healthy", get(healthy))
+        .route("/-/metrics", get(metrics))
+        .with_state(server.clone())
+        .into_service();
+    // A service of its own: a route would add its `Allow` to a refused request of another method.
+    let guarded = Router::new()
+        .route_service("/-/", proof.clone())
+        .route_service("/-/{*path}", proof)
+        .route_layer(middleware::from_fn(refuse));
+    Router::new()
+        .route("/", get(message))
+        .merge(guarded)
+        .layer(middleware::from_fn_with_state(server.clone(), prove))
+        .with_state(server)
+}
 
-    /// Responds to one request from one snapshot, so that headers and body agree. Unless the server
-    /// drains, the snapshot is that of every signal that came before the request.
-    pub(super) async fn answer(
-        &self,
-        mut request: Request<Incoming>,
-        peer: Peer,
-    ) -> Result<Response, Infallible> {
-        let server = &self.server;
-        server.catch_up();
-        server.metrics.request();
-        let snapshot = server.current.load_full();
-        let refused = if server.proof == Proof::Any {
-            None
-        } else {
-            peer.refused(&request)
-        };
-        let path = request.uri().path();
-        let mut response = if let (true, Some(why)) = (path.starts_with("/-/"), refused) {
-            (StatusCode::FORBIDDEN, why).into_response()
-        } else {
-            let mut response = if path == "/" && request.method() == Method::GET {
-                // Most requests are this one, and to route it takes longer than to answer it.
-                message_response(&snapshot)
-            } else {
-                request.extensions_mut().insert(snapshot.clone());
-                Box::pin(self.routes.call(request.map(Body::new))).await?
-            };
-            if refused.is_none() {
-                let headers = response.headers_mut();
-                headers.insert(
-                    HeaderName::from_static(X_CONFIG_SHA256),
-                    snapshot.sha256.clone(),
-                );
-                headers.insert(
-                    HeaderName::from_static(X_CONFIG_GENERATION),
-                    snapshot.report.effective.generation.into(),
-                );
-                headers.insert(HeaderName::from_static(X_INSTANCE), server.instance.clone());
-            }
-            response
-        };
-        if server.draining() {
-            // The header keeps a client from sending its next request into a connection that is
-            // about to close.
-            response
-                .headers_mut()
-                .insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        Ok(response)
+/// Takes the snapshot of the request, and adds its proof to the response. Unless the server drains,
+/// the snapshot is that of every signal that came before the request.
+async fn prove(
+    State(server): State<Arc<Server>>,
+    Extension(peer): Extension<Peer>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    server.catch_up();
+    server.metrics.request();
+    let snapshot = server.current.load_full();
+    let refused = if server.proof == Proof::Any {
+        None
+    } else {
+        peer.refused(&request)
+    };
+    request.extensions_mut().insert(View {
+        snapshot: snapshot.clone(),
+        refused,
+    });
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    if refused.is_none() {
+        headers.insert(
+            HeaderName::from_static(X_CONFIG_SHA256),
+            snapshot.sha256.clone(),
+        );
+        headers.insert(
+            HeaderName::from_static(X_CONFIG_GENERATION),
+            snapshot.report.effective.generation.into(),
+        );
+        headers.insert(HeaderName::from_static(X_INSTANCE), server.instance.clone());
+    }
+    if server.draining() {
+        // The header keeps a client from sending its next request into a connection that is about
+        // to close.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Refuses a request of a peer that may not see which config is served.
+async fn refuse(Extension(view): Extension<View>, request: Request, next: Next) -> Response {
+    match view.refused {
+        Some(why) => (StatusCode::FORBIDDEN, why).into_response(),
+        None => next.run(request).await,
     }
 }
 
@@ -99,7 +103,7 @@ impl Peer {
     ///
     /// A web page in a browser on this machine can send requests too, under the name that it came
     /// from (DNS rebinding). So a request must name this machine as its host.
-    fn refused(self, request: &Request<Incoming>) -> Option<&'static str> {
+    fn refused(self, request: &Request) -> Option<&'static str> {
         let own = match self {
             Self::Remote => return Some("only for direct loopback peers; see --proof\n"),
             Self::Local(own) => own,
@@ -143,8 +147,8 @@ fn is_of_this_machine(host: &[u8], own: IpAddr) -> bool {
     }
 }
 
-fn message_response(snapshot: &Snapshot) -> Response {
-    let mut response = Response::new(Body::from(snapshot.message.clone()));
+async fn message(Extension(view): Extension<View>) -> Response {
+    let mut response = Response::new(Body::from(view.snapshot.message.clone()));
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
@@ -152,12 +156,8 @@ fn message_response(snapshot: &Snapshot) -> Response {
     response
 }
 
-async fn message(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
-    message_response(&snapshot)
-}
-
-async fn self_report(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
-    axum::Json(&snapshot.report).into_response()
+async fn self_report(Extension(view): Extension<View>) -> Response {
+    axum::Json(&view.snapshot.report).into_response()
 }
 
 async fn healthy(State(server): State<Arc<Server>>) -> StatusCode {

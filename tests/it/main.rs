@@ -37,6 +37,7 @@ mod reports;
 mod resume;
 mod rogue;
 mod rollout;
+mod routes;
 mod serve;
 mod status;
 mod successor;
