@@ -177,9 +177,60 @@ async fn metrics(State(server): State<Arc<Server>>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use std::{
+        fs,
+        net::Ipv4Addr,
+        sync::atomic::{AtomicBool, Ordering},
+        time::Instant,
+    };
+
+    use axum::body::to_bytes;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+    use tracing_subscriber::{filter::LevelFilter, reload};
 
     use super::*;
+    use crate::{config, serve::state::ConfigSource};
+
+    #[tokio::test]
+    async fn a_reload_during_a_request_changes_neither_its_headers_nor_its_body() {
+        let old = "message = \"old\"\n";
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("web.toml");
+        fs::write(&file, old).unwrap();
+        let source = ConfigSource::new(&file).unwrap();
+        let first = source.first().unwrap();
+        let due = Arc::new(AtomicBool::new(false));
+        let (_, levels) = reload::Layer::new(LevelFilter::INFO);
+        let (proof, began) = (Proof::Loopback, Instant::now());
+        let server = Server::new(source, first, None, proof, levels, due.clone(), began).unwrap();
+        let server = Arc::new(server);
+        let reloaded = server.clone();
+        let reloading = async move |Extension(view): Extension<View>| {
+            fs::write(&file, "message = \"new\"\n").unwrap();
+            due.store(true, Ordering::Relaxed);
+            reloaded.catch_up();
+            view.snapshot.message.clone()
+        };
+        let routes = Router::new()
+            .route("/", get(reloading))
+            .layer(middleware::from_fn_with_state(server.clone(), prove))
+            .layer(Extension(Peer::Local(None)));
+
+        let response = TowerToHyperService::new(routes)
+            .call(Request::new(Body::empty()))
+            .await
+            .unwrap();
+        assert_eq!(*server.current.load().message, *b"new");
+        assert_eq!(
+            response.headers()[X_CONFIG_SHA256],
+            config::digest(old.as_bytes())
+        );
+        assert_eq!(response.headers()[X_CONFIG_GENERATION], "1");
+        let body = to_bytes(response.into_body(), 100).await.unwrap();
+        assert_eq!(body, "old");
+    }
 
     #[test]
     fn a_foreign_host_is_not_a_name_of_this_machine() {
