@@ -1,11 +1,12 @@
 //! `hello forget`: removes one run, or one content from every run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{
     event::Verdict,
     names,
-    runs::{self, NotForgotten, OpenRuns},
+    report::{action, operator},
+    runs::{self, NotForgotten, OpenRuns, RunInfo, ShortIds},
     screen,
     step::short,
 };
@@ -18,7 +19,7 @@ const LISTED: usize = 5;
 /// Checked options.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// The first digits of a run's id or of a digest.
+    /// The name of a run, or the first digits of a digest.
     pub id: String,
     /// The state directory.
     pub state: PathBuf,
@@ -89,12 +90,15 @@ impl Refusal {
 /// Removes the run or content, and returns what was removed.
 fn attempt(options: &Options) -> Result<String, Refusal> {
     let state = &options.state;
-    let prefix = options.id.to_ascii_lowercase();
+    let name = options.id.strip_prefix("sha256:").unwrap_or(&options.id);
+    let digits = runs::digits(name);
     for (path, why) in runs::sweep(state) {
         let text = format!("{}: {why}", path.display());
         screen::tell(&screen::worded("Left beside", &text));
     }
-    if prefix.len() < DIGITS || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
+    let is_place = name.starts_with('@');
+    let is_long = digits.len() >= DIGITS && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    if !is_place && !is_long {
         return Err(Refusal::new(
             Verdict::Usage,
             format!(
@@ -110,27 +114,38 @@ fn attempt(options: &Options) -> Result<String, Refusal> {
         );
         Refusal::new(Verdict::Failed, text)
     };
-    let ids = runs::find(state, &prefix).map_err(unreadable)?;
-    let contents = runs::bytes_of(state, &prefix).map_err(unreadable)?;
+    let ids = runs::named(state, name).map_err(unreadable)?;
+    let contents = if is_place {
+        Vec::new()
+    } else {
+        runs::bytes_of(state, &digits).map_err(unreadable)?
+    };
     match (ids.as_slice(), contents.as_slice()) {
         ([], []) => Err(Refusal::new(
             Verdict::NoMatch,
             format!(
-                "no run and no content in `{}` begins with {prefix}",
-                state.display()
+                "no run and no content in `{}` has the name {}",
+                state.display(),
+                options.id
             ),
         )),
         ([id], []) => forget_run(id, options),
         ([], [sha256]) => forget_content(sha256, options),
-        _ => Err(ambiguous(&prefix, &[ids, contents].concat())),
+        _ => Err(ambiguous(&options.id, state, ids, contents)),
     }
 }
 
+/// Removes a run. The answer describes it, because the name may have been a place from the end.
 fn forget_run(id: &str, options: &Options) -> Result<String, Refusal> {
+    let ids = ShortIds::of(&options.state);
+    let info = RunInfo::of(&options.state, id);
     let contents =
         runs::forget_run(&options.state, id, options.open).map_err(|e| refusal(e, options))?;
+    let what = info.began.as_ref().map_or_else(String::new, |began| {
+        format!(" ({}{})", action(began, &ids), operator(began))
+    });
     Ok(format!(
-        "run {id}, and {} that nothing else needs",
+        "run {id}{what}, and {} that nothing else needs",
         screen::counted(contents, "content")
     ))
 }
@@ -150,13 +165,16 @@ fn forget_content(sha256: &str, options: &Options) -> Result<String, Refusal> {
     ))
 }
 
-fn ambiguous(prefix: &str, matches: &[String]) -> Refusal {
+fn ambiguous(name: &str, state: &Path, runs: Vec<String>, contents: Vec<String>) -> Refusal {
+    let short = ShortIds::of(state);
+    let runs = runs.iter().rev().map(|id| short.of_run(id).to_owned());
+    let matches: Vec<String> = runs.chain(contents).collect();
     Refusal::new(
         Verdict::Usage,
         format!(
-            "{prefix} matches {} runs and contents: {}",
+            "{name} matches {} runs and contents: {}",
             matches.len(),
-            names::list(matches, ", ", LISTED)
+            names::list(&matches, ", ", LISTED)
         ),
     )
 }

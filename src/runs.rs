@@ -25,6 +25,7 @@ mod layout;
 mod open_runs;
 mod proof_cache;
 mod retention;
+mod run_name;
 mod staged;
 mod state_dir;
 mod store;
@@ -34,13 +35,14 @@ mod syslog;
 pub(crate) use self::{
     forget::{NotForgotten, OpenRuns, bytes_of, forget_bytes, forget_run},
     format::{Operator, Readings, RunBegan, RunEnded},
-    info::{RunInfo, events, find, run_ids},
+    info::{RunInfo, events, run_ids},
     interrupted::{InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord, later},
     journal::Journal,
     last_seen::{LastInstance, LastSeen},
     open_runs::{is_left, marked_runs, open_runs, targets as open_targets},
     proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload},
     retention::{Retention, prune},
+    run_name::{ShortIds, digits, find, named},
     staged::{Stage, Staging, sweep},
     state_dir::trusted,
     store::stored,

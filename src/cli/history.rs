@@ -7,7 +7,9 @@ use crate::{event::Verdict, forget, history, runs::OpenRuns};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct HistoryArgs {
-    /// Show everything that happened in this run: its id or the first digits.
+    /// Show everything that happened in this run: the first digits of its id, @ for the last one.
+    ///
+    /// @-1 is the run before the last one, and so on.
     #[arg(value_name = "RUN")]
     run: Option<String>,
     /// List the last N runs.
@@ -29,7 +31,8 @@ pub(super) struct HistoryArgs {
 pub(super) struct ForgetArgs {
     /// Remove this run, or this content from every run: the first 8 digits or more.
     ///
-    /// RUN is the id of a run, SHA the SHA-256 of a content.
+    /// RUN is the id of a run, @ for the last one or @-1 for the one before; SHA the SHA-256 of a
+    /// content.
     #[arg(value_name = "RUN|SHA")]
     id: String,
     /// Give up an open run: close and remove it.

@@ -7,7 +7,9 @@ use crate::{fleet::Fleet, resume, runs::Verb};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ResumeArgs {
-    /// Continue from this run: its id or the first digits. [default: the newest open run]
+    /// Continue from this run: the first digits of its id, @ for the last one. [default: open run]
+    ///
+    /// @-1 is the run before the last one, and so on. Without RUN, the newest open run is meant.
     #[arg(value_name = "RUN")]
     run: Option<String>,
     /// Use the groups of this file instead of those of the same name in the journal.

@@ -42,6 +42,9 @@ pub(crate) struct Summary {
     pub(super) is_preview: bool,
     #[serde(skip)]
     pub(super) hint: Option<Hint>,
+    /// How to undo a run that converged.
+    #[serde(skip)]
+    pub(super) undo: Option<Hint>,
 }
 
 impl Summary {
@@ -51,6 +54,7 @@ impl Summary {
         let hint = Hint::of(&report, context);
         let next = hint.as_ref().map(|hint| hint.commands.clone());
         Self {
+            undo: Hint::undo(&report, context),
             hint,
             ..Self::without_hint(report, next.unwrap_or_default(), context.dry_run)
         }
@@ -79,6 +83,7 @@ impl Summary {
             notes: report.notes,
             is_preview: report.dry_run,
             hint: None,
+            undo: None,
         }
     }
 }

@@ -52,6 +52,7 @@ fn text_of(instances: Vec<Instance>, verbose: bool) -> String {
         status_command: String::new(),
         help: String::new(),
         doctor: None,
+        short_run: String::new(),
         state_args: String::new(),
         dry_run: true,
     };
