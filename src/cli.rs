@@ -6,7 +6,7 @@ use std::{ffi::OsString, io, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use self::refusal::fail;
-use crate::{event::Verdict, host::exec, runs::Verb, screen, serve::ReloadSignals};
+use crate::{event::Verdict, host::exec, screen, serve::ReloadSignals};
 
 mod broadcast;
 mod descriptors;
@@ -53,8 +53,9 @@ enum Command {
     Resume(resume::ResumeArgs),
     /// Restore the config that a run replaced, and prove it.
     ///
-    /// Without RUN, it reverts the newest open run. A run that ended well must be named.
-    Revert(resume::ResumeArgs),
+    /// Without RUN, it reverts the newest open run. If none is open, it shows the last run that
+    /// changed a config, and asks.
+    Revert(resume::RevertArgs),
     /// Runs a command for another process of this program, and ends every process of the command.
     #[command(hide = true)]
     ExecSupervise,
@@ -147,8 +148,8 @@ fn run_command(signals: ReloadSignals) -> ExitCode {
         Command::ExecBecome => ExitCode::from(exec::become_command()),
         Command::ExecMapUsers => ExitCode::from(exec::map_users()),
         Command::Broadcast(args) => broadcast::broadcast(args),
-        Command::Resume(args) => resume::run(Verb::Resume, args),
-        Command::Revert(args) => resume::run(Verb::Revert, args),
+        Command::Resume(args) => resume::resume(args),
+        Command::Revert(args) => resume::revert(args),
         Command::History(args) => history::history(args),
         Command::Forget(args) => history::forget(args),
         Command::Status(args) => status::status(args),

@@ -17,6 +17,10 @@ use crate::{
     step::Survey,
 };
 
+mod last;
+
+pub(crate) use self::last::last;
+
 /// Checked options of the commands.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {

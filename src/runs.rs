@@ -20,6 +20,7 @@ mod format;
 mod info;
 mod interrupted;
 mod journal;
+mod last_change;
 mod last_seen;
 mod layout;
 mod open_runs;
@@ -38,6 +39,7 @@ pub(crate) use self::{
     info::{RunInfo, events, run_ids},
     interrupted::{InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord, later},
     journal::Journal,
+    last_change::{LastChange, last_change},
     last_seen::{LastInstance, LastSeen},
     open_runs::{is_left, marked_runs, open_runs, targets as open_targets},
     proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload},

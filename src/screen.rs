@@ -8,6 +8,7 @@ use std::{
 };
 
 mod progress;
+mod question;
 mod shell;
 mod sink;
 mod written;
@@ -15,6 +16,7 @@ mod written;
 use self::written::Noted;
 pub(crate) use self::{
     progress::{Progress, clear},
+    question::{can_ask, confirm},
     shell::{counted, quote},
     sink::{Sink, leave},
     written::{note as note_unwritten, unwritten},

@@ -130,8 +130,21 @@ pub(super) fn fail(code: u8, why: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Ends the command with a usage error and the command to type instead.
+pub(super) fn fail_with(why: &str, action: &str, command: String) -> ExitCode {
+    screen::tell(&screen::failure(why));
+    screen::tell(&format!("\n{}", screen::hint(action, &[&command])));
+    print_object_with(Verdict::Usage.exit(), why, Some(command));
+    ExitCode::from(Verdict::Usage.exit())
+}
+
 /// Prints the object of an error that stderr has already, if the command line asks for JSON.
 pub(super) fn print_object(code: u8, why: &str) {
+    print_object_with(code, why, None);
+}
+
+/// Does the same with the command to type next; none for the help.
+fn print_object_with(code: u8, why: &str, next: Option<String>) {
     let arguments = RawArguments::scan(std::env::args_os().skip(1));
     if !arguments.json {
         return;
@@ -141,14 +154,18 @@ pub(super) fn print_object(code: u8, why: &str) {
         Verdict::NoMatch,
         Verdict::Invalid,
         Verdict::Refused,
+        Verdict::Busy,
     ]
     .into_iter()
     .find(|verdict| verdict.exit() == code)
     .unwrap_or(Verdict::Failed);
-    let help = [arguments.verb(), "--help"]
-        .into_iter()
-        .filter(|word| !word.is_empty())
-        .fold("hello".to_owned(), |line, word| line + " " + word);
+    let help = || {
+        [arguments.verb(), "--help"]
+            .into_iter()
+            .filter(|word| !word.is_empty())
+            .fold("hello".to_owned(), |line, word| line + " " + word)
+    };
+    let next = next.unwrap_or_else(help);
     // Usage and hints of clap follow the first empty line.
     let reason = why
         .trim_start_matches("error: ")
@@ -156,7 +173,7 @@ pub(super) fn print_object(code: u8, why: &str) {
         .next()
         .unwrap_or_default()
         .trim_end();
-    screen::data([arguments.object(verdict, reason, vec![help])]);
+    screen::data([arguments.object(verdict, reason, vec![next])]);
 }
 
 #[cfg(test)]
