@@ -19,6 +19,7 @@ mod resume;
 mod run;
 mod run_args;
 mod serve;
+mod show;
 mod state;
 mod status;
 #[cfg(test)]
@@ -80,6 +81,11 @@ enum Command {
     Doctor(status::DoctorArgs),
     /// List the runs that are kept, newest first, or show all events of one run.
     History(history::HistoryArgs),
+    /// Show what one run changed, or print the bytes of a stored content.
+    ///
+    /// A content is printed exactly, as long as stdout is no terminal. Exit 3: no such run or
+    /// content. Exit 5: the content is a secret.
+    Show(show::ShowArgs),
     /// Remove a run, or a content from every run.
     ///
     /// Nothing that an open run needs is removed: exit 5.
@@ -102,6 +108,7 @@ impl Command {
             | Self::ExecMapUsers
             | Self::Kinds { .. }
             | Self::History(_)
+            | Self::Show(_)
             | Self::Forget(_) => false,
         }
     }
@@ -151,6 +158,7 @@ fn run_command(signals: ReloadSignals) -> ExitCode {
         Command::Resume(args) => resume::resume(args),
         Command::Revert(args) => resume::revert(args),
         Command::History(args) => history::history(args),
+        Command::Show(args) => show::show(args),
         Command::Forget(args) => history::forget(args),
         Command::Status(args) => status::status(args),
         Command::Doctor(args) => status::doctor(args),

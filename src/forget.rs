@@ -1,20 +1,17 @@
 //! `hello forget`: removes one run, or one content from every run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::{
     event::Verdict,
-    names,
     report::{action, operator},
-    runs::{self, NotForgotten, OpenRuns, RunInfo, ShortIds},
+    runs::{self, Matches, NotForgotten, OpenRuns, RunInfo, ShortIds},
     screen,
     step::short,
 };
 
 /// The fewest digits of an id or digest. A shorter prefix is too easy to mistype.
 const DIGITS: usize = 8;
-/// The most ids that an error names if several match; more do not fit a line.
-const LISTED: usize = 5;
 
 /// Checked options.
 #[derive(Debug, Clone)]
@@ -114,13 +111,8 @@ fn attempt(options: &Options) -> Result<String, Refusal> {
         );
         Refusal::new(Verdict::Failed, text)
     };
-    let ids = runs::named(state, name).map_err(unreadable)?;
-    let contents = if is_place {
-        Vec::new()
-    } else {
-        runs::bytes_of(state, &digits).map_err(unreadable)?
-    };
-    match (ids.as_slice(), contents.as_slice()) {
+    let found = Matches::of(state, &options.id).map_err(unreadable)?;
+    match (found.runs.as_slice(), found.contents.as_slice()) {
         ([], []) => Err(Refusal::new(
             Verdict::NoMatch,
             format!(
@@ -131,7 +123,10 @@ fn attempt(options: &Options) -> Result<String, Refusal> {
         )),
         ([id], []) => forget_run(id, options),
         ([], [sha256]) => forget_content(sha256, options),
-        _ => Err(ambiguous(&options.id, state, ids, contents)),
+        _ => Err(Refusal::new(
+            Verdict::Usage,
+            format!("{} matches {}", options.id, found.describe(state)),
+        )),
     }
 }
 
@@ -163,20 +158,6 @@ fn forget_content(sha256: &str, options: &Options) -> Result<String, Refusal> {
         short(sha256),
         screen::counted(runs, "run")
     ))
-}
-
-fn ambiguous(name: &str, state: &Path, runs: Vec<String>, contents: Vec<String>) -> Refusal {
-    let short = ShortIds::of(state);
-    let runs = runs.iter().rev().map(|id| short.of_run(id).to_owned());
-    let matches: Vec<String> = runs.chain(contents).collect();
-    Refusal::new(
-        Verdict::Usage,
-        format!(
-            "{name} matches {} runs and contents: {}",
-            matches.len(),
-            names::list(&matches, ", ", LISTED)
-        ),
-    )
 }
 
 fn refusal(why: NotForgotten, options: &Options) -> Refusal {

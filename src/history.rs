@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     event::{Event, VERSION, Verdict},
-    report::{Output, Reporter, action, ended, fail, local_time, operator, result},
+    report::{Output, Reporter, action, ended, fail, local_time, operator, result, run_object},
     runs::{self, RunBegan, RunEnded, RunError, RunInfo, ShortIds},
     screen,
     step::short,
@@ -84,13 +84,13 @@ fn list(options: &Options) -> std::io::Result<u8> {
         }),
         Output::Json => {
             let runs: Vec<Value> = runs
-                .map(|info| object(&info, &options.state_args))
+                .map(|info| run_object(&info, &options.state_args))
                 .collect();
             screen::data([
                 json!({ "v": VERSION, "dry_run": false, "exit": 0, "next": [], "runs": runs }),
             ]);
         }
-        Output::Jsonl => screen::data(runs.map(|info| object(&info, &options.state_args))),
+        Output::Jsonl => screen::data(runs.map(|info| run_object(&info, &options.state_args))),
     }
     Ok(0)
 }
@@ -113,7 +113,7 @@ fn show(options: &Options, name: &str) -> std::io::Result<u8> {
     match options.output {
         Output::Screen => replay(&info, events, options),
         Output::Json => {
-            let mut run = object(&info, &options.state_args);
+            let mut run = run_object(&info, &options.state_args);
             run["v"] = VERSION.into();
             run["events"] = events.collect();
             screen::data([run]);
@@ -121,22 +121,6 @@ fn show(options: &Options, name: &str) -> std::io::Result<u8> {
         Output::Jsonl => screen::data(events),
     }
     Ok(0)
-}
-
-/// Returns the JSON object of a run.
-fn object(info: &RunInfo, state_args: &str) -> Value {
-    let next = info.next(state_args).unwrap_or_default();
-    let next: Vec<&String> = next.iter().filter(|command| !command.is_empty()).collect();
-    json!({
-        "run": info.id,
-        "at": info.at,
-        "verdict": info.verdict(),
-        "open": info.open,
-        "running": info.running,
-        "began": info.began,
-        "end": info.end,
-        "next": next,
-    })
 }
 
 /// Returns the line of a run in the list.

@@ -5,8 +5,7 @@
 //!                       |   resume    -+            +-> engine -> host
 //!                       |              +-> report
 //!                       +-> status, doctor ------> host
-//!                       +-> history -> report
-//!                       +-> forget
+//!                       +-> history, show, forget -> report
 //!                       +-> serve
 //!                       +-> check
 //! ----------------------------------------------------------------------------------------------
@@ -55,6 +54,7 @@ mod runtime;
 mod screen;
 mod self_report;
 pub mod serve;
+mod show;
 mod status;
 mod step;
 mod tree;

@@ -56,13 +56,15 @@ impl RawArguments {
 
     /// The command, if it is one that prints JSON; else an empty string.
     fn verb(&self) -> &str {
-        const VERBS: [&str; 6] = [
+        const VERBS: [&str; 8] = [
             "broadcast",
             "resume",
             "revert",
             "status",
             "doctor",
             "history",
+            "show",
+            "diff",
         ];
         self.verb
             .as_deref()

@@ -10,7 +10,7 @@ use crate::{
     runs::Retention,
 };
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 12] = [
     "serve",
     "check",
     "broadcast",
@@ -20,6 +20,8 @@ const COMMANDS: [&str; 10] = [
     "status",
     "doctor",
     "history",
+    "show",
+    "diff",
     "forget",
 ];
 const OPTIONS: [&str; 22] = [

@@ -14,7 +14,7 @@ use self::{
 pub(crate) use self::{
     refusal::{fail, refused},
     run_report::{CommandContext, RunReport, WaveReport},
-    run_text::{action, ended, local_time, operator, result},
+    run_text::{action, ended, local_time, operator, result, run_object},
     summary::Summary,
 };
 use crate::{

@@ -1,6 +1,7 @@
-//! An earlier run in words: what it did, for which operator, and how it ended.
+//! An earlier run in words and as JSON: what it did, for which operator, and how it ended.
 
 use jiff::{Timestamp, tz::TimeZone};
+use serde_json::{Value, json};
 
 use crate::{
     names::json_word,
@@ -87,4 +88,21 @@ pub(crate) fn result(info: &RunInfo, ids: &ShortIds) -> String {
         Some(end) => ended(end, ids) + if info.open { ", open" } else { "" },
         None => info.verdict().replace('_', " "),
     }
+}
+
+/// Returns the JSON object of a run. `state_args` is ` --state DIR`, or empty.
+#[must_use]
+pub(crate) fn run_object(info: &RunInfo, state_args: &str) -> Value {
+    let next = info.next(state_args).unwrap_or_default();
+    let next: Vec<&String> = next.iter().filter(|command| !command.is_empty()).collect();
+    json!({
+        "run": info.id,
+        "at": info.at,
+        "verdict": info.verdict(),
+        "open": info.open,
+        "running": info.running,
+        "began": info.began,
+        "end": info.end,
+        "next": next,
+    })
 }

@@ -60,6 +60,7 @@ fn report(verdict: Verdict, instances: Vec<Instance>) -> RunReport {
         from: Some("aa".into()),
         to: "bb".into(),
         disk: Some("bb".into()),
+        secret: Some(false),
         entries: Vec::new(),
         diff: None,
     };

@@ -12,7 +12,7 @@ use super::{
 mod load;
 mod record;
 
-pub(super) use self::load::targets as plan_targets;
+pub(crate) use self::load::targets as plan_targets;
 pub(crate) use self::record::{InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord};
 
 impl InterruptedRun {

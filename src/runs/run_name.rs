@@ -2,12 +2,16 @@
 
 use std::{io, path::Path};
 
-use super::{info::run_ids, interrupted::RunError};
+use super::{forget::bytes_of, info::run_ids, interrupted::RunError};
+use crate::names;
 
 /// The fewest digits of a short id. They hold the time of a run to about a minute.
 const LEAST: usize = 8;
 /// The digits of the time in an id, in milliseconds. No later run has the same ones.
 const TIME: usize = 12;
+
+/// The most ids that an error names if several match; more do not fit a line.
+const LISTED: usize = 5;
 
 /// Returns the ids of the kept runs that `name` may mean, oldest first.
 ///
@@ -16,7 +20,7 @@ const TIME: usize = 12;
 ///
 /// # Errors
 /// Fails if the state directory cannot be read.
-pub(crate) fn named(state: &Path, name: &str) -> io::Result<Vec<String>> {
+fn named(state: &Path, name: &str) -> io::Result<Vec<String>> {
     let mut ids = run_ids(state)?;
     if let Some(place) = name.strip_prefix('@') {
         let back = match place {
@@ -53,6 +57,52 @@ pub(crate) fn find(state: &Path, name: &str) -> Result<String, RunError> {
             let ids = ids.iter().rev().map(|id| short.of_run(id).to_owned());
             Err(RunError::Ambiguous(name.into(), ids.collect()))
         }
+    }
+}
+
+/// The runs and stored contents that a name may mean.
+#[derive(Debug, Default)]
+pub(crate) struct Matches {
+    /// Ids of runs, oldest first.
+    pub runs: Vec<String>,
+    /// Digests of contents.
+    pub contents: Vec<String>,
+}
+
+impl Matches {
+    /// Finds the runs as [`named`] does, and the contents by the first digits of their digests.
+    /// `sha256:` before the digits excludes the runs.
+    ///
+    /// # Errors
+    /// Fails if the state directory cannot be read.
+    pub(crate) fn of(state: &Path, name: &str) -> io::Result<Self> {
+        let digest = name.strip_prefix("sha256:");
+        let digits = digits(digest.unwrap_or(name));
+        let is_digest = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        Ok(Self {
+            runs: match digest {
+                Some(_) => Vec::new(),
+                None => named(state, name)?,
+            },
+            contents: if is_digest {
+                bytes_of(state, &digits)?
+            } else {
+                Vec::new()
+            },
+        })
+    }
+
+    /// Says how many there are, and names the first of them, the newest runs first.
+    #[must_use]
+    pub(crate) fn describe(&self, state: &Path) -> String {
+        let short = ShortIds::of(state);
+        let runs = self.runs.iter().rev().map(|id| short.of_run(id).to_owned());
+        let names: Vec<String> = runs.chain(self.contents.iter().cloned()).collect();
+        format!(
+            "{} runs and contents: {}",
+            names.len(),
+            names::list(&names, ", ", LISTED)
+        )
     }
 }
 

@@ -37,6 +37,7 @@ mod resume;
 mod rogue;
 mod rollout;
 mod serve;
+mod show;
 mod status;
 mod successor;
 mod support;

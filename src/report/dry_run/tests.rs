@@ -23,6 +23,7 @@ fn text_of(instances: Vec<Instance>, verbose: bool) -> String {
         from: Some("old".into()),
         to: to.into(),
         disk: Some("old".into()),
+        secret: Some(false),
         entries: Vec::new(),
         diff: None,
     };

@@ -21,6 +21,7 @@ const FLOORS: &[&[&str]] = &[
         "doctor",
         "serve",
         "history",
+        "show",
         "forget",
     ],
     &["execute"],
