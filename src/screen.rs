@@ -7,6 +7,7 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
+mod frame;
 mod progress;
 mod question;
 mod shell;
@@ -15,11 +16,12 @@ mod written;
 
 use self::written::Noted;
 pub(crate) use self::{
+    frame::Frame,
     progress::{Progress, clear},
     question::{can_ask, confirm},
     shell::{counted, quote},
     sink::{Sink, leave},
-    written::{note as note_unwritten, unwritten},
+    written::{is_reader_gone, note as note_unwritten, unwritten},
 };
 
 /// The column where the text of a line starts, after its word: 12 letters and a space.

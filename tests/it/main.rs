@@ -49,6 +49,7 @@ mod undo;
 mod unresponsive;
 mod users;
 mod validators;
+mod watch;
 mod waves;
 
 // The rogues of `tests/faults`, and helpers that inspect processes without `hello`.
