@@ -10,6 +10,7 @@ use crate::{event::Verdict, host::exec, screen, serve::ReloadSignals};
 
 mod broadcast;
 mod descriptors;
+mod diff;
 mod fleet_file;
 mod history;
 mod interrupt;
@@ -75,6 +76,10 @@ enum Command {
     ///
     /// The command reads only. Exit 0: all agree. Exit 7: some do not.
     Status(status::StatusArgs),
+    /// Print how the configs on the disk differ from those that run, or from a candidate.
+    ///
+    /// The command reads only. Exit 0: no difference. Exit 7: some differ.
+    Diff(diff::DiffArgs),
     /// Explain check by check if a process can be reloaded, and what to do if not.
     ///
     /// The command reads only. Exit 0: it can. Exit 5: it cannot. Exit 3: there is no such process.
@@ -100,6 +105,7 @@ impl Command {
             | Self::Resume(_)
             | Self::Revert(_)
             | Self::Status(_)
+            | Self::Diff(_)
             | Self::Doctor(_) => true,
             Self::Serve(_)
             | Self::Check { .. }
@@ -161,6 +167,7 @@ fn run_command(signals: ReloadSignals) -> ExitCode {
         Command::Show(args) => show::show(args),
         Command::Forget(args) => history::forget(args),
         Command::Status(args) => status::status(args),
+        Command::Diff(args) => diff::diff(args),
         Command::Doctor(args) => status::doctor(args),
     }
 }

@@ -4,7 +4,8 @@
 //! doors    main -> cli -+-> broadcast -+-> execute -+-> plan
 //!                       |   resume    -+            +-> engine -> host
 //!                       |              +-> report
-//!                       +-> status, doctor ------> host
+//!                       +-> diff -> status ------> host
+//!                       +-> doctor --------------> host
 //!                       +-> history, show, forget -> report
 //!                       +-> serve
 //!                       +-> check
@@ -35,6 +36,7 @@ mod check;
 pub mod cli;
 pub mod config;
 mod diagnostic;
+mod diff;
 mod doctor;
 mod engine;
 mod event;

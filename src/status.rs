@@ -25,11 +25,17 @@ mod faults;
 mod options;
 mod probe;
 mod row;
+mod running;
 mod snapshot;
 mod targets;
 mod watch;
 
-pub(crate) use self::{options::Options, watch::watch};
+pub(crate) use self::{
+    options::Options,
+    row::skipped_lines,
+    running::{Ask, ReadTarget, Readings, read_targets},
+    watch::watch,
+};
 
 /// Probes every instance. Returns the exit code: 0 if all agree with their disk, 7 if one does not,
 /// 3 if nothing was found, 9 if a run is under way.

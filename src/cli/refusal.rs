@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The short options without a value. Other short options may follow them in one word.
-const FLAGS: &str = "qvhV";
+const FLAGS: &str = "qvhVy";
 
 /// The parts of the raw arguments that decide the form of the error.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -82,6 +82,7 @@ impl RawArguments {
             }
             "status" => json!({ "instances": [], "groups": [], "open": [], "running": [] }),
             "doctor" => json!({ "processes": [], "missing": [] }),
+            "diff" => json!({ "targets": [], "unknown": [], "skipped": [] }),
             "history" => json!({ "runs": [] }),
             _ => json!({}),
         };
@@ -220,6 +221,7 @@ mod tests {
             ("revert", "targets"),
             ("status", "open"),
             ("doctor", "missing"),
+            ("diff", "unknown"),
             ("history", "runs"),
         ] {
             let object = scanned(verb).object(Verdict::Usage, "why", vec!["hello --help".into()]);

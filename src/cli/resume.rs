@@ -22,9 +22,9 @@ pub(super) struct ResumeArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RevertArgs {
-    /// Revert this run: the first digits of its id, @ for the last one. [default: see --help]
+    /// Revert this run: the first digits of its id, or @-1. [default: the open or last run]
     ///
-    /// @-1 is the run before the last one, and so on. Without RUN, the newest open run is meant. If
+    /// @ is the last run, @-1 the one before, and so on. Without RUN, the newest open run is meant. If
     /// none is open, it is the last run that changed a config and was not reverted; it is shown,
     /// and reverted if you say yes.
     #[arg(value_name = "RUN")]

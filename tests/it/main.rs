@@ -13,6 +13,7 @@ mod broadcast;
 mod claims;
 mod crash;
 mod daemons;
+mod diff;
 mod discover;
 mod doctor;
 mod doubtful;

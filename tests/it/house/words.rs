@@ -127,6 +127,7 @@ fn no_help_text_uses_a_word_that_the_glossary_replaces() {
         "doctor",
         "history",
         "show",
+        "diff",
         "forget",
     ] {
         let help = Command::new(hello)
