@@ -24,8 +24,8 @@ pub(super) struct ResumeArgs {
 pub(super) struct RevertArgs {
     /// Revert this run: the first digits of its id, or @-1. [default: the open or last run]
     ///
-    /// @ is the last run, @-1 the one before, and so on. Without RUN, the newest open run is meant. If
-    /// none is open, it is the last run that changed a config and was not reverted; it is shown,
+    /// @ is the last run, @-1 the one before, and so on. Without RUN, the newest open run is meant.
+    /// If none is open, it is the last run that changed a config and was not reverted; it is shown,
     /// and reverted if you say yes.
     #[arg(value_name = "RUN")]
     run: Option<String>,

@@ -59,8 +59,8 @@ impl Frame {
     }
 }
 
-/// Returns the rows that fit a terminal of `rows` and `columns`; a long line takes several. The last
-/// row stays free for the cursor, and the last column too: a full row would wrap by itself.
+/// Returns the rows that fit a terminal of `rows` and `columns`; a long line takes several. The
+/// last row stays free for the cursor, and the last column too: a full row would wrap by itself.
 fn fitted(lines: &[String], (rows, columns): (u16, u16)) -> Vec<String> {
     let room = usize::from(rows).saturating_sub(1).max(1);
     let width = usize::from(columns).saturating_sub(1).max(1);
