@@ -133,12 +133,12 @@ pub(super) fn fail(code: u8, why: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Ends the command with a usage error and the command to type instead.
-pub(super) fn fail_with(why: &str, action: &str, command: String) -> ExitCode {
+/// Ends the command with an error, and with the command to type next.
+pub(super) fn fail_with(code: u8, why: &str, action: &str, command: String) -> ExitCode {
     screen::tell(&screen::failure(why));
     screen::tell(&format!("\n{}", screen::hint(action, &[&command])));
-    print_object_with(Verdict::Usage.exit(), why, Some(command));
-    ExitCode::from(Verdict::Usage.exit())
+    print_object_with(code, why, Some(command));
+    ExitCode::from(code)
 }
 
 /// Prints the object of an error that stderr has already, if the command line asks for JSON.

@@ -75,7 +75,12 @@ fn choose(shared: &RunOptions, yes: bool) -> Result<Option<String>, ExitCode> {
     let last = match resume::last(&shared.state) {
         Ok(Some(last)) => last,
         Ok(None) => return Ok(None),
-        Err(abort) => return Err(fail(abort.verdict.exit(), &abort.reason)),
+        Err(abort) => {
+            let command = format!("hello history{}", shared.state_args);
+            let action = "nothing was touched; see what there is:";
+            let code = abort.verdict.exit();
+            return Err(fail_with(code, &abort.reason, action, command));
+        }
     };
     let is_settled = yes || shared.dry_run;
     if !(shared.quiet && is_settled) {
@@ -87,7 +92,8 @@ fn choose(shared: &RunOptions, yes: bool) -> Result<Option<String>, ExitCode> {
     if !screen::can_ask() {
         let command = format!("hello revert {}{}", last.short, shared.state_args);
         let why = "there is no terminal to ask whether the last run is to be reverted";
-        return Err(fail_with(why, "name the run, or add --yes:", command));
+        let action = "name the run, or add --yes:";
+        return Err(fail_with(Verdict::Usage.exit(), why, action, command));
     }
     if screen::confirm("Revert it?") {
         Ok(Some(last.id))

@@ -150,6 +150,8 @@ fn a_revert_without_a_name_needs_a_yes() {
     // The revert itself is not the last run: nothing is left to undo.
     let result = fleet.continue_run("revert", &["--yes"]).expect(3);
     assert!(result.json["instances"].is_array(), "{:#}", result.json);
+    let next = result.json["next"][0].as_str().unwrap();
+    assert!(next.starts_with("hello history --state "), "{next}");
     assert_eq!(fleet.bodies(), ["one"]);
 }
 
