@@ -50,7 +50,7 @@ impl Frame {
             "\x1b[H"
         });
         for line in fitted(&self.lines, size) {
-            let _ = write!(text, "{line}\x1b[K\n");
+            let _ = writeln!(text, "{line}\x1b[K");
         }
         text.push_str("\x1b[J");
         self.size = Some(size);
