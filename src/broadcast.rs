@@ -10,7 +10,7 @@ use crate::{
     host::{Intent, SurveyRequest},
     plan::{Plan, PlanRequest},
     report::{CommandContext, Reporter, RunReport, Summary},
-    runs::{self, ProofCache, Verb},
+    runs::{self, ProofCache, ShortIds, Verb},
     screen,
 };
 
@@ -51,12 +51,13 @@ pub(crate) async fn run(mut options: Options, mut interrupts: Interrupts) -> Ver
     })
     .await
     .unwrap_or_else(RunReport::from);
-    let summary = Summary::new(report, &command_context(&options));
+    let context = command_context(&options, &report.run);
+    let summary = Summary::new(report, &context);
     reporter.finish(&summary);
     summary.verdict
 }
 
-fn command_context(options: &Options) -> CommandContext {
+fn command_context(options: &Options, run: &str) -> CommandContext {
     let fleet = &options.fleet;
     let selection = match &fleet.path {
         Some(path) => format!("--fleet {}", screen::quote(path)),
@@ -69,6 +70,7 @@ fn command_context(options: &Options) -> CommandContext {
         status_command: format!("hello status {selection}{}", options.shared.state_args),
         command: "hello broadcast",
         doctor: Some(format!("hello doctor {selection}")),
+        short_run: ShortIds::of(&options.shared.state).lasting(run).to_owned(),
         state_args: options.shared.state_args.clone(),
         dry_run: options.shared.dry_run,
     }

@@ -6,12 +6,13 @@ use std::{ffi::OsString, io, path::PathBuf, process::ExitCode};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::refusal::fail;
-use crate::{event::Verdict, host::exec, runs::Verb, screen, serve::ReloadSignals};
+use crate::{event::Verdict, host::exec, screen, serve::ReloadSignals};
 
 mod aliases;
 mod broadcast;
 mod colour;
 mod descriptors;
+mod diff;
 mod exports;
 mod fleet_file;
 mod help;
@@ -23,6 +24,7 @@ mod resume;
 mod run;
 mod run_args;
 mod serve;
+mod show;
 mod state;
 mod status;
 #[cfg(test)]
@@ -72,9 +74,10 @@ enum Command {
     Resume(resume::ResumeArgs),
     /// Restore the config that a run replaced, and prove it.
     ///
-    /// Without RUN, it reverts the newest open run. A run that ended well must be named.
+    /// Without RUN, it reverts the newest open run. If none is open, it shows the last run that
+    /// changed a config, and asks.
     #[command(visible_aliases = aliases::REVERT)]
-    Revert(resume::ResumeArgs),
+    Revert(resume::RevertArgs),
     /// Runs a command for another process of this program, and ends every process of the command.
     #[command(hide = true)]
     ExecSupervise,
@@ -94,6 +97,10 @@ enum Command {
     /// Instances that could not reload it are faults too. The command reads only.
     #[command(visible_aliases = aliases::STATUS)]
     Status(status::StatusArgs),
+    /// Print how the disk differs from what runs, or from a candidate.
+    ///
+    /// The command reads only.
+    Diff(diff::DiffArgs),
     /// Explain why a process can or cannot be reloaded.
     ///
     /// Each check is printed, with what to do if it fails. The command reads only.
@@ -101,6 +108,10 @@ enum Command {
     /// List the runs that are kept, or show the events of one.
     #[command(visible_aliases = aliases::HISTORY)]
     History(history::HistoryArgs),
+    /// Show what one run changed, or print a stored content.
+    ///
+    /// A content is printed exactly, as long as stdout is no terminal.
+    Show(show::ShowArgs),
     /// Remove a run, or a content from every run.
     ///
     /// Nothing that an open run needs is removed.
@@ -121,6 +132,7 @@ impl Command {
             | Self::Resume(_)
             | Self::Revert(_)
             | Self::Status(_)
+            | Self::Diff(_)
             | Self::Doctor(_) => true,
             Self::Serve(_)
             | Self::Check { .. }
@@ -129,6 +141,7 @@ impl Command {
             | Self::ExecMapUsers
             | Self::Kinds { .. }
             | Self::History(_)
+            | Self::Show(_)
             | Self::Forget(_)
             | Self::Help { .. } => false,
         }
@@ -191,11 +204,13 @@ fn run_command(signals: ReloadSignals) -> ExitCode {
         Command::ExecBecome => ExitCode::from(exec::become_command()),
         Command::ExecMapUsers => ExitCode::from(exec::map_users()),
         Command::Broadcast(args) => broadcast::broadcast(args),
-        Command::Resume(args) => resume::run(Verb::Resume, args),
-        Command::Revert(args) => resume::run(Verb::Revert, args),
+        Command::Resume(args) => resume::resume(args),
+        Command::Revert(args) => resume::revert(args),
         Command::History(args) => history::history(args),
+        Command::Show(args) => show::show(args),
         Command::Forget(args) => history::forget(args),
         Command::Status(args) => status::status(args),
+        Command::Diff(args) => diff::diff(args),
         Command::Doctor(args) => status::doctor(args),
         Command::Help { subject } => help::help(command_line(), subject.as_deref()),
     }

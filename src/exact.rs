@@ -3,7 +3,7 @@
 
 use std::{
     borrow::{Borrow, Cow},
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fmt::Write as _,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
@@ -109,6 +109,12 @@ impl Paths for Vec<PathBuf> {
             .map(path_of)
             .collect()
     }
+}
+
+/// A path, or other bytes that are text as a rule, as a JSON value.
+pub(crate) fn value(bytes: &[u8]) -> serde_json::Value {
+    let path = Path::new(OsStr::from_bytes(bytes));
+    serde_json::to_value(Shape::of(path)).unwrap_or_default()
 }
 
 /// Serializes paths, for serde.

@@ -4,21 +4,19 @@ use std::path::PathBuf;
 
 use crate::{
     event::Verdict,
-    names,
-    runs::{self, NotForgotten, OpenRuns},
+    report::{action, operator},
+    runs::{self, Matches, NotForgotten, OpenRuns, RunInfo, ShortIds},
     screen,
     step::short,
 };
 
 /// The fewest digits of an id or digest. A shorter prefix is too easy to mistype.
 const DIGITS: usize = 8;
-/// The most ids that an error names if several match; more do not fit a line.
-const LISTED: usize = 5;
 
 /// Checked options.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// The first digits of a run's id or of a digest.
+    /// The name of a run, or the first digits of a digest.
     pub id: String,
     /// The state directory.
     pub state: PathBuf,
@@ -89,12 +87,15 @@ impl Refusal {
 /// Removes the run or content, and returns what was removed.
 fn attempt(options: &Options) -> Result<String, Refusal> {
     let state = &options.state;
-    let prefix = options.id.to_ascii_lowercase();
+    let name = options.id.strip_prefix("sha256:").unwrap_or(&options.id);
+    let digits = runs::digits(name);
     for (path, why) in runs::sweep(state) {
         let text = format!("{}: {why}", path.display());
         screen::tell(&screen::worded("Left beside", &text));
     }
-    if prefix.len() < DIGITS || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
+    let is_place = name.starts_with('@');
+    let is_long = digits.len() >= DIGITS && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    if !is_place && !is_long {
         return Err(Refusal::new(
             Verdict::Usage,
             format!(
@@ -110,27 +111,36 @@ fn attempt(options: &Options) -> Result<String, Refusal> {
         );
         Refusal::new(Verdict::Failed, text)
     };
-    let ids = runs::find(state, &prefix).map_err(unreadable)?;
-    let contents = runs::bytes_of(state, &prefix).map_err(unreadable)?;
-    match (ids.as_slice(), contents.as_slice()) {
+    let found = Matches::of(state, &options.id).map_err(unreadable)?;
+    match (found.runs.as_slice(), found.contents.as_slice()) {
         ([], []) => Err(Refusal::new(
             Verdict::NoMatch,
             format!(
-                "no run and no content in `{}` begins with {prefix}",
-                state.display()
+                "no run and no content in `{}` has the name {}",
+                state.display(),
+                options.id
             ),
         )),
         ([id], []) => forget_run(id, options),
         ([], [sha256]) => forget_content(sha256, options),
-        _ => Err(ambiguous(&prefix, &[ids, contents].concat())),
+        _ => Err(Refusal::new(
+            Verdict::Usage,
+            format!("{} matches {}", options.id, found.describe(state)),
+        )),
     }
 }
 
+/// Removes a run. The answer describes it, because the name may have been a place from the end.
 fn forget_run(id: &str, options: &Options) -> Result<String, Refusal> {
+    let ids = ShortIds::of(&options.state);
+    let info = RunInfo::of(&options.state, id);
     let contents =
         runs::forget_run(&options.state, id, options.open).map_err(|e| refusal(e, options))?;
+    let what = info.began.as_ref().map_or_else(String::new, |began| {
+        format!(" ({}{})", action(began, &ids), operator(began))
+    });
     Ok(format!(
-        "run {id}, and {} that nothing else needs",
+        "run {id}{what}, and {} that nothing else needs",
         screen::counted(contents, "content")
     ))
 }
@@ -148,17 +158,6 @@ fn forget_content(sha256: &str, options: &Options) -> Result<String, Refusal> {
         short(sha256),
         screen::counted(runs, "run")
     ))
-}
-
-fn ambiguous(prefix: &str, matches: &[String]) -> Refusal {
-    Refusal::new(
-        Verdict::Usage,
-        format!(
-            "{prefix} matches {} runs and contents: {}",
-            matches.len(),
-            names::list(matches, ", ", LISTED)
-        ),
-    )
 }
 
 fn refusal(why: NotForgotten, options: &Options) -> Refusal {

@@ -3,25 +3,21 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
     event::{Event, VERSION, Verdict},
-    names,
-    report::{Output, Reporter, fail},
-    runs::{self, Operator, RunBegan, RunEnded, RunInfo},
+    report::{Output, Reporter, action, ended, fail, local_time, operator, result, run_object},
+    runs::{self, RunBegan, RunEnded, RunError, RunInfo, ShortIds},
     screen,
     step::short,
 };
 
-/// The most ids that an error names if several runs match; more do not fit a line.
-const LISTED: usize = 5;
-
 /// Checked options.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// The first digits of the id of one run; none to list runs.
+    /// The name of one run; none to list runs.
     pub run: Option<String>,
     /// The most runs that are listed, newest first.
     pub last: usize,
@@ -40,7 +36,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> u8 {
     let result = match &options.run {
         None => list(options),
-        Some(prefix) => show(options, prefix),
+        Some(name) => show(options, name),
     };
     result.unwrap_or_else(|e| {
         failed(
@@ -75,53 +71,38 @@ fn list(options: &Options) -> std::io::Result<u8> {
         .iter()
         .take(options.last)
         .map(|id| RunInfo::of(&options.state, id));
+    let short = ShortIds::of(&options.state);
     match options.output {
         Output::Screen => runs.for_each(|info| {
             let next = info.next(&options.state_args).into_iter().flatten();
             let next = next.chain(info.old_version_note(&options.state_args));
             screen::answer(
-                [line(&info)]
+                [line(&info, &short)]
                     .into_iter()
                     .chain(next.map(|next| format!("    {}", screen::line(&next)))),
             );
         }),
         Output::Json => {
             let runs: Vec<Value> = runs
-                .map(|info| object(&info, &options.state_args))
+                .map(|info| run_object(&info, &options.state_args))
                 .collect();
             screen::data([
                 json!({ "v": VERSION, "dry_run": false, "exit": 0, "next": [], "runs": runs }),
             ]);
         }
-        Output::Jsonl => screen::data(runs.map(|info| object(&info, &options.state_args))),
+        Output::Jsonl => screen::data(runs.map(|info| run_object(&info, &options.state_args))),
     }
     Ok(0)
 }
 
-/// Shows all events of the run whose id begins with `prefix`.
-fn show(options: &Options, prefix: &str) -> std::io::Result<u8> {
-    let found = runs::find(&options.state, prefix)?;
-    let [id] = found.as_slice() else {
-        return Ok(match found.as_slice() {
-            [] => failed(
-                options,
-                Verdict::NoMatch,
-                &format!(
-                    "no run in `{}` begins with {prefix:?}",
-                    options.state.display()
-                ),
-            ),
-            _ => failed(
-                options,
-                Verdict::Usage,
-                &format!(
-                    "{} runs begin with {prefix:?}: {}",
-                    found.len(),
-                    names::list(found.iter().rev(), ", ", LISTED)
-                ),
-            ),
-        });
+/// Shows all events of the run that `name` means.
+fn show(options: &Options, name: &str) -> std::io::Result<u8> {
+    let id = match runs::find(&options.state, name) {
+        Ok(id) => id,
+        Err(RunError::State(_, e)) => return Err(e),
+        Err(e) => return Ok(failed(options, e.verdict(), &e.to_string())),
     };
+    let id = id.as_str();
     let info = RunInfo::of(&options.state, id);
     // A run that ended before its first record has no journal.
     let events: Box<dyn Iterator<Item = Value>> = match runs::events(&options.state, id) {
@@ -130,9 +111,9 @@ fn show(options: &Options, prefix: &str) -> std::io::Result<u8> {
         Err(_) => Box::new(std::iter::empty()),
     };
     match options.output {
-        Output::Screen => replay(&info, events, &options.state_args),
+        Output::Screen => replay(&info, events, options),
         Output::Json => {
-            let mut run = object(&info, &options.state_args);
+            let mut run = run_object(&info, &options.state_args);
             run["v"] = VERSION.into();
             run["events"] = events.collect();
             screen::data([run]);
@@ -142,125 +123,35 @@ fn show(options: &Options, prefix: &str) -> std::io::Result<u8> {
     Ok(0)
 }
 
-/// Returns the JSON object of a run.
-fn object(info: &RunInfo, state_args: &str) -> Value {
-    let next = info.next(state_args).unwrap_or_default();
-    let next: Vec<&String> = next.iter().filter(|command| !command.is_empty()).collect();
-    json!({
-        "run": info.id,
-        "at": info.at,
-        "verdict": info.verdict(),
-        "open": info.open,
-        "running": info.running,
-        "began": info.began,
-        "end": info.end,
-        "next": next,
-    })
-}
-
 /// Returns the line of a run in the list.
-fn line(info: &RunInfo) -> String {
+fn line(info: &RunInfo, ids: &ShortIds) -> String {
     let at = info
         .at
         .map_or_else(String::new, |at| local_time(at, "%Y-%m-%d %H:%M:%S"));
     let (what, operator) = info.began.as_ref().map_or_else(
         || ("?".into(), String::new()),
-        |began| (action(began), operator(began)),
+        |began| (action(began, ids), operator(began)),
     );
     screen::line(&format!(
         "{} {at} {what}: {}{operator}",
-        info.id,
-        result(info)
+        ids.of_run(&info.id),
+        result(info, ids)
     ))
     .into_owned()
 }
 
-fn local_time(at: Timestamp, format: &str) -> String {
-    at.to_zoned(TimeZone::system()).strftime(format).to_string()
-}
-
-/// Returns what a run did: "revert of run 0198.. of web, api".
-fn action(began: &RunBegan) -> String {
-    let verb = serde_json::to_value(began.verb).unwrap_or_default();
-    let of = began
-        .of
-        .as_ref()
-        .map_or_else(String::new, |of| format!(" of run {of}"));
-    format!(
-        "{}{of} of {}",
-        verb.as_str().unwrap_or_default(),
-        began.groups.join(", ")
-    )
-}
-
-/// Returns the operator of a run, and the reason if there is one: ", by uid 0 (alice): urgent".
-fn operator(began: &RunBegan) -> String {
-    let Operator {
-        uid,
-        login_uid,
-        sudo_user,
-        ci_job,
-    } = &began.operator;
-    let login = login_uid
-        .filter(|login| login != uid)
-        .map(|login| format!("logged in as uid {login}"));
-    let more: Vec<String> = [login, sudo_user.clone(), ci_job.clone()]
-        .into_iter()
-        .flatten()
-        .collect();
-    let more = if more.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", more.join(", "))
-    };
-    format!(
-        ", by uid {uid}{more}{}",
-        began
-            .reason
-            .as_ref()
-            .map_or_else(String::new, |reason| format!(": {reason}"))
-    )
-}
-
-/// Returns the end of a run: "converged (3 confirmed)".
-fn ended(end: &RunEnded) -> String {
-    match end {
-        RunEnded::Finished {
-            verdict, counts, ..
-        } => {
-            let counts: Vec<String> = counts
-                .iter()
-                .map(|(state, n)| format!("{n} {state}"))
-                .collect();
-            let counts = if counts.is_empty() {
-                String::new()
-            } else {
-                format!(" ({})", counts.join(", "))
-            };
-            format!("{verdict}{counts}").replace('_', " ")
-        }
-        RunEnded::SupersededBy { run, .. } => format!("superseded by run {run}"),
-    }
-}
-
-/// Returns how a run ended, or that it did not.
-fn result(info: &RunInfo) -> String {
-    match &info.end {
-        _ if info.running => "it runs now".into(),
-        Some(end) => ended(end) + if info.open { ", open" } else { "" },
-        None => info.verdict().replace('_', " "),
-    }
-}
-
 /// Shows the first lines of a run.
-fn show_beginning(info: &RunInfo, began: &RunBegan, reporter: &mut Reporter) {
+fn show_beginning(info: &RunInfo, began: &RunBegan, ids: &ShortIds, reporter: &mut Reporter) {
     let RunBegan {
         instances,
         targets,
         waves,
         ..
     } = began;
-    reporter.line("Began", &format!("{}{}", action(began), operator(began)));
+    reporter.line(
+        "Began",
+        &format!("{}{}", action(began, ids), operator(began)),
+    );
     reporter.line(
         "",
         &format!(
@@ -310,7 +201,9 @@ fn show_intent(info: &RunInfo, event: Event, reporter: &mut Reporter) {
 }
 
 /// Shows all events with their times, as the run itself showed them.
-fn replay(info: &RunInfo, events: impl Iterator<Item = Value>, state_args: &str) {
+fn replay(info: &RunInfo, events: impl Iterator<Item = Value>, options: &Options) {
+    let state_args = &options.state_args;
+    let ids = ShortIds::of(&options.state);
     let mut reporter = Reporter::for_replay();
     let mut first = None;
     for value in events {
@@ -326,14 +219,14 @@ fn replay(info: &RunInfo, events: impl Iterator<Item = Value>, state_args: &str)
             elapsed,
         );
         if let Some(began) = info.began.as_ref().filter(|_| value["event"] == "began") {
-            show_beginning(info, began, &mut reporter);
+            show_beginning(info, began, &ids, &mut reporter);
             continue;
         }
         if let Some(end) = RunEnded::of(value.clone()) {
             let why = value["reason"]
                 .as_str()
                 .map_or_else(String::new, |why| format!(": {why}"));
-            reporter.line("End", &format!("{}{why}", ended(&end)));
+            reporter.line("End", &format!("{}{why}", ended(&end, &ids)));
             continue;
         }
         let event: Event = match serde_json::from_value(value.clone()) {
@@ -349,7 +242,7 @@ fn replay(info: &RunInfo, events: impl Iterator<Item = Value>, state_args: &str)
     }
     reporter.set_time(String::new(), Duration::ZERO);
     if info.end.is_none() {
-        reporter.line("No end", &result(info));
+        reporter.line("No end", &result(info, &ids));
     }
     for command in info.next(state_args).into_iter().flatten() {
         reporter.line("Next", &command);

@@ -4,9 +4,9 @@
 //! doors    main -> cli -+-> broadcast -+-> execute -+-> plan
 //!                       |   resume    -+            +-> engine -> host
 //!                       |              +-> report
-//!                       +-> status, doctor ------> host
-//!                       +-> history -> report
-//!                       +-> forget
+//!                       +-> diff -> status ------> host
+//!                       +-> doctor --------------> host
+//!                       +-> history, show, forget -> report
 //!                       +-> serve
 //!                       +-> check
 //! ----------------------------------------------------------------------------------------------
@@ -36,6 +36,7 @@ mod check;
 pub mod cli;
 pub mod config;
 mod diagnostic;
+mod diff;
 mod doctor;
 mod engine;
 mod event;
@@ -55,6 +56,7 @@ mod runtime;
 mod screen;
 mod self_report;
 pub mod serve;
+mod show;
 mod status;
 mod step;
 mod tree;

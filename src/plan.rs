@@ -35,6 +35,7 @@ mod unresponsive;
 mod waves;
 
 pub(crate) use self::{
+    desired::{candidate, entries_without_target},
     recovery::{RecoveryRequest, absent, unreplaced},
     waves::Wave,
 };

@@ -12,17 +12,21 @@ use crate::{
     host::{Intent, SurveyRequest},
     plan::{Plan, RecoveryRequest, absent, unreplaced},
     report::{CommandContext, Reporter, RunReport, Summary},
-    runs::{self, InterruptedRun, ProofCache, RunError, RunInfo, Verb},
+    runs::{self, InterruptedRun, ProofCache, RunError, RunInfo, ShortIds, Verb},
     screen,
     step::Survey,
 };
+
+mod last;
+
+pub(crate) use self::last::last;
 
 /// Checked options of the commands.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// [`Verb::Resume`] or [`Verb::Revert`].
     pub verb: Verb,
-    /// A prefix of the run's id; without it, the newest open run.
+    /// The name of the run; without it, the newest open run.
     pub run: Option<String>,
     /// Today's fleet: its groups replace those of the same name in the journal.
     pub fleet: Option<Fleet>,
@@ -63,6 +67,9 @@ fn command_context(options: &Options, report: &RunReport) -> CommandContext {
         status_command: format!("hello history{run}{}", options.shared.state_args),
         command,
         doctor: None,
+        short_run: ShortIds::of(&options.shared.state)
+            .lasting(&report.run)
+            .to_owned(),
         state_args: options.shared.state_args.clone(),
         dry_run: options.shared.dry_run,
     }
@@ -280,13 +287,10 @@ fn refused(why: String) -> Abort {
 }
 
 fn no_run(e: &RunError) -> Abort {
-    let (verdict, hint) = match e {
-        RunError::NoneOpen(_) => (Verdict::NoMatch, "; one that came to its end must be named"),
-        RunError::Running(..) => (Verdict::Busy, "; wait for its end, or interrupt it"),
-        RunError::Unknown(..) => (Verdict::NoMatch, ""),
-        RunError::Ambiguous(..) => (Verdict::Usage, ""),
-        RunError::OldVersion { .. } => (Verdict::Refused, ""),
-        RunError::State(..) | RunError::Unreadable(..) => (Verdict::Failed, ""),
+    let hint = match e {
+        RunError::NoneOpen(_) => "; one that came to its end must be named",
+        RunError::Running(..) => "; wait for its end, or interrupt it",
+        _ => "",
     };
-    Abort::new(verdict, format!("{e}{hint}"))
+    Abort::new(e.verdict(), format!("{e}{hint}"))
 }

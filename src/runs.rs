@@ -20,11 +20,13 @@ mod format;
 mod info;
 mod interrupted;
 mod journal;
+mod last_change;
 mod last_seen;
 mod layout;
 mod open_runs;
 mod proof_cache;
 mod retention;
+mod run_name;
 mod staged;
 mod state_dir;
 mod store;
@@ -32,18 +34,22 @@ mod supersede;
 mod syslog;
 
 pub(crate) use self::{
-    forget::{NotForgotten, OpenRuns, bytes_of, forget_bytes, forget_run},
+    forget::{NotForgotten, OpenRuns, forget_bytes, forget_run},
     format::{Operator, Readings, RunBegan, RunEnded},
-    info::{RunInfo, events, find, run_ids},
-    interrupted::{InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord, later},
+    info::{RunInfo, events, run_ids},
+    interrupted::{
+        InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord, later, plan_targets,
+    },
     journal::Journal,
+    last_change::{LastChange, last_change},
     last_seen::{LastInstance, LastSeen},
     open_runs::{is_left, marked_runs, open_runs, targets as open_targets},
     proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload},
     retention::{Retention, prune},
+    run_name::{Matches, ShortIds, digits, find},
     staged::{Stage, Staging, sweep},
     state_dir::trusted,
-    store::stored,
+    store::{ContentUse, is_secret, stored, uses},
     supersede::supersede,
 };
 

@@ -4,11 +4,13 @@
 use std::{
     borrow::Cow,
     fmt::{Display, Write as _},
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
 };
 
 mod colour;
+mod frame;
 mod progress;
+mod question;
 mod shell;
 mod sink;
 mod table;
@@ -17,11 +19,15 @@ mod written;
 use self::{colour::Stream, written::Noted};
 pub(crate) use self::{
     colour::{COLUMN, set as set_colours},
+    frame::Frame,
     progress::{Progress, clear},
+    question::{can_ask, confirm},
     shell::{counted, quote},
     sink::{Sink, leave},
     table::Table,
-    written::{note as note_unwritten, note_file as note_unwritten_file, unwritten},
+    written::{
+        is_reader_gone, note as note_unwritten, note_file as note_unwritten_file, unwritten,
+    },
 };
 
 /// The spaces before each line of an error or an answer but the first.
@@ -131,6 +137,25 @@ pub(crate) fn answer<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) {
         let _ = writeln!(out, "{}", Stream::Stdout.paint(harmless(text.as_ref())));
     }
     let _ = out.flush();
+}
+
+/// Writes the bytes of a content to stdout, exactly. On a terminal they are text, and unsafe
+/// characters are escaped.
+pub(crate) fn content(bytes: &[u8]) {
+    let mut out = Noted(io::stdout().lock());
+    if !io::stdout().is_terminal() {
+        let _ = out.write_all(bytes).and_then(|()| out.flush());
+        return;
+    }
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(&harmless(chunk.valid()));
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    let newline = if text.ends_with('\n') { "" } else { "\n" };
+    let _ = write!(out, "{text}{newline}").and_then(|()| out.flush());
 }
 
 /// Writes JSON to stdout, one value per line, unfiltered.

@@ -1,25 +1,23 @@
 //! `hello status`: which processes do not run the config on their disk, and which would not survive
 //! their next reload. Reads only.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, path::Path};
 
 use self::{
     faults::{Findings, GroupRow},
     probe::StatusProbe,
     row::Row,
+    snapshot::Snapshot,
 };
 use crate::{
-    event::Verdict,
-    fleet::Group,
+    fleet::{Fleet, Group},
     host::{
         discover::{Scan, found::Finds},
         net::sockets::Listeners,
         probe::limits::ProbeLimits,
         validate::current::ValidationCache,
     },
-    report::fail,
     runs::{LastSeen, ProofCache},
-    screen,
 };
 
 mod assertions;
@@ -27,52 +25,40 @@ mod faults;
 mod options;
 mod probe;
 mod row;
+mod running;
+mod snapshot;
 mod targets;
+mod watch;
 
-pub(crate) use self::options::Options;
+pub(crate) use self::{
+    options::Options,
+    row::skipped_lines,
+    running::{Ask, ReadTarget, Readings, read_targets},
+    watch::watch,
+};
 
 /// Probes every instance. Returns the exit code: 0 if all agree with their disk, 7 if one does not,
 /// 3 if nothing was found, 9 if a run is under way.
 pub(crate) async fn run(options: Options) -> u8 {
-    // A problem of this program is no fault of an instance.
-    let (scan, listeners) = match Scan::take().and_then(|scan| Ok((scan, Listeners::read()?))) {
-        Ok(read) => read,
-        Err(e) => {
-            let why = format!("cannot read the processes and their sockets: {e}");
-            return failed(&options, &why);
-        }
-    };
+    let snapshot = take(&options).await;
+    snapshot.show(options.output);
+    snapshot.exit
+}
+
+/// Probes every instance once.
+async fn take(options: &Options) -> Snapshot {
     let state = options.state.as_deref();
-    let probe = StatusProbe {
-        listeners,
-        limits: ProbeLimits::default(),
-        validations: ValidationCache::default(),
-        proofs: state.map(ProofCache::load).unwrap_or_default(),
-        locks: RefCell::default(),
+    // A problem of this program is no fault of an instance.
+    let (probe, finds) = match find(&options.fleet, state).await {
+        Ok(found) => found,
+        Err(why) => return Snapshot::failed(why),
     };
     let last = state.map(LastSeen::load).unwrap_or_default();
     let groups = &options.fleet.groups;
-    let finds = scan.find_all(groups.iter()).await;
-    if let Some(why) = finds.iter().find_map(|finds| finds.blind.as_ref()) {
-        return failed(
-            &options,
-            &format!("cannot read the processes of this host: {why}"),
-        );
-    }
-    probe.limits.add_known(
-        finds
-            .iter()
-            .flat_map(|finds| &finds.found)
-            .map(|f| (f.pid, f.started)),
-    );
     let mut rows = Vec::new();
     let mut findings = Findings::default();
     let mut skipped = Vec::new();
     for (group, mut finds) in groups.iter().zip(finds) {
-        // The operator must see that these processes were not checked.
-        for (pid, why) in finds.skipped.iter().filter(|_| !options.quiet) {
-            screen::tell(&screen::worded("Skipped", &format!("pid {pid} {why}")));
-        }
         skipped.append(&mut finds.skipped);
         let sure = finds.found.len();
         let found = sure + finds.refused.len();
@@ -82,8 +68,32 @@ pub(crate) async fn run(options: Options) -> u8 {
             .push(GroupRow::of(group, (found, sure), &rows, &last));
     }
     let locks = probe.locks.into_inner().into_values().flatten().collect();
-    findings.add_runs(&options, &rows, locks);
-    findings.show(&options, &rows, &skipped)
+    findings.add_runs(options, &rows, locks);
+    findings.snapshot(options, &rows, &skipped)
+}
+
+/// Finds the processes of every group, and prepares their probes.
+///
+/// # Errors
+/// Fails with a sentence if the processes or their sockets cannot be read.
+async fn find(fleet: &Fleet, state: Option<&Path>) -> Result<(StatusProbe, Vec<Finds>), String> {
+    let (scan, listeners) = Scan::take()
+        .and_then(|scan| Ok((scan, Listeners::read()?)))
+        .map_err(|e| format!("cannot read the processes and their sockets: {e}"))?;
+    let probe = StatusProbe {
+        listeners,
+        limits: ProbeLimits::default(),
+        validations: ValidationCache::default(),
+        proofs: state.map(ProofCache::load).unwrap_or_default(),
+        locks: RefCell::default(),
+    };
+    let finds = scan.find_all(fleet.groups.iter()).await;
+    if let Some(why) = finds.iter().find_map(|finds| finds.blind.as_ref()) {
+        return Err(format!("cannot read the processes of this host: {why}"));
+    }
+    let found = finds.iter().flat_map(|finds| &finds.found);
+    probe.limits.add_known(found.map(|f| (f.pid, f.started)));
+    Ok((probe, finds))
 }
 
 /// Returns the rows of one group: its instances, then refused and missing processes.
@@ -101,15 +111,4 @@ async fn group_rows(probe: &StatusProbe, group: &Group, finds: Finds) -> Vec<Row
         rows.push(row);
     }
     rows
-}
-
-/// Reports why the processes could not be read. Returns the exit code.
-fn failed(options: &Options, why: &str) -> u8 {
-    fail(
-        options.output,
-        Verdict::Failed,
-        why,
-        &[],
-        serde_json::Map::new(),
-    )
 }

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use crate::event::{Direction, Instance, Outcome, TargetReport};
 
 mod content;
+mod difference;
 mod instance;
 mod survey_result;
 
 pub(crate) use self::{
     content::{Content, short},
+    difference::{ContentDifference, Side},
     instance::{PlannedInstance, PriorReadings, RanBefore},
     survey_result::{StagedSource, Survey, SurveyedTarget},
 };
@@ -110,6 +112,7 @@ impl TargetChange {
             from,
             to: self.to.sha256.clone(),
             disk,
+            secret: Some(self.secret),
             entries: Vec::new(),
             diff: None,
         }

@@ -143,17 +143,7 @@ pub(super) fn options(mut args: BroadcastArgs) -> Result<broadcast::Options, Usa
         .fleet
         .load(&args.groups, args.all || names_groups)
         .map_err(|e| e.to_string())?;
-    let mut change = ChangeRequest {
-        prune: args.prune,
-        ..ChangeRequest::default()
-    };
-    assign_configs(&mut change, &args.config, &mut fleet)?;
-    change.set = args
-        .set
-        .iter()
-        .map(|pair| key_and_value(pair))
-        .collect::<Result<_, _>>()?;
-    check_change(&change, &fleet)?;
+    let change = change_request(&args.config, &args.set, args.prune, &mut fleet)?;
     if shared.validate == Validate::Off {
         check_unvalidated(&fleet)?;
     }
@@ -171,6 +161,28 @@ pub(super) fn options(mut args: BroadcastArgs) -> Result<broadcast::Options, Usa
         count: args.count,
         shared,
     })
+}
+
+/// Returns the change of `--config`, `--set` and `--prune`. If `--config` names groups, all others
+/// leave `fleet`.
+///
+/// # Errors
+/// Fails if they do not agree with each other or with the fleet.
+pub(super) fn change_request(
+    configs: &[String],
+    set: &[String],
+    prune: bool,
+    fleet: &mut Fleet,
+) -> Result<ChangeRequest, String> {
+    let mut change = ChangeRequest {
+        prune,
+        ..ChangeRequest::default()
+    };
+    assign_configs(&mut change, configs, fleet)?;
+    let pairs = set.iter().map(|pair| key_and_value(pair));
+    change.set = pairs.collect::<Result<_, _>>()?;
+    check_change(&change, fleet)?;
+    Ok(change)
 }
 
 /// Sorts every `--config` by its group. If groups are named, all others leave `fleet`.

@@ -7,7 +7,10 @@ use crate::{event::Verdict, forget, history, runs::OpenRuns};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct HistoryArgs {
-    /// Show everything that happened in this run: its id or the first digits.
+    /// Show everything that happened in this run.
+    ///
+    /// RUN is the id of a run, or its first digits. @ is the last run, @-1 is the run before the
+    /// last one, and so on.
     #[arg(value_name = "RUN")]
     run: Option<String>,
     /// List the last N runs.
@@ -27,9 +30,10 @@ pub(super) struct HistoryArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ForgetArgs {
-    /// Remove this run, or this content from every run: the first 8 digits or more.
+    /// Remove this run, or this content from every run.
     ///
-    /// RUN is the id of a run, SHA the SHA-256 of a content.
+    /// The first 8 digits or more. RUN is the id of a run, @ for the last one or @-1 for the one
+    /// before; SHA the SHA-256 of a content.
     #[arg(value_name = "RUN|SHA")]
     id: String,
     /// Give up an open run: close and remove it.

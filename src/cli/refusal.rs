@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The short options without a value. Other short options may follow them in one word.
-const FLAGS: &str = "qvhV";
+const FLAGS: &str = "qvhVy";
 
 /// The parts of the raw arguments that decide the form of the error.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -62,13 +62,15 @@ impl RawArguments {
     /// The command, if it is one that prints JSON; else an empty string. An alias is the command
     /// that it stands for.
     fn verb(&self) -> &str {
-        const VERBS: [&str; 6] = [
+        const VERBS: [&str; 8] = [
             "broadcast",
             "resume",
             "revert",
             "status",
             "doctor",
             "history",
+            "show",
+            "diff",
         ];
         let name = aliases::command_of(self.verb.as_deref().unwrap_or_default());
         VERBS
@@ -87,6 +89,7 @@ impl RawArguments {
             }
             "status" => json!({ "instances": [], "groups": [], "open": [], "running": [] }),
             "doctor" => json!({ "processes": [], "missing": [] }),
+            "diff" => json!({ "targets": [], "unknown": [], "skipped": [] }),
             "history" => json!({ "runs": [] }),
             _ => json!({}),
         };
@@ -137,8 +140,21 @@ pub(super) fn fail(code: u8, why: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Ends the command with an error, and with the command to type next.
+pub(super) fn fail_with(code: u8, why: &str, action: &str, command: String) -> ExitCode {
+    screen::tell(&screen::failure(why));
+    screen::tell(&format!("\n{}", screen::hint(action, &[&command])));
+    print_object_with(code, why, Some(command));
+    ExitCode::from(code)
+}
+
 /// Prints the object of an error that stderr has already, if the command line asks for JSON.
 pub(super) fn print_object(code: u8, why: &str) {
+    print_object_with(code, why, None);
+}
+
+/// Does the same with the command to type next; none for the help.
+fn print_object_with(code: u8, why: &str, next: Option<String>) {
     let arguments = RawArguments::scan(std::env::args_os().skip(1));
     if !arguments.json {
         return;
@@ -148,14 +164,18 @@ pub(super) fn print_object(code: u8, why: &str) {
         Verdict::NoMatch,
         Verdict::Invalid,
         Verdict::Refused,
+        Verdict::Busy,
     ]
     .into_iter()
     .find(|verdict| verdict.exit() == code)
     .unwrap_or(Verdict::Failed);
-    let help = [arguments.verb(), "--help"]
-        .into_iter()
-        .filter(|word| !word.is_empty())
-        .fold("hello".to_owned(), |line, word| line + " " + word);
+    let help = || {
+        [arguments.verb(), "--help"]
+            .into_iter()
+            .filter(|word| !word.is_empty())
+            .fold("hello".to_owned(), |line, word| line + " " + word)
+    };
+    let next = next.unwrap_or_else(help);
     // Usage and hints of clap follow the first empty line.
     let reason = why
         .trim_start_matches("error: ")
@@ -163,7 +183,7 @@ pub(super) fn print_object(code: u8, why: &str) {
         .next()
         .unwrap_or_default()
         .trim_end();
-    screen::data([arguments.object(verdict, reason, vec![help])]);
+    screen::data([arguments.object(verdict, reason, vec![next])]);
 }
 
 #[cfg(test)]
@@ -208,6 +228,7 @@ mod tests {
             ("revert", "targets"),
             ("status", "open"),
             ("doctor", "missing"),
+            ("diff", "unknown"),
             ("history", "runs"),
         ] {
             let object = scanned(verb).object(Verdict::Usage, "why", vec!["hello --help".into()]);

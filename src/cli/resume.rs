@@ -2,16 +2,46 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use super::{refusal::UsageError, run::run_mutating, run_args::RunArgs};
-use crate::{fleet::Fleet, resume, runs::Verb};
+use super::{
+    refusal::{UsageError, fail, fail_with},
+    run::run_mutating,
+    run_args::RunArgs,
+};
+use crate::{event::Verdict, execute::RunOptions, fleet::Fleet, resume, runs::Verb, screen};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ResumeArgs {
-    /// Continue from this run, or from the newest open one.
+    /// Continue this run, or the newest open one.
     ///
-    /// RUN is the id of a run, or its first digits.
+    /// RUN is the id of a run, or its first digits. @ is the last run, @-1 the one before, and so
+    /// on.
     #[arg(value_name = "RUN")]
     run: Option<String>,
+    #[command(flatten)]
+    more: ContinueArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RevertArgs {
+    /// Revert this run, or the open or last one.
+    ///
+    /// RUN is the id of a run, or its first digits. @ is the last run, @-1 the one before, and so
+    /// on. Without RUN, the newest open run is meant. If none is open, it is the last run that
+    /// changed a config and was not reverted; it is shown, and reverted if you say yes.
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+    /// Revert the last run without a question.
+    ///
+    /// The option is needed without RUN where no terminal is.
+    #[arg(short, long)]
+    yes: bool,
+    #[command(flatten)]
+    more: ContinueArgs,
+}
+
+/// The options that both commands have.
+#[derive(Debug, clap::Args)]
+struct ContinueArgs {
     /// Use the groups of this file.
     ///
     /// They take the place of the groups of the same name in the journal. For a run whose
@@ -22,23 +52,75 @@ pub(super) struct ResumeArgs {
     shared: RunArgs,
 }
 
-pub(super) fn run(verb: Verb, args: ResumeArgs) -> ExitCode {
-    match options(verb, args) {
+pub(super) fn resume(args: ResumeArgs) -> ExitCode {
+    match options(Verb::Resume, args.run, args.more) {
         Ok(options) => run_mutating(|interrupts| resume::run(options, interrupts)),
         Err(e) => e.fail(),
     }
 }
 
-fn options(verb: Verb, args: ResumeArgs) -> Result<resume::Options, UsageError> {
-    let shared = args.shared.checked()?;
-    let fleet = args
+pub(super) fn revert(args: RevertArgs) -> ExitCode {
+    let mut options = match options(Verb::Revert, args.run, args.more) {
+        Ok(options) => options,
+        Err(e) => return e.fail(),
+    };
+    if options.run.is_none() {
+        // Asked before interrupts are caught and before anything is locked: Ctrl-C ends it here.
+        match choose(&options.shared, args.yes) {
+            Ok(run) => options.run = run,
+            Err(code) => return code,
+        }
+    }
+    run_mutating(|interrupts| resume::run(options, interrupts))
+}
+
+/// Returns the last run if the operator wants it reverted; none if an open run comes first.
+fn choose(shared: &RunOptions, yes: bool) -> Result<Option<String>, ExitCode> {
+    let last = match resume::last(&shared.state) {
+        Ok(Some(last)) => last,
+        Ok(None) => return Ok(None),
+        Err(abort) => {
+            let command = format!("hello history{}", shared.state_args);
+            let action = "nothing was touched; see what there is:";
+            let code = abort.verdict.exit();
+            return Err(fail_with(code, &abort.reason, action, command));
+        }
+    };
+    let is_settled = yes || shared.dry_run;
+    if !(shared.quiet && is_settled) {
+        screen::tell(&last.text);
+    }
+    if is_settled {
+        return Ok(Some(last.id));
+    }
+    if !screen::can_ask() {
+        let command = format!("hello revert {}{}", last.short, shared.state_args);
+        let why = "there is no terminal to ask whether the last run is to be reverted";
+        let action = "name the run, or add --yes:";
+        return Err(fail_with(Verdict::Usage.exit(), why, action, command));
+    }
+    if screen::confirm("Revert it?") {
+        Ok(Some(last.id))
+    } else {
+        let why = "nothing was touched: the question was not answered with yes";
+        Err(fail(Verdict::Failed.exit(), why))
+    }
+}
+
+fn options(
+    verb: Verb,
+    run: Option<String>,
+    more: ContinueArgs,
+) -> Result<resume::Options, UsageError> {
+    let shared = more.shared.checked()?;
+    let fleet = more
         .fleet
         .map(|path| Fleet::load(&path)?.select(&[], true))
         .transpose()
         .map_err(|e| e.to_string())?;
     Ok(resume::Options {
         verb,
-        run: args.run,
+        run,
         fleet,
         shared,
     })

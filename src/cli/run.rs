@@ -12,9 +12,16 @@ use crate::{
 pub(super) fn run_mutating<F: Future<Output = Verdict> + 'static>(
     command: impl FnOnce(Interrupts) -> F + 'static,
 ) -> ExitCode {
+    run_until_interrupted(|interrupts| async { command(interrupts).await.exit() })
+}
+
+/// Runs a command that ends by SIGINT and SIGTERM; its output is the exit code.
+pub(super) fn run_until_interrupted<F: Future<Output = u8> + 'static>(
+    command: impl FnOnce(Interrupts) -> F + 'static,
+) -> ExitCode {
     block_on(|| async {
         match interrupt::watch() {
-            Ok(interrupts) => ExitCode::from(command(interrupts).await.exit()),
+            Ok(interrupts) => ExitCode::from(command(interrupts).await),
             Err(e) => fail(
                 Verdict::Failed.exit(),
                 &format!("cannot catch SIGINT and SIGTERM: {e}"),

@@ -1,16 +1,24 @@
 //! `hello status` and `hello doctor`: commands that read only.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use super::{
-    fleet_file::FleetArg, refusal::fail, run::run_readonly, state::StateArg, values::OutputArg,
+    fleet_file::FleetArg,
+    refusal::fail,
+    run::{run_readonly, run_until_interrupted},
+    state::StateArg,
+    values::OutputArg,
 };
 use crate::{
     doctor,
     event::Verdict,
-    fleet::{Fleet, FleetError},
+    fleet::{self, Fleet, FleetError},
+    report::Output,
     status,
 };
+
+/// The shortest interval between two looks: each reads all processes of the machine.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StatusArgs {
@@ -27,6 +35,33 @@ pub(super) struct StatusArgs {
     /// Print only what does not agree.
     #[arg(help_heading = "Output", short, long)]
     quiet: bool,
+    /// Look again every SECONDS, until Ctrl-C.
+    ///
+    /// Without a value: every 2 seconds. On a terminal the answer is drawn in place. Elsewhere it
+    /// is printed when it has changed, and with `-o jsonl` as one object. The exit code is that of
+    /// the last look.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_missing_value = "2",
+        num_args = 0..=1,
+        require_equals = true,
+        value_parser = parse_interval
+    )]
+    watch: Option<Duration>,
+}
+
+/// Returns an interval between looks: seconds, or a duration with its unit.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let with_unit = if text.ends_with(|c: char| c.is_ascii_digit()) {
+        format!("{text}s")
+    } else {
+        text.to_owned()
+    };
+    fleet::parse_duration(&with_unit)
+        .ok()
+        .filter(|interval| *interval >= SHORTEST)
+        .ok_or_else(|| format!("{text:?} is not between 0.1 and 3600 seconds"))
 }
 
 pub(super) fn status(args: StatusArgs) -> ExitCode {
@@ -38,13 +73,21 @@ pub(super) fn status(args: StatusArgs) -> ExitCode {
     let (state, state_args) = state.map_or((None, String::new()), |state| {
         (Some(state.path), state.args)
     });
-    run_readonly(status::run(status::Options {
+    let options = status::Options {
         fleet,
         state,
         state_args,
         output: args.output.form(),
         quiet: args.quiet,
-    }))
+    };
+    match args.watch {
+        None => run_readonly(status::run(options)),
+        Some(_) if options.output == Output::Json => {
+            let why = "--watch has no one object at the end: use -o jsonl";
+            fail(Verdict::Usage.exit(), why)
+        }
+        Some(interval) => run_until_interrupted(move |i| status::watch(options, interval, i)),
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -10,7 +10,7 @@ use crate::{
     runs::Retention,
 };
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
     "serve",
     "check",
     "broadcast",
@@ -20,6 +20,8 @@ const COMMANDS: [&str; 11] = [
     "status",
     "doctor",
     "history",
+    "show",
+    "diff",
     "forget",
     "help",
 ];

@@ -49,6 +49,9 @@ pub struct TargetReport {
     pub to: String,
     /// Digest on disk at the end.
     pub disk: Option<String>,
+    /// True if its content must not be shown; none in a run of a version that did not record it.
+    #[serde(default)]
+    pub secret: Option<bool>,
     /// Changed entries of a directory; only of a dry run.
     #[serde(default)]
     pub entries: Vec<EntryReport>,

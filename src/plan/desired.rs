@@ -37,7 +37,11 @@ pub(super) fn desired_contents<'a>(
     changes: &Changes,
 ) -> Result<(BTreeMap<&'a Path, DesiredContent>, Option<Abort>), Abort> {
     check_sources(targets, readers, changes)?;
-    let mut invalid = entries_without_target(readers, changes);
+    let read_by = readers.iter().flat_map(|(paths, instances)| {
+        let groups = instances.iter().map(|m| &*m.group);
+        groups.map(move |group| (paths.as_slice(), group))
+    });
+    let mut invalid = entries_without_target(read_by, changes);
     let mut groups_of = groups_of(readers);
     let mut desired = BTreeMap::new();
     for (path, target) in targets {
@@ -50,13 +54,45 @@ pub(super) fn desired_contents<'a>(
             }
             Err(abort) => return Err(abort),
         };
-        let group_decides = groups.values().any(|group| group.secret.is_some());
-        let is_private = to.tree.as_ref().is_some_and(|tree| !tree.is_public());
-        let secret = target.secret || (!group_decides && is_private);
+        let secret = is_secret(target, &groups, &to);
         desired.insert(path.as_path(), DesiredContent { to, named, secret });
     }
     check_nesting(targets, &desired)?;
     Ok((desired, invalid))
+}
+
+/// Returns the new content of one target that now has the content `disk`, as its groups want it,
+/// and true if the new content must not be shown. None if the target stays.
+///
+/// # Errors
+/// Returns `Invalid` if the change does not fit the target, and `Refused` if it would have to
+/// become two contents.
+pub(crate) fn candidate(
+    path: &Path,
+    disk: &Content,
+    secret: bool,
+    groups: &BTreeMap<&str, &Group>,
+    changes: &Changes,
+) -> Result<Option<(Content, bool)>, Abort> {
+    let target = SurveyedTarget {
+        content: disk.clone(),
+        ctime: 0,
+        behind: None,
+        secret,
+        staged: BTreeMap::new(),
+    };
+    let new = desired_content(path, &target, groups, changes)?;
+    Ok(new.map(|(to, _)| {
+        let secret = is_secret(&target, groups, &to);
+        (to, secret)
+    }))
+}
+
+/// Tells whether the new content of a target must not be shown.
+fn is_secret(target: &SurveyedTarget, groups: &BTreeMap<&str, &Group>, to: &Content) -> bool {
+    let group_decides = groups.values().any(|group| group.secret.is_some());
+    let is_private = to.tree.as_ref().is_some_and(|tree| !tree.is_public());
+    target.secret || (!group_decides && is_private)
 }
 
 fn invalid(named: &Path, why: &str) -> Abort {
@@ -254,29 +290,27 @@ fn check_sources(
 }
 
 /// Returns why the directory of a `--config` does not fit a group with several targets: an entry is
-/// for none of them, or two targets have the same name.
-fn entries_without_target(readers: &Readers, changes: &Changes) -> Option<Abort> {
+/// for none of them, or two targets have the same name. `readers` holds the targets of each
+/// instance, and its group.
+pub(crate) fn entries_without_target<'a>(
+    readers: impl Iterator<Item = (&'a [PathBuf], &'a Group)>,
+    changes: &Changes,
+) -> Option<Abort> {
     let mut targets: BTreeMap<&str, BTreeSet<&OsStr>> = BTreeMap::new();
-    for (paths, instances) in readers {
-        for group in instances
-            .iter()
-            .map(|m| &m.group)
-            .filter(|group| group.config.len() > 1)
-        {
-            let Change::Put { named, .. } = changes.of(&group.name) else {
-                continue;
-            };
-            let names: BTreeSet<&OsStr> = paths.iter().filter_map(|p| p.file_name()).collect();
-            if names.len() < paths.len() {
-                let why = format!(
-                    "two targets of group `{}` have the same name, so an entry cannot be assigned \
-                     to one of them",
-                    group.name
-                );
-                return Some(invalid(named, &why));
-            }
-            targets.entry(&group.name).or_default().extend(names);
+    for (paths, group) in readers.filter(|(_, group)| group.config.len() > 1) {
+        let Change::Put { named, .. } = changes.of(&group.name) else {
+            continue;
+        };
+        let names: BTreeSet<&OsStr> = paths.iter().filter_map(|p| p.file_name()).collect();
+        if names.len() < paths.len() {
+            let why = format!(
+                "two targets of group `{}` have the same name, so an entry cannot be assigned to \
+                 one of them",
+                group.name
+            );
+            return Some(invalid(named, &why));
         }
+        targets.entry(&group.name).or_default().extend(names);
     }
     targets
         .into_iter()

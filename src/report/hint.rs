@@ -16,6 +16,17 @@ pub(crate) struct Hint {
 }
 
 impl Hint {
+    /// Returns the hint after a run that converged; none if it changed nothing.
+    pub(super) fn undo(report: &RunReport, context: &CommandContext) -> Option<Self> {
+        report.can_be_undone().then(|| Self {
+            what: "to restore the config from before this run:".into(),
+            commands: vec![format!(
+                "hello revert {}{}",
+                context.short_run, context.state_args
+            )],
+        })
+    }
+
     /// Returns the hint after a run; none if it converged.
     pub(super) fn of(report: &RunReport, context: &CommandContext) -> Option<Self> {
         (report.verdict != Verdict::Converged).then(|| Advisor { report, context }.hint())
@@ -163,10 +174,7 @@ impl Advisor<'_> {
     /// an old config is resumed instead: to revert it would do the same.
     fn revert_command(&self) -> Option<String> {
         let report = self.report;
-        let possible = !report.back
-            && !report.run.is_empty()
-            && !report.targets.is_empty()
-            && report.targets.iter().all(|t| t.from.is_some());
+        let possible = !report.back && report.has_rollback_content();
         possible.then(|| format!("hello revert {}{}", report.run, self.context.state_args))
     }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use self::{
     batch::Batch,
+    hint::Hint,
     lines::line_of,
     text::{instances, name, proof_text, seconds, unconfirmed_text, waves_text},
 };
@@ -14,6 +15,7 @@ pub(crate) use self::{
     exports::Exports,
     refusal::{fail, refused},
     run_report::{CommandContext, RunReport, WaveReport},
+    run_text::{action, ended, local_time, operator, result, run_object},
     summary::Summary,
 };
 use crate::{
@@ -32,6 +34,7 @@ mod junit;
 mod lines;
 mod refusal;
 mod run_report;
+mod run_text;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -324,19 +327,28 @@ impl Reporter {
         }
         let time = seconds(self.elapsed());
         self.line("Summary", &format!("[{time}] {}", end_text(summary)));
+        if !summary.run.is_empty() {
+            self.line("Run", &summary.run);
+        }
         if summary.exit != 0 {
             self.stderr
                 .line(&format!("\n{}", screen::failure(&summary.reason)));
-            if let Some(hint) = &summary.hint {
-                self.stderr
-                    .line(&format!("\n{}", screen::hint(&hint.what, &hint.commands)));
-            }
+            self.hint(summary.hint.as_ref());
+        } else if !self.quiet {
+            self.hint(summary.undo.as_ref());
         }
         for line in self.exports.annotations(summary) {
             self.stderr.line(&screen::line(&line));
         }
         self.exports.write(summary, self.elapsed());
         self.close();
+    }
+
+    fn hint(&self, hint: Option<&Hint>) {
+        if let Some(hint) = hint {
+            self.stderr
+                .line(&format!("\n{}", screen::hint(&hint.what, &hint.commands)));
+        }
     }
 
     /// Waits until the readers have taken everything, as long as that is of use.

@@ -55,6 +55,8 @@ pub(crate) struct CommandContext {
     /// The command that tells for each instance whether it can be reloaded. Without one, the hint
     /// names the first instance.
     pub doctor: Option<String>,
+    /// The first digits of the run's id, as many as a command needs; empty if it has none.
+    pub short_run: String,
     /// ` --state DIR`, to append to suggested commands; empty for the default directory.
     pub state_args: String,
     /// True for `--dry-run`, also where the run ended early.
@@ -82,6 +84,21 @@ impl RunReport {
             dry_run: false,
             back: false,
         }
+    }
+
+    /// Returns true if the bytes from before the run are known for each of its targets.
+    pub(super) fn has_rollback_content(&self) -> bool {
+        !self.run.is_empty()
+            && !self.targets.is_empty()
+            && self.targets.iter().all(|target| target.from.is_some())
+    }
+
+    /// Returns true if it converged on another config, and can be reverted.
+    pub(super) fn can_be_undone(&self) -> bool {
+        let is_change = |target: &TargetReport| target.from.as_ref() != Some(&target.to);
+        self.verdict == Verdict::Converged
+            && self.has_rollback_content()
+            && self.targets.iter().any(is_change)
     }
 
     /// Counts the instances by outcome.

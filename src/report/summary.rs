@@ -45,6 +45,9 @@ pub(crate) struct Summary {
     /// The command that was run: `hello broadcast`.
     #[serde(skip)]
     pub(super) command: &'static str,
+    /// How to undo a run that converged.
+    #[serde(skip)]
+    pub(super) undo: Option<Hint>,
 }
 
 impl Summary {
@@ -54,6 +57,7 @@ impl Summary {
         let hint = Hint::of(&report, context);
         let next = hint.as_ref().map(|hint| hint.commands.clone());
         Self {
+            undo: Hint::undo(&report, context),
             hint,
             command: context.command,
             ..Self::without_hint(report, next.unwrap_or_default(), context.dry_run)
@@ -84,6 +88,7 @@ impl Summary {
             is_preview: report.dry_run,
             hint: None,
             command: "hello",
+            undo: None,
         }
     }
 }

@@ -60,6 +60,7 @@ fn report(verdict: Verdict, instances: Vec<Instance>) -> RunReport {
         from: Some("aa".into()),
         to: "bb".into(),
         disk: Some("bb".into()),
+        secret: Some(false),
         entries: Vec::new(),
         diff: None,
     };
@@ -78,6 +79,7 @@ fn summary(report: RunReport) -> Summary {
         status_command: "hello status".into(),
         command: "hello broadcast",
         doctor: None,
+        short_run: "r1".into(),
         state_args: " --state /s".into(),
         dry_run: false,
     };
@@ -166,6 +168,7 @@ fn a_partial_rollback_is_shown_line_by_line() {
      Reverted [   1.500s] (1/1) web pid 3 http://127.0.0.1:3/ (first: no answer within 1s after 5s)
     Installed /c sha256:bb
       Summary [   1.500s] 3 instances: partial (2 confirmed, 1 reverted)
+          Run r1
 
 error: why it is so
 
@@ -234,6 +237,35 @@ fn a_gate_that_could_not_run_and_a_run_that_stopped_say_why() {
     let hint =
         "hint: every instance is proven on the new config, and the run stopped before its end";
     assert!(text.contains(hint), "{text}");
+}
+
+#[test]
+fn a_run_that_converged_on_another_config_ends_with_its_id_and_how_to_undo_it() {
+    let converged = || {
+        report(
+            Verdict::Converged,
+            vec![instance(1, Outcome::Confirmed, None)],
+        )
+    };
+    let text = shown(&[], &summary(converged()));
+    let wanted = "
+      Summary [   1.500s] 1 instance: converged (1 confirmed)
+          Run r1
+
+hint: to restore the config from before this run:
+  hello revert r1 --state /s
+";
+    assert_eq!(text, wanted.trim_start_matches('\n'));
+    let has_hint = |report| shown(&[], &summary(report)).contains("hello revert");
+    let mut same = converged();
+    same.targets[0].from = Some("bb".into());
+    assert!(!has_hint(same), "it changed nothing");
+    let mut no_old_bytes = converged();
+    no_old_bytes.targets[0].from = None;
+    assert!(!has_hint(no_old_bytes), "it cannot be reverted");
+    let mut no_run = converged();
+    no_run.run = String::new();
+    assert!(!has_hint(no_run), "it was no run");
 }
 
 fn hint(report: RunReport) -> super::hint::Hint {

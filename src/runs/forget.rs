@@ -40,7 +40,7 @@ pub(crate) enum NotForgotten {
 ///
 /// # Errors
 /// Fails if the state directory cannot be read.
-pub(crate) fn bytes_of(state: &Path, prefix: &str) -> io::Result<Vec<String>> {
+pub(super) fn bytes_of(state: &Path, prefix: &str) -> io::Result<Vec<String>> {
     let mut all = state_dir::names(&store::folder_of(state))?;
     all.retain(|sha256| sha256.starts_with(prefix));
     Ok(all)

@@ -195,6 +195,7 @@ mod tests {
             from: None,
             to: "bb".into(),
             disk: None,
+            secret: Some(true),
             entries: Vec::new(),
             diff: None,
         };

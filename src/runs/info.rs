@@ -197,13 +197,3 @@ pub(crate) fn events(state: &Path, id: &str) -> io::Result<impl Iterator<Item = 
         }
     }))
 }
-
-/// Returns the ids that begin with `prefix`.
-///
-/// # Errors
-/// Fails if the state directory cannot be read.
-pub(crate) fn find(state: &Path, prefix: &str) -> io::Result<Vec<String>> {
-    let mut found = run_ids(state)?;
-    found.retain(|id| id.starts_with(prefix));
-    Ok(found)
-}

@@ -6,35 +6,34 @@ use super::{
     format::RunEnded,
     info::{self, RunInfo},
     open_runs::{self, open_runs},
+    run_name,
 };
 
 mod load;
 mod record;
 
+pub(crate) use self::load::targets as plan_targets;
 pub(crate) use self::record::{InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord};
 
 impl InterruptedRun {
-    /// Reads the run whose id begins with `prefix`; without one, the newest open run.
+    /// Reads the run that `name` means; without one, the newest open run.
     ///
     /// # Errors
     /// See [`RunError`].
-    pub(crate) fn find(state: &Path, prefix: Option<&str>) -> Result<Self, RunError> {
-        let unusable = |e| RunError::State(state.into(), e);
-        let id = match prefix {
+    pub(crate) fn find(state: &Path, name: Option<&str>) -> Result<Self, RunError> {
+        let id = match name {
             // No run was ever begun.
             _ if !state.exists() => {
-                return Err(prefix.map_or_else(
+                return Err(name.map_or_else(
                     || RunError::NoneOpen(state.into()),
-                    |prefix| RunError::Unknown(prefix.into(), state.into()),
+                    |name| RunError::Unknown(name.into(), state.into()),
                 ));
             }
-            _ if let Err(e) = super::trusted(state) => return Err(unusable(e)),
+            _ if let Err(e) = super::trusted(state) => {
+                return Err(RunError::State(state.into(), e));
+            }
             None => newest_open(state)?,
-            Some(prefix) => match info::find(state, prefix).map_err(unusable)?.as_slice() {
-                [] => return Err(RunError::Unknown(prefix.into(), state.into())),
-                [id] => id.clone(),
-                ids => return Err(RunError::Ambiguous(prefix.into(), ids.len())),
-            },
+            Some(name) => run_name::find(state, name)?,
         };
         load::load(state, &id)
     }

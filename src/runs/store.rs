@@ -9,8 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{layout, state_dir};
-use crate::{config, step::Content};
+use super::{info, interrupted::plan_targets, layout, state_dir};
+use crate::{config, event::TargetReport, step::Content};
 
 /// Largest content that is read back, in bytes. The archive of a directory has a header for every
 /// entry besides its bytes.
@@ -31,6 +31,43 @@ pub(super) fn folder_of(state: &Path) -> PathBuf {
 pub(crate) fn stored(state: &Path, sha256: &str) -> Option<Vec<u8>> {
     let bytes = config::read(&folder_of(state).join(sha256), MAX_STORED).ok()?;
     (config::digest(&bytes) == sha256).then_some(bytes)
+}
+
+/// The use of a stored content by a target of a run.
+#[derive(Debug)]
+pub(crate) struct ContentUse {
+    /// The run's id.
+    pub run: String,
+    /// The target, which had the content before or after the run.
+    pub target: TargetReport,
+}
+
+/// Returns every use of a content, oldest first.
+///
+/// # Errors
+/// Fails if the state directory cannot be read.
+pub(crate) fn uses(state: &Path, sha256: &str) -> io::Result<Vec<ContentUse>> {
+    let mut uses = Vec::new();
+    for run in info::run_ids(state)? {
+        // Every run links the contents that it needs, so that other plans need not be read.
+        if !layout::folder_of(state, &run).join(sha256).exists() {
+            continue;
+        }
+        let has_it = |t: &TargetReport| t.to == sha256 || t.from.as_deref() == Some(sha256);
+        let targets = plan_targets(state, &run).into_iter().filter(has_it);
+        uses.extend(targets.map(|target| ContentUse {
+            run: run.clone(),
+            target,
+        }));
+    }
+    Ok(uses)
+}
+
+/// Tells whether a content must not be shown, as the runs that used it recorded; none if none did.
+#[must_use]
+pub(crate) fn is_secret(uses: &[ContentUse]) -> Option<bool> {
+    let recorded = uses.iter().filter_map(|one| one.target.secret);
+    recorded.reduce(|any, secret| any || secret)
 }
 
 /// A content that a run adds to the store: already in its own folder, and not yet in the store.

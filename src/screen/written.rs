@@ -7,6 +7,7 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{FileType, fstat, major},
     io::Errno,
 };
@@ -54,6 +55,15 @@ fn is_terminal() -> bool {
         FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
             && major(stat.st_rdev) != MEMORY
     })
+}
+
+/// Tells whether the reader of stdout has closed it, also where nothing is written.
+pub(crate) fn is_reader_gone() -> bool {
+    let out = io::stdout();
+    let mut fds = [PollFd::new(&out, PollFlags::empty())];
+    // Without a wait; only errors and a hangup are reported.
+    let polled = poll(&mut fds, Some(&Timespec::default()));
+    polled.is_ok_and(|ready| ready > 0)
 }
 
 /// Returns where the output could not be written, and why; none if everything was written, or if

@@ -5,7 +5,11 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use serde::Serialize;
 
-use super::{options::Options, row::Row};
+use super::{
+    options::Options,
+    row::{Row, skipped_lines},
+    snapshot::Snapshot,
+};
 use crate::{
     event::{VERSION, Verdict},
     fleet::Group,
@@ -159,9 +163,33 @@ impl Findings {
         }
     }
 
-    /// Shows everything. Returns the exit code.
-    pub(super) fn show(&self, options: &Options, rows: &[Row], skipped: &[(i32, String)]) -> u8 {
+    /// Returns everything that is shown.
+    pub(super) fn snapshot(
+        &self,
+        options: &Options,
+        rows: &[Row],
+        skipped: &[(i32, String)],
+    ) -> Snapshot {
         let verdict = self.verdict(rows);
+        let reason = self.reason(verdict, rows);
+        let skipped_lines = skipped_lines(skipped).filter(|_| !options.quiet);
+        let rows_shown = rows
+            .iter()
+            .filter(|r| !options.quiet || !r.faults.is_empty());
+        let groups = self.groups.iter().flat_map(GroupRow::lines);
+        let is_failure = verdict == Verdict::NoMatch && options.output == Output::Screen;
+        Snapshot {
+            notes: skipped_lines.chain(self.run_lines(options)).collect(),
+            rows: rows_shown.map(Row::line).chain(groups).collect(),
+            failure: is_failure.then(|| reason.clone()),
+            json: self.json(options, verdict, &reason, (rows, skipped)),
+            exit: verdict.exit(),
+        }
+    }
+
+    /// Returns the lines about open runs and runs under way.
+    fn run_lines(&self, options: &Options) -> Vec<String> {
+        let mut lines = Vec::new();
         let (old, open): (Vec<_>, Vec<_>) = self.open.iter().partition(|run| run.is_old);
         if let Some([resume, revert]) = open
             .last()
@@ -172,34 +200,20 @@ impl Findings {
                 "{}: `{resume}` finishes it, `{revert}` rolls it back",
                 ids.join(", ")
             );
-            screen::tell(&screen::worded("Open run", &text));
+            lines.push(screen::worded("Open run", &text));
         }
         for run in old {
             if let Some(note) = run.old_version_note(&options.state_args) {
-                screen::tell(&screen::worded("Open run", &format!("{}: {note}", run.id)));
+                lines.push(screen::worded("Open run", &format!("{}: {note}", run.id)));
             }
         }
         for Running { run, owner } in &self.running {
             let run = run
                 .as_ref()
                 .map_or_else(String::new, |run| format!("run {run}: "));
-            screen::tell(&screen::worded("Under way", &format!("{run}{owner}")));
+            lines.push(screen::worded("Under way", &format!("{run}{owner}")));
         }
-        let reason = self.reason(verdict, rows);
-        if options.output == Output::Screen {
-            screen::answer(
-                rows.iter()
-                    .filter(|r| !options.quiet || !r.faults.is_empty())
-                    .map(Row::line),
-            );
-            screen::answer(self.groups.iter().flat_map(GroupRow::lines));
-            if verdict == Verdict::NoMatch {
-                screen::tell(&screen::failure(&reason));
-            }
-        } else {
-            screen::data([self.json(options, verdict, &reason, (rows, skipped))]);
-        }
-        verdict.exit()
+        lines
     }
 
     fn json(

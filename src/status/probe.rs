@@ -47,10 +47,8 @@ impl StatusProbe {
     pub(super) async fn row(&self, group: &Group, found: &Found) -> Row {
         let mut row = Row::new(group, found.pid, found.started);
         check_signal(&mut row, group, found).await;
-        self.find_endpoint(&mut row, group, found);
-        let current = CurrentTarget::of(found, group).await;
-        row.faults.extend(current.as_ref().err().cloned());
-        let is_known = current.is_ok();
+        let current = self.read_targets(&mut row, group, found).await;
+        let is_known = current.is_some();
         let current = current.unwrap_or_default();
         for target in &current {
             let dir = target.path.parent().unwrap_or(Path::new("/")).to_owned();
@@ -60,13 +58,9 @@ impl StatusProbe {
                 .or_insert_with(|| target.lock_owner());
         }
         let mut planned = self.planned(&row, group, found, &current);
-        targets::add_targets(&mut row, group, found, &current, &self.proofs);
-        match group.speaks {
-            Speaks::Hello => self.read_self_report(&mut row, found).await,
-            Speaks::None => {
-                let context = (&self.listeners, &self.limits);
-                assertions::check(&mut row, &mut planned, &current, context).await;
-            }
+        if group.speaks == Speaks::None {
+            let context = (&self.listeners, &self.limits);
+            assertions::check(&mut row, &mut planned, &current, context).await;
         }
         if !group.validate.is_empty() && is_known {
             self.validate(&mut row, &planned, &current).await;
@@ -77,6 +71,25 @@ impl StatusProbe {
             row.runs = row.runs.take().or_else(|| first.runs.clone());
         }
         row
+    }
+
+    /// Reads the targets of an instance, and what it runs of each, as far as that is known without
+    /// a check. None if the targets are not known.
+    pub(super) async fn read_targets(
+        &self,
+        row: &mut Row,
+        group: &Group,
+        found: &Found,
+    ) -> Option<Vec<CurrentTarget>> {
+        self.find_endpoint(row, group, found);
+        let current = CurrentTarget::of(found, group).await;
+        row.faults.extend(current.as_ref().err().cloned());
+        let targets = current.as_deref().unwrap_or_default();
+        targets::add_targets(row, group, found, targets, &self.proofs);
+        if group.speaks == Speaks::Hello {
+            self.read_self_report(row, found).await;
+        }
+        current.ok()
     }
 
     /// Finds the endpoint, and checks that no foreign listener shares it.

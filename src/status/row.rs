@@ -111,3 +111,11 @@ impl Row {
         screen::row(&parts.join(" ")).into_owned()
     }
 }
+
+/// Returns the lines that name processes which match and are no part of the fleet. The operator
+/// must see that these were not checked.
+pub(crate) fn skipped_lines(skipped: &[(i32, String)]) -> impl Iterator<Item = String> {
+    skipped
+        .iter()
+        .map(|(pid, why)| screen::worded("Skipped", &format!("pid {pid} {why}")))
+}

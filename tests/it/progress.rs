@@ -1,90 +1,16 @@
 //! The progress line on a real terminal: it moves, names the awaited instance, and is cleared.
 
-use std::{
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-};
+use std::{os::unix::fs::PermissionsExt, process::Command};
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
-use crate::support::{Fleet, until};
-
-/// A run on a terminal of `columns`, whose output is kept in a file.
-struct Terminal {
-    script: Child,
-    typescript: PathBuf,
-}
-
-impl Terminal {
-    /// Returns `None` if this machine has no `script`.
-    fn start(fleet: &Fleet, columns: usize, args: &[&str]) -> Option<Self> {
-        let typescript = fleet.path("typescript");
-        let command = fleet.command(args);
-        let words: Vec<String> = std::iter::once(command.get_program())
-            .chain(command.get_args())
-            .map(|word| format!("'{}'", word.to_str().unwrap()))
-            .collect();
-        let mut script = Command::new("script");
-        script
-            .args([
-                "-q",
-                "-e",
-                "-f",
-                "-c",
-                &format!("stty cols {columns} rows 24; exec {}", words.join(" ")),
-            ])
-            .arg(&typescript);
-        match script
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-        {
-            Ok(script) => Some(Self { script, typescript }),
-            Err(_) => {
-                crate::support::skipped("there is no `script`");
-                None
-            }
-        }
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.typescript).unwrap_or_default()).into_owned()
-    }
-
-    /// The process on the terminal.
-    fn hello(&self, fleet: &Fleet) -> i32 {
-        let parent = i32::try_from(self.script.id()).unwrap();
-        let mut found = None;
-        until("the run is on the terminal", || {
-            let all = procfs::process::all_processes()
-                .unwrap()
-                .flatten()
-                .filter(|p| p.exe().is_ok_and(|exe| exe == fleet.exe()));
-            found = all
-                .filter_map(|p| p.stat().ok())
-                .find(|stat| stat.ppid == parent)
-                .map(|stat| stat.pid);
-            found.is_some()
-        });
-        found.unwrap()
-    }
-
-    fn end(&mut self) -> Option<i32> {
-        self.script.wait().unwrap().code()
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.script.kill();
-        let _ = self.script.wait();
-    }
-}
+use crate::{
+    pty::Terminal,
+    support::{Fleet, until},
+};
 
 /// Stops the server `at` after the validation, so that the run waits for it.
 fn hangs(fleet: &Fleet, at: usize) {
@@ -112,9 +38,11 @@ fn last_line(text: &str) -> &str {
 fn the_progress_line_moves_and_names_the_awaited_instance() {
     let fleet = Fleet::start(2);
     hangs(&fleet, 0);
-    let Some(mut terminal) =
-        Terminal::start(&fleet, 100, &["--set", "message=two", "--timeout", "60s"])
-    else {
+    let Some(mut terminal) = Terminal::start(
+        &fleet,
+        100,
+        &fleet.command(&["--set", "message=two", "--timeout", "60s"]),
+    ) else {
         return;
     };
     let awaited = |seconds: u32| format!("awaiting pid {} for {seconds}s", fleet.pid(0));
@@ -153,7 +81,9 @@ fn the_progress_line_names_the_validation_and_the_gate() {
             wait("judged")
         ),
     );
-    let Some(mut terminal) = Terminal::start(&fleet, 100, &["--set", "message=two"]) else {
+    let Some(mut terminal) =
+        Terminal::start(&fleet, 100, &fleet.command(&["--set", "message=two"]))
+    else {
         return;
     };
     until("it says that it validates", || {
@@ -171,9 +101,11 @@ fn the_progress_line_names_the_validation_and_the_gate() {
 fn the_progress_line_fits_a_narrower_terminal_and_is_cleared_on_interrupt() {
     let fleet = Fleet::start(1);
     hangs(&fleet, 0);
-    let Some(mut terminal) =
-        Terminal::start(&fleet, 120, &["--set", "message=two", "--timeout", "60s"])
-    else {
+    let Some(mut terminal) = Terminal::start(
+        &fleet,
+        120,
+        &fleet.command(&["--set", "message=two", "--timeout", "60s"]),
+    ) else {
         return;
     };
     until("it is awaited", || terminal.text().contains("awaiting pid"));

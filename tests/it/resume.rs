@@ -389,7 +389,7 @@ fn revert_rolls_back_a_successful_run_that_is_named() {
         .to_owned();
     let before = fleet.attempts();
     for (args, code, says) in [
-        (&["revert"][..], 3, "hello history"),
+        (&["revert"][..], 2, "hello revert"),
         (&["resume"], 3, "no run is open"),
         (&["resume", &run], 5, "hello revert"),
         (&["revert", "x"], 3, "no run `x`"),

@@ -103,6 +103,22 @@ pub(super) const PAGES: &[Page] = &[
         ]),
     },
     Page {
+        command: "diff",
+        group: Group::Look,
+        examples: [
+            ("hello diff", "the disk against what runs"),
+            (
+                "hello diff web --config new.toml",
+                "the disk against a file",
+            ),
+        ],
+        exits: Exits::Of(&[
+            (Converged, "no difference"),
+            (NoMatch, "a group has no instance"),
+            (Mixed, "a target differs"),
+        ]),
+    },
+    Page {
         command: "doctor",
         group: Group::Look,
         examples: [
@@ -120,9 +136,22 @@ pub(super) const PAGES: &[Page] = &[
         group: Group::Look,
         examples: [
             ("hello history -n 5", "the last five runs"),
-            ("hello history 019a4c", "the events of one run"),
+            ("hello history @", "the events of the last run"),
         ],
         exits: Exits::Of(&[(Converged, "printed")]),
+    },
+    Page {
+        command: "show",
+        group: Group::Look,
+        examples: [
+            ("hello show @", "what the last run changed"),
+            ("hello show 6af3e7c2", "a content by its digest"),
+        ],
+        exits: Exits::Of(&[
+            (Converged, "printed"),
+            (NoMatch, "no such run or content"),
+            (Refused, "the content is a secret; see --reveal"),
+        ]),
     },
     Page {
         command: "kinds",
@@ -146,8 +175,11 @@ pub(super) const PAGES: &[Page] = &[
         command: "revert",
         group: Group::Repair,
         examples: [
-            ("hello revert", "give up the newest open run"),
-            ("hello revert 019a4c", "undo a run that ended well"),
+            (
+                "hello revert",
+                "the open run; else the last one, after a question",
+            ),
+            ("hello revert @-1", "the run before the last one"),
         ],
         exits: Exits::Run,
     },

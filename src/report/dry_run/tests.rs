@@ -23,6 +23,7 @@ fn text_of(instances: Vec<Instance>, verbose: bool) -> String {
         from: Some("old".into()),
         to: to.into(),
         disk: Some("old".into()),
+        secret: Some(false),
         entries: Vec::new(),
         diff: None,
     };
@@ -52,6 +53,7 @@ fn text_of(instances: Vec<Instance>, verbose: bool) -> String {
         status_command: String::new(),
         command: "hello broadcast",
         doctor: None,
+        short_run: String::new(),
         state_args: String::new(),
         dry_run: true,
     };

@@ -165,7 +165,7 @@ fn old_version(state: &Path, id: &str, plan: &[u8]) -> Option<RunError> {
 }
 
 /// Reads only the targets of a run; none where its plan cannot be read.
-pub(super) fn targets(state: &Path, id: &str) -> Vec<TargetReport> {
+pub(crate) fn targets(state: &Path, id: &str) -> Vec<TargetReport> {
     /// The part of a `plan.json` that is needed.
     #[derive(Deserialize)]
     struct Targets {

@@ -5,11 +5,14 @@ use std::{collections::BTreeMap, io, path::PathBuf};
 use jiff::Timestamp;
 
 use crate::{
-    event::{Outcome, TargetKind},
+    event::{Outcome, TargetKind, Verdict},
     fleet::{Group, Order},
     names,
     runs::{Verb, info::RunInfo},
 };
+
+/// The most ids that an error names if several runs match; more do not fit a line.
+const LISTED: usize = 5;
 
 /// Why there is no run to read.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +27,8 @@ pub(crate) enum RunError {
     #[error("no run `{0}` is kept in `{path}`", path = .1.display())]
     Unknown(String, PathBuf),
     /// Several runs begin like that.
-    #[error("{1} runs begin with `{0}`: type more of the id")]
-    Ambiguous(String, usize),
+    #[error("{n} runs begin with `{0}`: {ids}", n = .1.len(), ids = names::list(.1, ", ", LISTED))]
+    Ambiguous(String, Vec<String>),
     /// The state directory cannot be read, or another user can write it and so could have changed
     /// its files.
     #[error("the state directory `{path}` cannot be used: {1}", path = .0.display())]
@@ -47,6 +50,20 @@ pub(crate) enum RunError {
         /// The processes of this boot that it may have signalled, by pid and start time.
         instances: Vec<(i32, u64)>,
     },
+}
+
+impl RunError {
+    /// Returns the verdict of a command that needs the run.
+    #[must_use]
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self {
+            Self::NoneOpen(_) | Self::Unknown(..) => Verdict::NoMatch,
+            Self::Running(..) => Verdict::Busy,
+            Self::Ambiguous(..) => Verdict::Usage,
+            Self::OldVersion { .. } => Verdict::Refused,
+            Self::State(..) | Self::Unreadable(..) => Verdict::Failed,
+        }
+    }
 }
 
 /// Says where the old bytes of each target are.

@@ -17,10 +17,12 @@ const FLOORS: &[&[&str]] = &[
     &[
         "broadcast",
         "resume",
+        "diff",
         "status",
         "doctor",
         "serve",
         "history",
+        "show",
         "forget",
     ],
     &["execute"],
@@ -39,8 +41,9 @@ const FLOORS: &[&[&str]] = &[
     &["screen", "exact", "names"],
 ];
 
-/// What is drawn inside one line: `report` and `engine` share nothing, but `engine` carries out a `plan`.
-const BESIDE: &[(&str, &str)] = &[("engine", "plan")];
+/// What is drawn inside one line: `report` and `engine` share nothing, but `engine` carries out a `plan`. `diff`
+/// shows in lines what `status` reads.
+const BESIDE: &[(&str, &str)] = &[("engine", "plan"), ("diff", "status")];
 
 /// The rooms of `host`, each with the others that it may import.
 const HOST: &[(&str, &[&str])] = &[

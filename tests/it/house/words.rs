@@ -126,6 +126,8 @@ fn no_help_text_uses_a_word_that_the_glossary_replaces() {
         "status",
         "doctor",
         "history",
+        "show",
+        "diff",
         "forget",
     ] {
         let help = Command::new(hello)

@@ -1,0 +1,108 @@
+//! An earlier run in words and as JSON: what it did, for which operator, and how it ended.
+
+use jiff::{Timestamp, tz::TimeZone};
+use serde_json::{Value, json};
+
+use crate::{
+    names::json_word,
+    runs::{Operator, RunBegan, RunEnded, RunInfo, ShortIds},
+};
+
+/// Returns a moment in the time zone of the operator, in a format of strftime(3).
+#[must_use]
+pub(crate) fn local_time(at: Timestamp, format: &str) -> String {
+    at.to_zoned(TimeZone::system()).strftime(format).to_string()
+}
+
+/// Returns what a run did: "revert of run 0198.. of web, api".
+#[must_use]
+pub(crate) fn action(began: &RunBegan, ids: &ShortIds) -> String {
+    let of = began
+        .of
+        .as_ref()
+        .map_or_else(String::new, |of| format!(" of run {}", ids.of_run(of)));
+    format!(
+        "{}{of} of {}",
+        json_word(began.verb),
+        began.groups.join(", ")
+    )
+}
+
+/// Returns the operator of a run, and the reason if there is one: ", by uid 0 (alice): urgent".
+#[must_use]
+pub(crate) fn operator(began: &RunBegan) -> String {
+    let Operator {
+        uid,
+        login_uid,
+        sudo_user,
+        ci_job,
+    } = &began.operator;
+    let login = login_uid
+        .filter(|login| login != uid)
+        .map(|login| format!("logged in as uid {login}"));
+    let more: Vec<String> = [login, sudo_user.clone(), ci_job.clone()]
+        .into_iter()
+        .flatten()
+        .collect();
+    let more = if more.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", more.join(", "))
+    };
+    format!(
+        ", by uid {uid}{more}{}",
+        began
+            .reason
+            .as_ref()
+            .map_or_else(String::new, |reason| format!(": {reason}"))
+    )
+}
+
+/// Returns the end of a run: "converged (3 confirmed)".
+#[must_use]
+pub(crate) fn ended(end: &RunEnded, ids: &ShortIds) -> String {
+    match end {
+        RunEnded::Finished {
+            verdict, counts, ..
+        } => {
+            let counts: Vec<String> = counts
+                .iter()
+                .map(|(state, n)| format!("{n} {state}"))
+                .collect();
+            let counts = if counts.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", counts.join(", "))
+            };
+            format!("{verdict}{counts}").replace('_', " ")
+        }
+        RunEnded::SupersededBy { run, .. } => format!("superseded by run {}", ids.of_run(run)),
+    }
+}
+
+/// Returns how a run ended, or that it did not.
+#[must_use]
+pub(crate) fn result(info: &RunInfo, ids: &ShortIds) -> String {
+    match &info.end {
+        _ if info.running => "it runs now".into(),
+        Some(end) => ended(end, ids) + if info.open { ", open" } else { "" },
+        None => info.verdict().replace('_', " "),
+    }
+}
+
+/// Returns the JSON object of a run. `state_args` is ` --state DIR`, or empty.
+#[must_use]
+pub(crate) fn run_object(info: &RunInfo, state_args: &str) -> Value {
+    let next = info.next(state_args).unwrap_or_default();
+    let next: Vec<&String> = next.iter().filter(|command| !command.is_empty()).collect();
+    json!({
+        "run": info.id,
+        "at": info.at,
+        "verdict": info.verdict(),
+        "open": info.open,
+        "running": info.running,
+        "began": info.began,
+        "end": info.end,
+        "next": next,
+    })
+}
