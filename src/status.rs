@@ -73,7 +73,11 @@ pub(crate) async fn run(options: Options) -> u8 {
         for (pid, why) in finds.skipped.iter().filter(|_| !options.quiet) {
             screen::tell(&screen::worded("Skipped", &format!("pid {pid} {why}")));
         }
-        skipped.append(&mut finds.skipped);
+        let texts = finds
+            .skipped
+            .drain(..)
+            .map(|(pid, why)| (pid, why.to_string()));
+        skipped.extend(texts);
         let sure = finds.found.len();
         let found = sure + finds.refused.len();
         rows.extend(group_rows(&probe, group, finds).await);
@@ -97,7 +101,7 @@ async fn group_rows(probe: &StatusProbe, group: &Group, finds: Finds) -> Vec<Row
     let missing = finds.missing.into_iter().map(|(pid, why)| (pid, 0, why));
     for (pid, started, why) in refused.chain(missing) {
         let mut row = Row::new(group, pid, started);
-        row.faults.push(why);
+        row.faults.push(why.to_string());
         rows.push(row);
     }
     rows

@@ -54,7 +54,7 @@ pub(super) enum Origin {
 
 /// Why a pid is no process that runs a program; each text has no subject.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum InspectError {
+pub(crate) enum InspectError {
     /// It ended, perhaps while it was read.
     #[error("is gone")]
     Gone,
@@ -82,9 +82,9 @@ impl From<io::Error> for InspectError {
 
 impl InspectError {
     /// Why this program can read no process at all, if that is the reason.
-    pub(super) fn own(&self) -> Option<String> {
+    pub(super) fn own(&self) -> Option<io::Error> {
         match self {
-            Self::Failed(e) if is_own(e) => Some(e.to_string()),
+            Self::Failed(e) if is_own(e) => e.raw_os_error().map(io::Error::from_raw_os_error),
             _ => None,
         }
     }

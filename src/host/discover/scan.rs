@@ -24,6 +24,7 @@ use crate::{
         inspect::InspectError,
         leaders::LeaderSource,
         pidfile::PidFile,
+        reason::MatchReason,
         unit::main_pid,
     },
 };
@@ -52,8 +53,8 @@ impl Scan {
         let mut finds = Finds::default();
         let query = match self.query(group) {
             Ok(query) => query,
-            Err(missing) => {
-                finds.missing.push(missing);
+            Err((pid, why)) => {
+                finds.missing.push((pid, why.into()));
                 return finds;
             }
         };
@@ -64,6 +65,7 @@ impl Scan {
             others,
         } = self.settled_candidates(&query).await;
         finds.blind = unread.values().find_map(InspectError::own);
+        let mut unread = unread;
         let source = LeaderSource {
             main: main_process(&matched, group).await,
             named: named_by_pid_files(&matched, group),
@@ -71,16 +73,15 @@ impl Scan {
         };
         let outcomes = query.outcomes(matched, &source);
         if !group.instances.is_empty() {
-            add_listed(&mut finds, group, outcomes, &unread);
+            add_listed(&mut finds, group, outcomes, unread);
             return finds;
         }
         if let (Some(Some(pid)), Some(path)) = (query.matching.pid, &group.matching.pid_file)
             && !outcomes.contains_key(&pid)
         {
-            let why = no_match(group, &unread, pid);
-            finds
-                .missing
-                .push((pid, format!("is named by `{}` and {why}", path.display())));
+            let why = no_match(group, &mut unread, pid);
+            let named = MatchReason::Named(path.clone(), Box::new(why));
+            finds.missing.push((pid, named.into()));
         }
         for (pid, outcome) in outcomes {
             match outcome {
@@ -95,16 +96,15 @@ impl Scan {
             .filter(|(_, e)| matches!(e, InspectError::Failed(_)));
         finds
             .skipped
-            .extend(failed.map(|(pid, e)| (pid, e.to_string())));
+            .extend(failed.map(|(pid, e)| (pid, MatchReason::from(e).into())));
         if finds.found.is_empty() && finds.refused.is_empty() {
-            finds.skipped.extend(others.into_iter().take(MAX_OTHERS));
+            let others = others.into_iter().take(MAX_OTHERS);
+            finds
+                .skipped
+                .extend(others.map(|(pid, lacking)| (pid, MatchReason::Lacking(lacking).into())));
             if may_listen {
-                let why = format!(
-                    "a process that may listen where group `{}` says cannot be looked at by this \
-                     user",
-                    group.name
-                );
-                finds.missing.push((0, why));
+                let why = MatchReason::MayListen(group.name.clone());
+                finds.missing.push((0, why.into()));
             }
         }
         finds
@@ -116,7 +116,7 @@ fn add_listed(
     finds: &mut Finds,
     group: &Group,
     mut outcomes: BTreeMap<i32, MatchOutcome>,
-    unread: &BTreeMap<i32, InspectError>,
+    mut unread: BTreeMap<i32, InspectError>,
 ) {
     for listed in &group.instances {
         match outcomes.remove(&listed.pid) {
@@ -127,24 +127,22 @@ fn add_listed(
             Some(MatchOutcome::Refused(found, why)) => finds.refused.push((found, why)),
             Some(MatchOutcome::Skipped(why)) => finds.missing.push((listed.pid, why)),
             Some(MatchOutcome::Worker(found, leader)) => {
-                let why = format!(
-                    "is a worker of pid {leader}, which takes the signal for it: list that one"
-                );
-                finds.refused.push((found, why));
+                let why = MatchReason::ListedWorker(leader);
+                finds.refused.push((found, why.into()));
             }
             None => {
-                let why = no_match(group, unread, listed.pid);
-                finds.missing.push((listed.pid, why));
+                let why = no_match(group, &mut unread, listed.pid);
+                finds.missing.push((listed.pid, why.into()));
             }
         }
     }
 }
 
-/// Why a pid that was asked for is no match.
-fn no_match(group: &Group, unread: &BTreeMap<i32, InspectError>, pid: i32) -> String {
-    unread.get(&pid).map_or_else(
-        || format!("is no process of group `{}`", group.name),
-        InspectError::to_string,
+/// Why a pid that was asked for is no match. Takes its error out of `unread`.
+fn no_match(group: &Group, unread: &mut BTreeMap<i32, InspectError>, pid: i32) -> MatchReason {
+    unread.remove(&pid).map_or_else(
+        || MatchReason::NotInGroup(group.name.clone()),
+        MatchReason::Inspect,
     )
 }
 

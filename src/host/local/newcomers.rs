@@ -104,7 +104,7 @@ impl LocalHost {
         match discover::configs_of(&found, &planned.group, &paths).await {
             Ok(configs) => found.configs = configs,
             Err(why) => {
-                planned.fail(outcome, failure(why));
+                planned.fail(outcome, failure(why.to_string()));
                 return Some(planned);
             }
         }

@@ -36,7 +36,7 @@ const FLOORS: &[&[&str]] = &[
     &["tree"],
     &["config"],
     &["diagnostic", "identity", "self_report", "trust", "runtime"],
-    &["screen", "exact", "names"],
+    &["screen", "exact", "names", "refusal"],
 ];
 
 /// What is drawn inside one line: `report` and `engine` share nothing, but `engine` carries out a `plan`.
