@@ -5,6 +5,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use serde_json::{Map, Value, json};
 
+use super::state::NoStateDir;
 use crate::{
     event::{Abort, Verdict},
     report::{self, Summary},
@@ -120,6 +121,12 @@ impl UsageError {
 impl From<String> for UsageError {
     fn from(why: String) -> Self {
         Self { why, hint: None }
+    }
+}
+
+impl From<NoStateDir> for UsageError {
+    fn from(why: NoStateDir) -> Self {
+        why.to_string().into()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    state::StateArg,
+    state::{NoStateDir, StateArg},
     values::{OutputArg, Validate},
 };
 use crate::{execute::RunOptions, fleet, runs::Retention};
@@ -70,7 +70,7 @@ impl RunArgs {
     ///
     /// # Errors
     /// Fails if there is no state directory.
-    pub(super) fn checked(self) -> Result<RunOptions, String> {
+    pub(super) fn checked(self) -> Result<RunOptions, NoStateDir> {
         let state = self.state.resolve()?;
         Ok(RunOptions {
             validate: self.validate.into(),

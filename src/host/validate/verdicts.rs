@@ -12,7 +12,7 @@ use crate::{
         parallel::par_map::par_map,
         proc::guard,
         validate::{
-            case::{CacheKey, Candidate, ValidationCase},
+            case::{Candidate, ValidationCase},
             complaints::Complaints,
             run::{Objection, ValidationError},
         },
@@ -139,10 +139,9 @@ impl<'a> Cases<'a> {
             for instances in step.instances.chunks(KEYS_AT_ONCE) {
                 for (planned, key) in instances.iter().zip(par_map(instances, key_of)) {
                     // A whole group has no validator: its name is the key.
-                    let key: Result<CacheKey, String> =
-                        key.ok_or_else(|| planned.instance.group.clone());
-                    let has_validator = key.is_ok();
-                    cases.push(*known.entry(key).or_insert_with(|| {
+                    let has_validator = key.is_some();
+                    let group = (!has_validator).then(|| planned.instance.group.clone());
+                    cases.push(*known.entry((key, group)).or_insert_with(|| {
                         let case = ValidationCase::of(planned, candidates);
                         distinct.push((case, has_validator));
                         distinct.len() - 1

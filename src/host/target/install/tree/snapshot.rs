@@ -5,7 +5,7 @@ use std::{ffi::OsStr, io, os::fd::OwnedFd, path::Path};
 use rustix::fs::{FileType, Statx, StatxAttributes};
 
 use crate::{
-    config::ReadError,
+    config::{ReadError, Unacceptable},
     host::target::install::{entries::Entries, slot::Snapshot},
     step::Content,
     tree::{Tree, kind, named_in, open, status},
@@ -32,7 +32,7 @@ pub(super) fn read_with_entries(dir: &OwnedFd) -> Result<(Tree, Entries), ReadEr
 fn check(
     dir: &OwnedFd,
     refuse: Refuse,
-) -> io::Result<impl FnMut(&Path, &Statx) -> Result<(), String>> {
+) -> io::Result<impl FnMut(&Path, &Statx) -> Result<(), Unacceptable>> {
     let device = |stat: &Statx| (stat.stx_dev_major, stat.stx_dev_minor);
     let outer = status(dir, OsStr::new("")).map(|stat| device(&stat))?;
     Ok(move |path: &Path, stat: &Statx| {
@@ -44,7 +44,7 @@ fn check(
         } else {
             refuse(stat)
         };
-        why.map_or(Ok(()), |why| Err(format!("{} {why}", named_in(path))))
+        why.map_or(Ok(()), |why| Err(Unacceptable::Entry(named_in(path), why)))
     })
 }
 
