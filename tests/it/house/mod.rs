@@ -237,6 +237,18 @@ fn no_file_and_no_function_grows_too_long() {
     }
 }
 
+#[test]
+fn no_error_is_a_text_where_another_file_sees_it() {
+    for source in Sources::read(&src()).0.values() {
+        assert!(
+            source.text_errors.is_empty(),
+            "{}: {:?} fail with a `String`: an error has parts, and a type of its room",
+            source.file.display(),
+            source.text_errors
+        );
+    }
+}
+
 /// The part of a file that is no test.
 fn without_tests(text: &str) -> &str {
     text.split("#[cfg(test)]\nmod tests {")
