@@ -65,7 +65,7 @@ impl ReplaceBlocker {
     /// Returns the error for a report, with what helps.
     pub(crate) fn reported(&self) -> Refusal {
         match self {
-            Self::Install(e) => e.to_string().into(),
+            Self::Install(e) => e.reported(),
             Self::KeptOpen(refusal) => refusal.reported(),
         }
     }

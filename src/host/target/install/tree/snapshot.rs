@@ -6,13 +6,13 @@ use rustix::fs::{FileType, Statx, StatxAttributes};
 
 use crate::{
     config::{ReadError, Unacceptable},
-    host::target::install::{entries::Entries, slot::Snapshot},
+    host::target::install::{entries::Entries, slot::Snapshot, stat::BlockingAttribute},
     step::Content,
     tree::{Tree, kind, named_in, open, status},
 };
 
 /// Returns the reason that an entry is refused; none if it is not.
-type Refuse = fn(&Statx) -> Option<&'static str>;
+type Refuse = fn(&Statx) -> Option<BlockingAttribute>;
 
 /// Reads a directory. A mount in it is refused, because it would be copied or deleted; an entry
 /// that `refuse` refuses is too.
@@ -40,11 +40,13 @@ fn check(
         let is_foreign = kind(stat) == FileType::Directory && device(stat) != outer;
         let is_mount = is_foreign || stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
         let why = if is_mount {
-            Some("is a mount point")
+            Some(BlockingAttribute::MountPoint)
         } else {
             refuse(stat)
         };
-        why.map_or(Ok(()), |why| Err(Unacceptable::Entry(named_in(path), why)))
+        why.map_or(Ok(()), |why| {
+            Err(Unacceptable::Entry(named_in(path), why.text()))
+        })
     })
 }
 
