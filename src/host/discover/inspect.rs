@@ -4,6 +4,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::{
@@ -53,7 +54,7 @@ pub(super) enum Origin {
 }
 
 /// Why a pid is no process that runs a program; each text has no subject.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum InspectError {
     /// It ended, perhaps while it was read.
     #[error("is gone")]
@@ -66,7 +67,7 @@ pub(crate) enum InspectError {
     NoProgram,
     /// The system refused.
     #[error("cannot be looked at: {0}")]
-    Failed(io::Error),
+    Failed(Arc<io::Error>),
 }
 
 impl From<io::Error> for InspectError {
@@ -75,7 +76,7 @@ impl From<io::Error> for InspectError {
         if is_gone(&e) {
             Self::Gone
         } else {
-            Self::Failed(e)
+            Self::Failed(Arc::new(e))
         }
     }
 }

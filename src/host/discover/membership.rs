@@ -77,10 +77,17 @@ impl Scan {
             |e| (e.into(), false),
             |process| self.why_not(group, &process),
         );
-        // A process that lacks an argument is listed there as well, and is no match.
-        if let Some((_, reason)) = skipped.into_iter().find(|(skipped, reason)| {
-            *skipped == pid && !matches!(reason.why, MatchReason::Lacking(_))
-        }) {
+        // A process that lacks an argument, or cannot be read, is listed there as well, and is no
+        // match.
+        let is_match = |reason: &MatchReason| match (reason, &why) {
+            (MatchReason::Lacking(_), _) => false,
+            (MatchReason::Inspect(_), MatchReason::Inspect(_)) => false,
+            _ => true,
+        };
+        if let Some((_, reason)) = skipped
+            .into_iter()
+            .find(|(skipped, reason)| *skipped == pid && is_match(&reason.why))
+        {
             return Membership::Skipped(reason);
         }
         // The reason of a pid file or a list says more than that of a pattern.

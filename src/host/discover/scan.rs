@@ -65,7 +65,6 @@ impl Scan {
             others,
         } = self.settled_candidates(&query).await;
         finds.blind = unread.values().find_map(InspectError::own);
-        let mut unread = unread;
         let source = LeaderSource {
             main: main_process(&matched, group).await,
             named: named_by_pid_files(&matched, group),
@@ -73,13 +72,13 @@ impl Scan {
         };
         let outcomes = query.outcomes(matched, &source);
         if !group.instances.is_empty() {
-            add_listed(&mut finds, group, outcomes, unread);
+            add_listed(&mut finds, group, outcomes, &unread);
             return finds;
         }
         if let (Some(Some(pid)), Some(path)) = (query.matching.pid, &group.matching.pid_file)
             && !outcomes.contains_key(&pid)
         {
-            let why = no_match(group, &mut unread, pid);
+            let why = no_match(group, &unread, pid);
             let named = MatchReason::Named(path.clone(), Box::new(why));
             finds.missing.push((pid, named.into()));
         }
@@ -116,7 +115,7 @@ fn add_listed(
     finds: &mut Finds,
     group: &Group,
     mut outcomes: BTreeMap<i32, MatchOutcome>,
-    mut unread: BTreeMap<i32, InspectError>,
+    unread: &BTreeMap<i32, InspectError>,
 ) {
     for listed in &group.instances {
         match outcomes.remove(&listed.pid) {
@@ -131,18 +130,18 @@ fn add_listed(
                 finds.refused.push((found, why.into()));
             }
             None => {
-                let why = no_match(group, &mut unread, listed.pid);
+                let why = no_match(group, unread, listed.pid);
                 finds.missing.push((listed.pid, why.into()));
             }
         }
     }
 }
 
-/// Why a pid that was asked for is no match. Takes its error out of `unread`.
-fn no_match(group: &Group, unread: &mut BTreeMap<i32, InspectError>, pid: i32) -> MatchReason {
-    unread.remove(&pid).map_or_else(
+/// Why a pid that was asked for is no match.
+fn no_match(group: &Group, unread: &BTreeMap<i32, InspectError>, pid: i32) -> MatchReason {
+    unread.get(&pid).map_or_else(
         || MatchReason::NotInGroup(group.name.clone()),
-        MatchReason::Inspect,
+        |e| MatchReason::Inspect(e.clone()),
     )
 }
 

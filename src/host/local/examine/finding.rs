@@ -147,3 +147,17 @@ impl Finding {
         Self { ok: None, ..self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_step_of_a_refusal_is_its_whole_hint() {
+        let refusal = Refusal::from("is stopped; or traced").with_hint("run `a; b`; then repeat");
+        let finding = Finding::refused(Topic::State, &refusal);
+        assert_eq!(finding.text, "is stopped; or traced");
+        assert_eq!(finding.next.as_deref(), Some("run `a; b`; then repeat"));
+        assert_eq!(finding.ok, Some(false));
+    }
+}
