@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use self::{candidate::fill, moment::parse_moment, workers::replaced};
+use crate::refusal::Refusal;
 
 mod access;
 mod candidate;
@@ -17,6 +18,7 @@ mod workers;
 
 pub(crate) use self::{
     access::Access,
+    candidate::Unresolved,
     metric::metric,
     moment::why_no_moment,
     unmet::{Showing, shown},
@@ -192,7 +194,7 @@ impl Assertion {
     /// # Errors
     /// Fails if the candidate is not one file (none), is neither TOML, JSON nor YAML, or has no
     /// such key.
-    pub fn resolved(&self, candidate: Option<&[u8]>) -> Result<Self, String> {
+    pub(crate) fn resolved(&self, candidate: Option<&[u8]>) -> Result<Self, Refusal<Unresolved>> {
         let expectation = match &self.expectation {
             Expectation::Equals(text) => Expectation::Equals(fill(text, candidate)?),
             Expectation::Contains(text) => Expectation::Contains(fill(text, candidate)?),

@@ -3,14 +3,17 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
+    fmt::Display,
+    io,
     path::{Path, PathBuf},
 };
 
 use crate::{
-    config::{self, MAX_TARGET, ReadError},
+    config::{self, MAX_TARGET, ReadError, Unacceptable},
     event::{Abort, TargetKind, Verdict},
+    refusal::Refusal,
     step::Content,
-    tree::{Node, Tree},
+    tree::{Node, OverlayError, Tree},
     trust,
 };
 
@@ -25,7 +28,7 @@ pub(crate) enum Change {
         /// Its kind: a file or a directory.
         kind: TargetKind,
         /// Its content, read once.
-        content: Result<Content, String>,
+        content: Result<Content, Unacceptable>,
     },
     /// These keys of each target's own bytes are edited.
     Set(Vec<(String, String)>),
@@ -125,18 +128,34 @@ fn read_candidate(path: &Path) -> Result<Change, Abort> {
     }
 }
 
+/// Why a content cannot become that of a target.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PutError {
+    #[error("nothing is in it")]
+    Empty,
+    #[error(transparent)]
+    Overlay(#[from] Refusal<OverlayError>),
+    /// The directory cannot be written as an archive.
+    #[error(transparent)]
+    Archive(#[from] io::Error),
+    #[error("it is no directory, and what it would replace is one")]
+    NoDirectory,
+    #[error("it is no regular file but a directory, and what it would replace is a file")]
+    NoFile,
+    #[error("it is a link")]
+    Link,
+}
+
 /// Returns the content of a live file or directory after `new` replaces it.
 ///
 /// # Errors
-/// Fails with a sentence if one is a file and the other a directory, if `new` is an empty
+/// Fails if one is a file and the other a directory, if `new` is an empty
 /// directory, or as [`Tree::overlaid`] does.
-pub(crate) fn put(live: &Content, new: &Content, prune: bool) -> Result<Content, String> {
+pub(crate) fn put(live: &Content, new: &Content, prune: bool) -> Result<Content, PutError> {
     match (&live.tree, &new.tree) {
         // An empty directory is more likely a mistake than the wish to remove every file.
-        (Some(_), Some(new)) if new.entries.is_empty() => Err("nothing is in it".into()),
-        (Some(live), Some(new)) => {
-            Content::from_tree(live.overlaid(new, prune)?).map_err(|e| e.to_string())
-        }
+        (Some(_), Some(new)) if new.entries.is_empty() => Err(PutError::Empty),
+        (Some(live), Some(new)) => Ok(Content::from_tree(live.overlaid(new, prune)?)?),
         _ => fits(live.kind(), new.kind()).map(|()| new.clone()),
     }
 }
@@ -144,15 +163,11 @@ pub(crate) fn put(live: &Content, new: &Content, prune: bool) -> Result<Content,
 /// Checks that a target of one kind can become the other.
 ///
 /// # Errors
-/// Fails with a sentence if it cannot.
-pub(crate) fn fits(live: TargetKind, new: TargetKind) -> Result<(), String> {
+/// Fails if it cannot.
+pub(crate) fn fits(live: TargetKind, new: TargetKind) -> Result<(), PutError> {
     match (live, new) {
-        (TargetKind::Directory, TargetKind::File) => {
-            Err("it is no directory, and what it would replace is one".into())
-        }
-        (TargetKind::File, TargetKind::Directory) => {
-            Err("it is no regular file but a directory, and what it would replace is a file".into())
-        }
+        (TargetKind::Directory, TargetKind::File) => Err(PutError::NoDirectory),
+        (TargetKind::File, TargetKind::Directory) => Err(PutError::NoFile),
         _ => Ok(()),
     }
 }
@@ -161,15 +176,13 @@ pub(crate) fn fits(live: TargetKind, new: TargetKind) -> Result<(), String> {
 /// the target stays.
 ///
 /// # Errors
-/// Fails with a sentence if the entry is a link. Links are not followed.
-pub(crate) fn entry(tree: &Tree, name: &OsStr) -> Result<Option<Content>, String> {
+/// Fails if the entry is a link. Links are not followed.
+pub(crate) fn entry(tree: &Tree, name: &OsStr) -> Result<Option<Content>, PutError> {
     match tree.entries.get(name) {
         None => Ok(None),
         Some(Node::File(_, bytes)) => Ok(Some(Content::new(bytes.to_vec()))),
-        Some(Node::Tree(tree)) => Content::from_tree(tree.clone())
-            .map(Some)
-            .map_err(|e| e.to_string()),
-        Some(Node::Link(_)) => Err("it is a link".into()),
+        Some(Node::Tree(tree)) => Ok(Some(Content::from_tree(tree.clone())?)),
+        Some(Node::Link(_)) => Err(PutError::Link),
     }
 }
 
@@ -178,49 +191,59 @@ fn value_of(key: &str, value: &str) -> Result<String, Abort> {
     let Some(path) = value.strip_prefix('@') else {
         return Ok(value.to_owned());
     };
-    let failed = |why: String| {
+    let failed = |why: &dyn Display| {
         Abort::new(
             Verdict::Failed,
             format!("cannot read `{path}` for --set {key}: {why}"),
         )
     };
-    let file = trust::open_named(Path::new(path)).map_err(|e| failed(e.to_string()))?;
-    let bytes = config::read_fd(file, MAX_TARGET).map_err(|e| failed(e.to_string()))?;
-    let mut text = String::from_utf8(bytes).map_err(|_| failed("not UTF-8 text".into()))?;
+    let file = trust::open_named(Path::new(path)).map_err(|e| failed(&e))?;
+    let bytes = config::read_fd(file, MAX_TARGET).map_err(|e| failed(&e))?;
+    let mut text = String::from_utf8(bytes).map_err(|_| failed(&"not UTF-8 text"))?;
     if text.ends_with('\n') {
         text.pop();
     }
     Ok(text)
 }
 
+/// Why a key of a file cannot be edited.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EditError {
+    #[error("not UTF-8 text, so --set cannot edit it (use --config)")]
+    NotText,
+    #[error("not TOML, so --set cannot edit it (use --config): {}", .0.message())]
+    NotToml(#[from] toml_edit::TomlError),
+    #[error("`{0}` is not a key")]
+    NoKey(String),
+    #[error("`{key}`: `{part}` is not a table")]
+    NoTable { key: String, part: String },
+    #[error("`{0}` is a table, which --set does not replace")]
+    Table(String),
+}
+
 /// Edits keys (dotted for tables) of a TOML file; comments and order stay.
 ///
 /// # Errors
 /// Fails if the bytes are not TOML, or a key is below a value that is not a table.
-pub(crate) fn edit(bytes: &[u8], edits: &[(String, String)]) -> Result<Vec<u8>, String> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| "not UTF-8 text, so --set cannot edit it (use --config)".to_owned())?;
-    let mut doc: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| {
-        format!(
-            "not TOML, so --set cannot edit it (use --config): {}",
-            e.message()
-        )
-    })?;
+pub(crate) fn edit(bytes: &[u8], edits: &[(String, String)]) -> Result<Vec<u8>, EditError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| EditError::NotText)?;
+    let mut doc: toml_edit::DocumentMut = text.parse()?;
     for (key, value) in edits {
-        let path = toml_edit::Key::parse(key).map_err(|_| format!("`{key}` is not a key"))?;
+        let path = toml_edit::Key::parse(key).map_err(|_| EditError::NoKey(key.clone()))?;
         let Some((last, tables)) = path.split_last() else {
             continue;
         };
         let mut table: &mut dyn toml_edit::TableLike = doc.as_table_mut();
         for part in tables {
             let item = table.entry(part.get()).or_insert_with(toml_edit::table);
-            table = item
-                .as_table_like_mut()
-                .ok_or_else(|| format!("`{key}`: `{}` is not a table", part.get()))?;
+            table = item.as_table_like_mut().ok_or_else(|| EditError::NoTable {
+                key: key.clone(),
+                part: part.get().to_owned(),
+            })?;
         }
         let old = table.get(last.get());
         if old.is_some_and(|item| !item.is_value()) {
-            return Err(format!("`{key}` is a table, which --set does not replace"));
+            return Err(EditError::Table(key.clone()));
         }
         let old = old.and_then(toml_edit::Item::as_value);
         // A value of the old type is read as TOML; any other is the literal text.

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::config::{self, MAX_CONFIG, ReadError};
 
 /// Why the server would not accept the file.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum CheckError {
     /// The file cannot be read, so nothing is known of its content.
     #[error("{0}")]

@@ -60,13 +60,24 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
-impl FromStr for Listen {
-    type Err = String;
+/// Why a text is no address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ListenError {
+    /// Nothing follows `unix:`.
+    #[error("unix: needs a path")]
+    NoPath,
+    /// Any other text.
+    #[error("{0:?} is neither HOST:PORT nor unix:PATH")]
+    Neither(String),
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Listen {
+    type Err = ListenError;
+
+    fn from_str(text: &str) -> Result<Self, ListenError> {
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.is_empty() {
-                Err("unix: needs a path".into())
+                Err(ListenError::NoPath)
             } else {
                 Ok(Self::Unix(path.into()))
             };
@@ -75,7 +86,7 @@ impl FromStr for Listen {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
                 Ok(Self::Tcp(text.into()))
             }
-            _ => Err(format!("{text:?} is neither HOST:PORT nor unix:PATH")),
+            _ => Err(ListenError::Neither(text.into())),
         }
     }
 }
@@ -117,9 +128,39 @@ pub enum ReadError {
     /// The system's error.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// Its type or size is not that of a config; the sentence says why.
-    #[error("{0}")]
-    Unacceptable(String),
+    /// Its type or size is not that of a config.
+    #[error(transparent)]
+    Unacceptable(#[from] Unacceptable),
+}
+
+/// The reason that a file or directory is no config. An entry of a directory is named as in a
+/// message: `it` is the directory itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unacceptable {
+    /// It is a FIFO, a device or a directory.
+    #[error("it is no regular file ({0:?})")]
+    Type(FileType),
+    /// The file has more bytes than this limit.
+    #[error("it is larger than {0} bytes")]
+    TooLarge(u64),
+    /// The files of the directory have more bytes than this limit.
+    #[error("it is larger than {0} bytes in total")]
+    TooLargeInTotal(u64),
+    /// The directory has more entries than this limit.
+    #[error("it has more than {0} entries")]
+    TooManyEntries(usize),
+    /// A directory in it is below more directories than this limit.
+    #[error("`{0}` is more than {1} directories deep")]
+    TooDeep(String, usize),
+    /// An entry is a FIFO, a socket or a device.
+    #[error("{0} is neither file, directory nor link ({1:?})")]
+    EntryType(String, FileType),
+    /// An entry has a property that a target must not have.
+    #[error("{0} {1}")]
+    Entry(String, &'static str),
+    /// Other users could change an entry.
+    #[error("users other than root and you can write {0}")]
+    Writable(String),
 }
 
 /// Reads a regular file of at most `limit` bytes. A FIFO, device or directory is refused before it
@@ -143,13 +184,11 @@ pub fn read_fd(fd: OwnedFd, limit: u64) -> Result<Vec<u8>, ReadError> {
     let stat = rustix::fs::fstat(&fd).map_err(io::Error::from)?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     if kind != FileType::RegularFile {
-        return Err(ReadError::Unacceptable(format!(
-            "it is no regular file ({kind:?})"
-        )));
+        return Err(Unacceptable::Type(kind).into());
     }
     let mut bytes =
         Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(FIRST_BUFFER) + 1);
-    let too_large = || ReadError::Unacceptable(format!("it is larger than {limit} bytes"));
+    let too_large = || Unacceptable::TooLarge(limit).into();
     if u64::try_from(stat.st_size).unwrap_or(0) > limit {
         return Err(too_large());
     }

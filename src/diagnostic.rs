@@ -119,17 +119,23 @@ const MIN_SIMILARITY: f64 = 0.66;
 #[must_use]
 pub(crate) fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     let known: Vec<&str> = known.collect();
+    suggest_similar(word, known.iter().copied())
+        .or_else(|| (!known.is_empty()).then(|| format!("there are: {}", known.join(", "))))
+}
+
+/// Suggests the known word that is most similar to `word`; none without a similar one.
+#[must_use]
+pub(crate) fn suggest_similar<'a>(
+    word: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> Option<String> {
     // Jaro-Winkler tolerates a wrong ending of a long word, and Damerau-Levenshtein two swapped
     // letters in a short one.
-    let similarity = |k: &&&str| {
+    let similarity = |k: &str| {
         strsim::jaro_winkler(k, word).max(strsim::normalized_damerau_levenshtein(k, word))
     };
-    let best = known
-        .iter()
-        .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
-    Some(if similarity(&best) > MIN_SIMILARITY {
-        format!("did you mean `{best}`?")
-    } else {
-        format!("there are: {}", known.join(", "))
-    })
+    known
+        .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))
+        .filter(|best| similarity(best) > MIN_SIMILARITY)
+        .map(|best| format!("did you mean `{best}`?"))
 }

@@ -46,7 +46,7 @@ async fn attempt(options: &Options) -> Result<u8, Abort> {
     let state = options.state.as_deref();
     let readings = status::read_targets(&options.fleet, state, ask)
         .await
-        .map_err(|why| Abort::new(Verdict::Failed, why))?;
+        .map_err(|why| Abort::new(Verdict::Failed, why.to_string()))?;
     let groups = &options.fleet.groups;
     let compared = match &changes {
         Some(changes) => against_candidate(&readings, groups, changes)?,

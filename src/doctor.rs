@@ -1,6 +1,8 @@
 //! `hello doctor`: why a process, or every match of the fleet, can or cannot be reloaded. Reads
 //! only.
 
+use std::io;
+
 use self::{
     checks::{check_group_member, group_finding},
     report::{Missing, ProcessReport, Report},
@@ -15,6 +17,7 @@ use crate::{
         },
         local::examine::Examiner,
     },
+    refusal::Refusal,
     report::{Output, fail},
     screen,
 };
@@ -36,28 +39,31 @@ pub(crate) struct Options {
 }
 
 /// A match of the fleet: its group, and its workers or why it is refused.
-type Match<'a> = (&'a Group, Found, Result<Vec<i32>, String>);
+type Match<'a> = (&'a Group, Found, Result<Vec<i32>, Refusal>);
 
 /// Checks the processes. Returns the exit code: 0 if all can be reloaded, 5 if one cannot, 3 if a
 /// process or group does not exist, 1 if the processes cannot be read.
 pub(crate) async fn run(options: Options) -> u8 {
     let examiner = match Examiner::new() {
         Ok(examiner) => examiner,
-        Err(why) => return failed(options.output, &why),
+        Err(e) => {
+            let why = format!("cannot read the listening sockets: {e}");
+            return failed(options.output, &why);
+        }
     };
     let report = match Scan::take() {
         Ok(scan) => match options.pid {
             Some(pid) => Ok(process::report(pid, &options.fleet, &scan, &examiner).await),
             None => fleet_report(&options.fleet, &scan, &examiner).await,
         },
-        Err(e) => Err(e.to_string()),
+        Err(e) => Err(e),
     };
     let report = match report {
         Ok(report) => report,
-        Err(why) => {
+        Err(e) => {
             return failed(
                 options.output,
-                &format!("cannot read the processes of this host: {why}"),
+                &format!("cannot read the processes of this host: {e}"),
             );
         }
     };
@@ -81,8 +87,8 @@ fn failed(output: Output, why: &str) -> u8 {
 /// Reports about every match of the fleet.
 ///
 /// # Errors
-/// Fails with a sentence if the processes cannot be read.
-async fn fleet_report(fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Result<Report, String> {
+/// Fails if the processes cannot be read.
+async fn fleet_report(fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> io::Result<Report> {
     let mut report = Report::default();
     let mut matches = Vec::new();
     let finds = scan.find_all(fleet.groups.iter()).await;
@@ -102,13 +108,13 @@ async fn fleet_report(fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Result
 /// Adds the matches of one group, and what is missing of it.
 ///
 /// # Errors
-/// Fails with a sentence if the processes cannot be read.
+/// Fails if the processes cannot be read.
 fn add_matches<'a>(
     group: &'a Group,
     finds: Finds,
     matches: &mut Vec<Match<'a>>,
     report: &mut Report,
-) -> Result<(), String> {
+) -> io::Result<()> {
     if let Some(why) = finds.blind {
         return Err(why);
     }
@@ -128,8 +134,9 @@ fn add_matches<'a>(
         );
         report.missing.push(missing(None, text));
     }
-    for (pid, text) in finds.missing {
-        report.missing.push(missing((pid > 0).then_some(pid), text));
+    for (pid, why) in finds.missing {
+        let pid = (pid > 0).then_some(pid);
+        report.missing.push(missing(pid, why.to_string()));
     }
     for (pid, why) in finds.skipped {
         screen::tell(&screen::worded("Skipped", &format!("pid {pid} {why}")));
@@ -141,6 +148,6 @@ fn add_matches<'a>(
         matches.push((group, found, Ok(workers)));
     }
     let refused = finds.refused.into_iter();
-    matches.extend(refused.map(|(found, why)| (group, found, Err(why))));
+    matches.extend(refused.map(|(found, why)| (group, found, Err(why.reported()))));
     Ok(())
 }

@@ -24,6 +24,7 @@
 //! words    runs (journal, stored bytes)   change -> step -> event · fleet -> assertion
 //!          tree -> config -> diagnostic · identity · self_report · trust · runtime
 //! floor    screen (all that is printed)   exact (paths in JSON)   names (lists in sentences)
+//!          refusal (reason and next step)
 //! ```
 //!
 //! An arrow goes right or down, never back; a test holds every file to it. The engine and the
@@ -49,6 +50,7 @@ pub mod host;
 mod identity;
 mod names;
 mod plan;
+mod refusal;
 mod report;
 mod resume;
 mod runs;

@@ -127,7 +127,7 @@ async fn start(
         .then(|| first.config.listen().to_owned());
     let listen = match options.listen {
         Some(listen) => listen,
-        None => first.config.listen().parse().map_err(Failure::Invalid)?,
+        None => first.config.listen().parse()?,
     };
     let server = Server::new(
         source,

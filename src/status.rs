@@ -51,7 +51,7 @@ async fn take(options: &Options) -> Snapshot {
     // A problem of this program is no fault of an instance.
     let (probe, finds) = match find(&options.fleet, state).await {
         Ok(found) => found,
-        Err(why) => return Snapshot::failed(why),
+        Err(why) => return Snapshot::failed(why.to_string()),
     };
     let last = state.map(LastSeen::load).unwrap_or_default();
     let groups = &options.fleet.groups;
@@ -59,7 +59,11 @@ async fn take(options: &Options) -> Snapshot {
     let mut findings = Findings::default();
     let mut skipped = Vec::new();
     for (group, mut finds) in groups.iter().zip(finds) {
-        skipped.append(&mut finds.skipped);
+        let texts = finds
+            .skipped
+            .drain(..)
+            .map(|(pid, why)| (pid, why.to_string()));
+        skipped.extend(texts);
         let sure = finds.found.len();
         let found = sure + finds.refused.len();
         rows.extend(group_rows(&probe, group, finds).await);
@@ -72,14 +76,27 @@ async fn take(options: &Options) -> Snapshot {
     findings.snapshot(options, &rows, &skipped)
 }
 
+/// The processes of this machine, or their sockets, cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreadable {
+    #[error("cannot read the processes and their sockets: {0}")]
+    System(#[from] std::io::Error),
+    /// A process could not be read for a reason that is this program's own.
+    #[error("cannot read the processes of this host: {0}")]
+    Process(String),
+}
+
 /// Finds the processes of every group, and prepares their probes.
 ///
 /// # Errors
-/// Fails with a sentence if the processes or their sockets cannot be read.
-async fn find(fleet: &Fleet, state: Option<&Path>) -> Result<(StatusProbe, Vec<Finds>), String> {
+/// Fails if the processes or their sockets cannot be read.
+async fn find(
+    fleet: &Fleet,
+    state: Option<&Path>,
+) -> Result<(StatusProbe, Vec<Finds>), Unreadable> {
     let (scan, listeners) = Scan::take()
         .and_then(|scan| Ok((scan, Listeners::read()?)))
-        .map_err(|e| format!("cannot read the processes and their sockets: {e}"))?;
+        .map_err(Unreadable::System)?;
     let probe = StatusProbe {
         listeners,
         limits: ProbeLimits::default(),
@@ -89,7 +106,7 @@ async fn find(fleet: &Fleet, state: Option<&Path>) -> Result<(StatusProbe, Vec<F
     };
     let finds = scan.find_all(fleet.groups.iter()).await;
     if let Some(why) = finds.iter().find_map(|finds| finds.blind.as_ref()) {
-        return Err(format!("cannot read the processes of this host: {why}"));
+        return Err(Unreadable::Process(why.to_string()));
     }
     let found = finds.iter().flat_map(|finds| &finds.found);
     probe.limits.add_known(found.map(|f| (f.pid, f.started)));
@@ -107,7 +124,7 @@ async fn group_rows(probe: &StatusProbe, group: &Group, finds: Finds) -> Vec<Row
     let missing = finds.missing.into_iter().map(|(pid, why)| (pid, 0, why));
     for (pid, started, why) in refused.chain(missing) {
         let mut row = Row::new(group, pid, started);
-        row.faults.push(why);
+        row.faults.push(why.to_string());
         rows.push(row);
     }
     rows

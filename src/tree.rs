@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::config::MAX_TARGET;
+use crate::{config::MAX_TARGET, refusal::Refusal};
 
 mod archive;
 mod entry;
@@ -58,6 +58,21 @@ pub struct Difference<'a> {
     pub new: Option<&'a Node>,
 }
 
+/// Why a directory cannot be copied over a live one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OverlayError {
+    #[error("with the entries that stay it would have more than {MAX_ENTRIES} entries")]
+    TooManyEntries,
+    #[error("with the entries that stay it would be larger than {MAX_TARGET} bytes in total")]
+    TooLarge,
+    /// The directory at this path inside it has entries.
+    #[error(
+        "`{}` is a directory that is not empty, and a file or link would replace it",
+        shown(.0)
+    )]
+    NotEmpty(PathBuf),
+}
+
 impl Tree {
     /// Returns this live directory with `new` copied over it. An entry that keeps its type keeps
     /// its mode, and a new entry has its own. Entries that only the live directory has stay, unless
@@ -66,20 +81,21 @@ impl Tree {
     /// # Errors
     /// Fails if the result is too large. Without `prune` it fails also if a file or link would
     /// replace a directory that is not empty.
-    pub fn overlaid(&self, new: &Self, prune: bool) -> Result<Self, String> {
+    pub(crate) fn overlaid(&self, new: &Self, prune: bool) -> Result<Self, Refusal<OverlayError>> {
         let over = self.overlaid_at(new, prune, Path::new(""))?;
         match over.size() {
-            (entries, _) if entries > MAX_ENTRIES => Err(format!(
-                "with the entries that stay it would have more than {MAX_ENTRIES} entries"
-            )),
-            (_, bytes) if bytes > MAX_TARGET => Err(format!(
-                "with the entries that stay it would be larger than {MAX_TARGET} bytes in total"
-            )),
+            (entries, _) if entries > MAX_ENTRIES => Err(OverlayError::TooManyEntries.into()),
+            (_, bytes) if bytes > MAX_TARGET => Err(OverlayError::TooLarge.into()),
             _ => Ok(over),
         }
     }
 
-    fn overlaid_at(&self, new: &Self, prune: bool, path: &Path) -> Result<Self, String> {
+    fn overlaid_at(
+        &self,
+        new: &Self,
+        prune: bool,
+        path: &Path,
+    ) -> Result<Self, Refusal<OverlayError>> {
         let mut entries = if prune {
             BTreeMap::new()
         } else {
@@ -92,11 +108,8 @@ impl Tree {
                     Node::Tree(live.overlaid_at(new, prune, &path)?)
                 }
                 (Some(Node::Tree(live)), _) if !prune && !live.entries.is_empty() => {
-                    return Err(format!(
-                        "`{}` is a directory that is not empty, and a file or link would replace \
-                         it; to remove it, add --prune",
-                        shown(&path)
-                    ));
+                    let why = Refusal::from(OverlayError::NotEmpty(path));
+                    return Err(why.with_hint("to remove it, add --prune"));
                 }
                 (Some(Node::File(mode, _)), Node::File(_, bytes)) => {
                     Node::File(*mode, bytes.clone())

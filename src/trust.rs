@@ -21,10 +21,7 @@ use rustix::{
 mod check;
 mod distrust;
 
-pub(crate) use self::{
-    check::{is_us, only_us_can_write},
-    distrust::Distrust,
-};
+pub(crate) use self::{check::only_us_can_write, distrust::Distrust};
 
 /// The most symbolic links that one path may follow. The kernel has the same limit
 /// (path_resolution(7)); a longer chain is a loop.

@@ -2,7 +2,7 @@
 
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::{config, diagnostic::suggest};
+use crate::{config, diagnostic::suggest_similar, refusal::Refusal};
 
 const OPEN: &str = "{candidate.";
 
@@ -103,47 +103,54 @@ impl<'a> Node<'a> {
     }
 }
 
+/// Why a placeholder has no value in a candidate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unresolved {
+    /// A placeholder without its end.
+    #[error("{0:?} has no `}}` after `{OPEN}`")]
+    Unclosed(String),
+    /// The config is a directory, or there is none.
+    #[error("`{{candidate.{0}}}` needs a config that is one file")]
+    NotOneFile(String),
+    /// The config is in no format that has keys.
+    #[error("`{{candidate.{0}}}` needs a config in TOML, JSON or YAML, and the new one is none")]
+    NoFormat(String),
+    /// The config has no such key, or one without a value that is text.
+    #[error("the new config has no `{0}`")]
+    NoKey(String),
+}
+
 /// Returns a text with every placeholder replaced.
 ///
 /// # Errors
-/// Fails with a sentence if the candidate is not one file (none), has no such key, or is in no
-/// format that has keys.
-pub(super) fn fill(text: &str, candidate: Option<&[u8]>) -> Result<String, String> {
+/// Fails if the candidate is not one file (none), has no such key, or is in no format that has
+/// keys.
+pub(super) fn fill(text: &str, candidate: Option<&[u8]>) -> Result<String, Refusal<Unresolved>> {
     let mut filled = String::new();
     let mut rest = text;
     let mut config = None;
     while let Some((head, opened)) = rest.split_once(OPEN) {
-        let (key, tail) = opened.split_once('}').ok_or_else(|| unclosed(text))?;
-        let candidate = candidate
-            .ok_or_else(|| format!("`{{candidate.{key}}}` needs a config that is one file"))?;
+        let (key, tail) = opened
+            .split_once('}')
+            .ok_or_else(|| Unresolved::Unclosed(text.into()))?;
+        let candidate = candidate.ok_or_else(|| Unresolved::NotOneFile(key.into()))?;
         filled += head;
         if key == "sha256" {
             filled += &config::digest(candidate);
         } else {
             let parsed = config
                 .get_or_insert_with(|| std::str::from_utf8(candidate).ok().and_then(Config::parse));
-            let parsed = parsed.as_ref().ok_or_else(|| {
-                format!(
-                    "`{{candidate.{key}}}` needs a config in TOML, JSON or YAML, and the new one \
-                     is none"
-                )
-            })?;
-            filled += &parsed.get(key).ok_or_else(|| {
-                let meant =
-                    suggest(key, std::iter::once("sha256")).filter(|hint| hint.starts_with("did"));
-                format!(
-                    "the new config has no `{key}`{}",
-                    meant.map_or(String::new(), |hint| format!("; {hint}"))
-                )
+            let parsed = parsed
+                .as_ref()
+                .ok_or_else(|| Unresolved::NoFormat(key.into()))?;
+            filled += &parsed.get(key).ok_or_else(|| Refusal {
+                why: Unresolved::NoKey(key.into()),
+                hint: suggest_similar(key, std::iter::once("sha256")),
             })?;
         }
         rest = tail;
     }
     Ok(filled + rest)
-}
-
-fn unclosed(text: &str) -> String {
-    format!("{text:?} has no `}}` after `{OPEN}`")
 }
 
 /// Returns what is wrong with the placeholders of an expectation, and a hint. Braces around
@@ -155,7 +162,7 @@ pub(super) fn template_fault(text: &str) -> Option<(String, String)> {
         let Some((name, _)) = rest.split_once('}') else {
             return rest
                 .starts_with("candidate")
-                .then(|| (unclosed(text), known.into()));
+                .then(|| (Unresolved::Unclosed(text.into()).to_string(), known.into()));
         };
         if name
             .strip_prefix("candidate.")
@@ -168,8 +175,7 @@ pub(super) fn template_fault(text: &str) -> Option<(String, String)> {
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "._:-".contains(c));
         let word = name.split(['.', ':']).next().unwrap_or_default();
-        let meant = suggest(&word.to_lowercase(), std::iter::once("candidate"))
-            .filter(|hint| hint.starts_with("did"));
+        let meant = suggest_similar(&word.to_lowercase(), std::iter::once("candidate"));
         if is_word && (meant.is_some() || !name.starts_with(|c: char| c.is_ascii_uppercase())) {
             let key = name
                 .split_once(['.', ':'])
@@ -214,10 +220,9 @@ mod tests {
                     "{key} of {config}"
                 );
             }
-            assert!(
-                value("global.none", config)
-                    .unwrap_err()
-                    .contains("no `global.none`"),
+            assert_eq!(
+                value("global.none", config),
+                Err(Unresolved::NoKey("global.none".into()).into()),
                 "{config}"
             );
             assert!(
@@ -257,11 +262,12 @@ mod tests {
             fill("a {candidate.sha256} b", Some(b"listen 80;\n")),
             Ok(format!("a {digest} b"))
         );
-        assert!(
-            fill("{candidate.sha256}", None)
-                .unwrap_err()
-                .contains("one file")
+        assert_eq!(
+            fill("{candidate.sha256}", None),
+            Err(Unresolved::NotOneFile("sha256".into()).into())
         );
+        let meant = fill("{candidate.sha265}", Some(b"listen: 80")).unwrap_err();
+        assert_eq!(meant.hint.as_deref(), Some("did you mean `sha256`?"));
     }
 
     #[test]

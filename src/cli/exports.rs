@@ -1,8 +1,16 @@
 //! The reports that a CI system reads.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use crate::report::Exports;
+
+/// A report that cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("--junit: cannot write `{}`: {why}", path.display())]
+pub(super) struct ExportError {
+    path: PathBuf,
+    why: io::Error,
+}
 
 /// The options of the reports, and what a job of GitHub Actions has in its environment.
 #[derive(Debug, clap::Args)]
@@ -20,13 +28,12 @@ impl ExportArgs {
     ///
     /// # Errors
     /// Fails if a file cannot be written.
-    pub(super) fn open(self) -> Result<Exports, String> {
+    pub(super) fn open(self) -> Result<Exports, ExportError> {
         let mut exports = Exports::default();
         if let Some(path) = self.junit {
-            let shown = path.display().to_string();
             exports = exports
-                .with_junit(path)
-                .map_err(|e| format!("--junit: cannot write `{shown}`: {e}"))?;
+                .with_junit(path.clone())
+                .map_err(|why| ExportError { path, why })?;
         }
         if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
             let step_summary = std::env::var_os("GITHUB_STEP_SUMMARY");

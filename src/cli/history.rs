@@ -54,7 +54,7 @@ pub(super) fn history(args: HistoryArgs) -> ExitCode {
             state_args: state.args,
             output: args.output.form(),
         })),
-        Err(why) => fail(Verdict::Usage.exit(), &why),
+        Err(why) => fail(Verdict::Usage.exit(), &why.to_string()),
     }
 }
 
@@ -70,6 +70,6 @@ pub(super) fn forget(args: ForgetArgs) -> ExitCode {
                 OpenRuns::Refused
             },
         })),
-        Err(why) => fail(Verdict::Usage.exit(), &why),
+        Err(why) => fail(Verdict::Usage.exit(), &why.to_string()),
     }
 }

@@ -5,7 +5,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use serde_json::{Map, Value, json};
 
-use super::aliases;
+use super::{aliases, exports::ExportError, state::NoStateDir};
 use crate::{
     event::{Abort, Verdict},
     report::{self, Summary},
@@ -130,6 +130,18 @@ impl UsageError {
 impl From<String> for UsageError {
     fn from(why: String) -> Self {
         Self { why, hint: None }
+    }
+}
+
+impl From<ExportError> for UsageError {
+    fn from(why: ExportError) -> Self {
+        why.to_string().into()
+    }
+}
+
+impl From<NoStateDir> for UsageError {
+    fn from(why: NoStateDir) -> Self {
+        why.to_string().into()
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     exports::ExportArgs,
+    refusal::UsageError,
     state::StateArg,
     values::{OutputArg, Validate},
 };
@@ -93,7 +94,7 @@ impl RunArgs {
     ///
     /// # Errors
     /// Fails if there is no state directory, or if a report cannot be written.
-    pub(super) fn checked(self) -> Result<RunOptions, String> {
+    pub(super) fn checked(self) -> Result<RunOptions, UsageError> {
         let state = self.state.resolve()?;
         Ok(RunOptions {
             validate: self.validate.into(),

@@ -33,6 +33,6 @@ pub(super) fn show(args: ShowArgs) -> ExitCode {
             state_args: state.args,
             output: args.output.form(),
         })),
-        Err(why) => fail(Verdict::Usage.exit(), &why),
+        Err(why) => fail(Verdict::Usage.exit(), &why.to_string()),
     }
 }

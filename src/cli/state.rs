@@ -29,17 +29,19 @@ pub(super) struct StateDir {
     pub(super) args: String,
 }
 
+/// No directory is named, and the user has no home.
+#[derive(Debug, thiserror::Error)]
+#[error("no state directory: neither --state, HELLO_STATE nor HOME is set")]
+pub(super) struct NoStateDir;
+
 impl StateArg {
     /// Returns the directory that the option names, or the default one.
     ///
     /// # Errors
     /// Fails if no option names one and the user has no home.
-    pub(super) fn resolve(self) -> Result<StateDir, String> {
+    pub(super) fn resolve(self) -> Result<StateDir, NoStateDir> {
         let default = default_state();
-        let path = self
-            .state
-            .or_else(|| default.clone())
-            .ok_or("no state directory: neither --state, HELLO_STATE nor HOME is set")?;
+        let path = self.state.or_else(|| default.clone()).ok_or(NoStateDir)?;
         let args = if default.as_ref() == Some(&path) {
             String::new()
         } else {

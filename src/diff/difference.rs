@@ -123,7 +123,10 @@ pub(super) fn against_running(
         }
         for target in &instance.targets {
             match (&target.disk, &target.runs) {
-                (Err(why), _) => compared.unknown.push(unknown(Some(&target.path), why)),
+                (Err(why), _) => {
+                    let why = why.to_string();
+                    compared.unknown.push(unknown(Some(&target.path), &why));
+                }
                 (Ok(_), None) => {
                     // Its self-report was read last.
                     let reports = groups[instance.group].speaks == Speaks::Hello;
@@ -202,7 +205,7 @@ pub(super) fn against_candidate(
             compared.unknown.push(Unknown {
                 instance: name.clone(),
                 path: None,
-                why: why.clone(),
+                why: why.to_string(),
             });
         }
         for target in &instance.targets {
@@ -229,7 +232,7 @@ pub(super) fn against_candidate(
                     .extend(instances.into_iter().map(|instance| Unknown {
                         instance,
                         path: Some(path.into()),
-                        why: why.clone(),
+                        why: why.to_string(),
                     }));
                 continue;
             }

@@ -6,6 +6,7 @@ use crate::{
         discover::{Membership, found::Found},
         local::examine::{Examiner, Finding, Topic},
     },
+    refusal::Refusal,
 };
 
 /// Returns the finding that a group matches the process.
@@ -32,7 +33,7 @@ pub(super) fn group_finding(group: &Group, fleet: &Fleet) -> Finding {
 pub(super) async fn check_group_member(
     found: &Found,
     group: &Group,
-    role: Result<Vec<i32>, String>,
+    role: Result<Vec<i32>, Refusal>,
     mut findings: Vec<Finding>,
     examiner: &Examiner,
 ) -> Vec<Finding> {
@@ -56,18 +57,16 @@ pub(super) async fn check_group_member(
 }
 
 /// Returns the workers of a leader, or why the process takes no signal.
-pub(super) fn role(membership: Membership, found: Found) -> (Found, Result<Vec<i32>, String>) {
+pub(super) fn role(membership: Membership, found: Found) -> (Found, Result<Vec<i32>, Refusal>) {
     match membership {
         Membership::Leads(found, workers) => (found, Ok(workers)),
         Membership::Works(leader) => {
-            let why = format!(
-                "is a worker of pid {leader}, which takes the signal for it; check that one: \
-                 `hello doctor {leader}`"
-            );
-            (found, Err(why))
+            let why = format!("is a worker of pid {leader}, which takes the signal for it");
+            let next = format!("check that one: `hello doctor {leader}`");
+            (found, Err(Refusal::from(why).with_hint(next)))
         }
         Membership::Refused(why) | Membership::Skipped(why) | Membership::NoMatch { why, .. } => {
-            (found, Err(why))
+            (found, Err(why.reported()))
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
         discover::{self, Membership, Scan, found::Found},
         local::examine::{Examiner, Finding, Topic},
     },
+    refusal::Refusal,
 };
 
 /// Reports about the process `pid`.
@@ -20,10 +21,10 @@ pub(super) async fn report(pid: i32, fleet: &Fleet, scan: &Scan, examiner: &Exam
         Ok(found) => report
             .processes
             .push(process_report(found, fleet, scan, examiner).await),
-        Err(text) => report.missing.push(Missing {
+        Err(e) => report.missing.push(Missing {
             pid: Some(pid),
             group: None,
-            text,
+            text: e.to_string(),
         }),
     }
     report
@@ -51,7 +52,7 @@ async fn process_report(
     }
     let (group, membership) = memberships.remove(0);
     if let Membership::Skipped(why) = membership {
-        let mut findings = vec![skipped_finding(group, &why)];
+        let mut findings = vec![skipped_finding(group, &why.reported())];
         findings.extend(examiner.examine(&found, Some(group)).await);
         return ProcessReport::new(found, Some(group), findings);
     }
@@ -75,11 +76,13 @@ fn rank(membership: &Membership) -> u8 {
 }
 
 /// Returns the finding for a process that the group matches and skips.
-fn skipped_finding(group: &Group, why: &str) -> Finding {
+fn skipped_finding(group: &Group, Refusal { why, hint }: &Refusal) -> Finding {
     let finding = Finding::bad(Topic::Group, format!("group `{}`: {why}", group.name));
-    if group.users.is_empty() {
-        finding.then("set the user whose processes it matches: `user = ..`")
-    } else {
-        finding
+    match hint {
+        Some(hint) => finding.then(hint),
+        None if group.users.is_empty() => {
+            finding.then("set the user whose processes it matches: `user = ..`")
+        }
+        None => finding,
     }
 }

@@ -89,7 +89,7 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
                 true
             }
             Err(why) => {
-                self.stop(why);
+                self.stop(why.to_string());
                 false
             }
         }

@@ -32,16 +32,39 @@ impl std::fmt::Display for Count {
     }
 }
 
+/// Why a text is no number of instances.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CountError {
+    /// A range with an end that is no number.
+    #[error("count = {0:?} is not 3, 3.., ..5 or 3..5")]
+    Range(String),
+    /// Neither a number nor a range.
+    #[error("count = {0:?} is not a number")]
+    Number(String),
+    /// A range that ends before it begins.
+    #[error("count = {0:?} has its ends in the wrong order")]
+    Order(String),
+}
+
+/// Why a text is no duration of an option.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    /// No number with a unit.
+    #[error("{0:?} is no duration such as 5s or 500ms")]
+    Unit(String),
+    /// Below 0, or more than an hour.
+    #[error("{0:?} is not between 0s and 1h")]
+    Limit(String),
+}
+
 /// Parses `3`, `3..`, `..5` or `3..5`.
 ///
 /// # Errors
-/// Fails with a sentence if the text is none of these.
-pub fn parse_count(text: &str) -> Result<Count, String> {
+/// Fails if the text is none of these.
+pub fn parse_count(text: &str) -> Result<Count, CountError> {
     let number = |t: &str, default: usize| match t {
         "" => Ok(default),
-        t => t
-            .parse()
-            .map_err(|_| format!("count = {text:?} is not 3, 3.., ..5 or 3..5")),
+        t => t.parse().map_err(|_| CountError::Range(text.into())),
     };
     let count = match text.split_once("..") {
         Some((min, max)) => Count {
@@ -49,9 +72,7 @@ pub fn parse_count(text: &str) -> Result<Count, String> {
             max: number(max, usize::MAX)?,
         },
         None => {
-            let exactly = text
-                .parse()
-                .map_err(|_| format!("count = {text:?} is not a number"))?;
+            let exactly = text.parse().map_err(|_| CountError::Number(text.into()))?;
             Count {
                 min: exactly,
                 max: exactly,
@@ -59,7 +80,7 @@ pub fn parse_count(text: &str) -> Result<Count, String> {
         }
     };
     if count.min > count.max {
-        return Err(format!("count = {text:?} has its ends in the wrong order"));
+        return Err(CountError::Order(text.into()));
     }
     Ok(count)
 }
@@ -67,13 +88,12 @@ pub fn parse_count(text: &str) -> Result<Count, String> {
 /// Parses a duration such as `5s`, `500ms` or `2m`, of at most an hour.
 ///
 /// # Errors
-/// Fails with a sentence if the text is no such duration.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let parsed: jiff::SignedDuration = text
-        .parse()
-        .map_err(|_| format!("{text:?} is no duration such as 5s or 500ms"))?;
+/// Fails if the text is no such duration.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let parsed: jiff::SignedDuration =
+        text.parse().map_err(|_| DurationError::Unit(text.into()))?;
     match Duration::try_from(parsed) {
         Ok(d) if d <= Duration::from_secs(3600) => Ok(d),
-        _ => Err(format!("{text:?} is not between 0s and 1h")),
+        _ => Err(DurationError::Limit(text.into())),
     }
 }

@@ -310,10 +310,15 @@ impl std::fmt::Display for ListenAt {
     }
 }
 
-impl std::str::FromStr for ListenAt {
-    type Err = String;
+/// A text that names no listening socket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is none of tcp:PORT, tcp:ADDRESS:PORT, unix:/PATH and {{arg:--option}}")]
+pub struct ListenAtError(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl std::str::FromStr for ListenAt {
+    type Err = ListenAtError;
+
+    fn from_str(text: &str) -> Result<Self, ListenAtError> {
         if let Some(option) = text
             .strip_prefix("{arg:")
             .and_then(|t| t.strip_suffix('}'))
@@ -332,11 +337,7 @@ impl std::str::FromStr for ListenAt {
             }
             _ => None,
         };
-        parsed.ok_or_else(|| {
-            format!(
-                "{text:?} is none of tcp:PORT, tcp:ADDRESS:PORT, unix:/PATH and {{arg:--option}}"
-            )
-        })
+        parsed.ok_or_else(|| ListenAtError(text.into()))
     }
 }
 

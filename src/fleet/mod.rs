@@ -28,16 +28,16 @@ mod validation;
 
 pub use self::{
     argv::{option_of, placeholder, uses, value_of},
-    count::{Count, parse_count, parse_duration},
+    count::{Count, CountError, DurationError, parse_count, parse_duration},
     group::{
         ExecutesItself, Group, Listed, OnBadConfig, Reloads, Signal, Speaks, Unproven, Validation,
     },
     kinds::{KINDS, Kind},
-    matching::{ListenAt, Match, fits, in_unit, lacking, unit_name},
+    matching::{ListenAt, ListenAtError, Match, fits, in_unit, lacking, unit_name},
     order::{Graph, Order, outside_order},
     path_base::PathBase,
-    reading::{Reading, Repeated},
-    rollout::{OnFailure, Rollout, Share, check_waves},
+    reading::{Reading, Repeated, TitleError},
+    rollout::{OnFailure, Rollout, Share, ShareError, WavesError, check_waves},
 };
 
 /// The largest `fleet.toml`, in bytes. 1 MiB has room for thousands of groups.
@@ -111,7 +111,7 @@ impl Fleet {
         let file = resolved.open().map_err(|e| unreadable(e.to_string()))?;
         let bytes = config::read_fd(file, MAX_FLEET).map_err(|e| match e {
             ReadError::Io(e) => unreadable(e.to_string()),
-            ReadError::Unacceptable(why) => unreadable(why),
+            ReadError::Unacceptable(why) => unreadable(why.to_string()),
         })?;
         Self::parse(&bytes, path)
     }

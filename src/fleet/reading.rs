@@ -43,18 +43,27 @@ pub enum Repeated {
 /// Stands in a `title` for the arguments of the process.
 const ARGV: &str = "{argv}";
 
+/// Why a `title` does not say where the arguments of a process are.
+#[derive(Debug, thiserror::Error)]
+pub enum TitleError {
+    /// It has no `{argv}`.
+    #[error("title = {0:?} does not say where the arguments are: {ARGV}")]
+    NoArguments(String),
+    /// The text behind that is no glob.
+    #[error("title = {0:?}: {1}")]
+    Glob(String, glob::PatternError),
+}
+
 impl Reading {
     /// Returns the text before the arguments in a rewritten command line, and the glob after them.
     ///
     /// # Errors
-    /// Fails with a sentence if `title` has no arguments or no valid glob.
-    pub fn title_parts(title: &str) -> Result<(&str, glob::Pattern), String> {
-        let (before, after) = title.split_once(ARGV).ok_or_else(|| {
-            format!("title = {title:?} does not say where the arguments are: {ARGV}")
-        })?;
-        Ok((
-            before,
-            glob::Pattern::new(after).map_err(|e| format!("title = {title:?}: {e}"))?,
-        ))
+    /// Fails if `title` has no arguments or no valid glob.
+    pub fn title_parts(title: &str) -> Result<(&str, glob::Pattern), TitleError> {
+        let (before, after) = title
+            .split_once(ARGV)
+            .ok_or_else(|| TitleError::NoArguments(title.into()))?;
+        let after = glob::Pattern::new(after).map_err(|e| TitleError::Glob(title.into(), e))?;
+        Ok((before, after))
     }
 }

@@ -10,6 +10,36 @@ use super::{
     spanned::{SpannedError, spanned},
 };
 
+/// A text that is no share of a group.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither a number such as 1 nor a percentage from 0% to 100% such as 25% or 0.5%")]
+pub struct ShareError(String);
+
+/// Why a value is no list of waves.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum WavesError {
+    /// A text in it is no share.
+    #[error(transparent)]
+    Share(#[from] ShareError),
+    /// A value in it is neither a number nor a text.
+    #[error("{0} is neither a number such as 1 nor a percentage such as \"25%\"")]
+    Type(Value),
+    /// The list is empty.
+    #[error("no wave in it: [\"100%\"] is all at once")]
+    None,
+    /// A wave signals no instance.
+    #[error("a wave of {0} has no instances")]
+    Empty(Share),
+    /// A wave does not add to the one before.
+    #[error("waves are cumulative: {wave} after {before} adds no instances")]
+    NotLarger {
+        /// The wave.
+        wave: Share,
+        /// The one before it.
+        before: Share,
+    },
+}
+
 /// A number of instances, or a part of a group in hundredths of a percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -43,15 +73,10 @@ impl Share {
 }
 
 impl FromStr for Share {
-    type Err = String;
+    type Err = ShareError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let invalid = || {
-            format!(
-                "{text:?} is neither a number such as 1 nor a percentage from 0% to 100% such as \
-                 25% or 0.5%"
-            )
-        };
+    fn from_str(text: &str) -> Result<Self, ShareError> {
+        let invalid = || ShareError(text.into());
         let digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
         let Some(percent) = text.strip_suffix('%') else {
             return text
@@ -76,9 +101,9 @@ impl FromStr for Share {
 }
 
 impl TryFrom<String> for Share {
-    type Error = String;
+    type Error = ShareError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, ShareError> {
         text.parse()
     }
 }
@@ -186,21 +211,19 @@ impl RawRollout {
     }
 }
 
-fn share(value: &Value) -> Result<Share, String> {
+fn share(value: &Value) -> Result<Share, WavesError> {
     match value {
-        Value::String(text) => text.parse(),
-        Value::Integer(n) => n.to_string().parse(),
-        other => Err(format!(
-            "{other} is neither a number such as 1 nor a percentage such as \"25%\""
-        )),
+        Value::String(text) => Ok(text.parse()?),
+        Value::Integer(n) => Ok(n.to_string().parse()?),
+        other => Err(WavesError::Type(other.clone())),
     }
 }
 
 /// Reads one wave, or a list of them.
-fn waves(value: &Value) -> Result<Vec<Share>, String> {
+fn waves(value: &Value) -> Result<Vec<Share>, WavesError> {
     let waves = match value {
         Value::Array(list) if list.is_empty() => {
-            return Err("no wave in it: [\"100%\"] is all at once".into());
+            return Err(WavesError::None);
         }
         Value::Array(list) => list.iter().map(share).collect::<Result<_, _>>()?,
         single => vec![share(single)?],
@@ -231,8 +254,8 @@ fn gate(raw: Vec<Spanned<String>>) -> Result<Vec<String>, SpannedError> {
 /// Checks that each wave is larger than the one before: waves are cumulative.
 ///
 /// # Errors
-/// Fails with a sentence that names the wave.
-pub fn check_waves(waves: &[Share]) -> Result<(), String> {
+/// Fails with the first wave that is not.
+pub fn check_waves(waves: &[Share]) -> Result<(), WavesError> {
     for (index, wave) in waves.iter().enumerate() {
         let adds_none = |before: &Share| match (before, wave) {
             (Share::Count(before), Share::Count(wave)) => wave <= before,
@@ -240,12 +263,13 @@ pub fn check_waves(waves: &[Share]) -> Result<(), String> {
             (before, _) => *before == Share::Part(10_000),
         };
         if matches!(wave, Share::Count(0) | Share::Part(0)) {
-            return Err(format!("a wave of {wave} has no instances"));
+            return Err(WavesError::Empty(*wave));
         }
         if let Some(before) = waves[..index].iter().find(|before| adds_none(before)) {
-            return Err(format!(
-                "waves are cumulative: {wave} after {before} adds no instances"
-            ));
+            return Err(WavesError::NotLarger {
+                wave: *wave,
+                before: *before,
+            });
         }
     }
     Ok(())

@@ -22,9 +22,9 @@ impl SpannedError {
     }
 }
 
-pub(super) fn spanned(at: Range<usize>, message: impl Into<String>) -> SpannedError {
+pub(super) fn spanned(at: Range<usize>, message: impl ToString) -> SpannedError {
     SpannedError {
-        message: message.into(),
+        message: message.to_string(),
         hint: None,
         at,
     }

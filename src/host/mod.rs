@@ -8,7 +8,10 @@ use std::{
 
 use self::{exec::gate, local::check::Recheck, target::install};
 pub use self::{
-    local::host::{LateEdits, LocalHost, SurveyRequest},
+    local::{
+        host::{LateEdits, LocalHost, SurveyRequest},
+        newcomers::NewcomersError,
+    },
     target::lock::Intent,
 };
 use crate::{
@@ -140,14 +143,14 @@ impl Host {
     /// on its present content. Returns them with their outcomes. An interrupt ends the wait.
     ///
     /// # Errors
-    /// Fails with a sentence if the processes cannot be listed.
+    /// Fails if the processes cannot be listed.
     pub async fn newcomers(
         &self,
         steps: &[&Step],
         direction: Direction,
         interrupts: &mut Interrupts,
         emit: &mut impl FnMut(Event),
-    ) -> Result<Vec<PlannedInstance>, String> {
+    ) -> Result<Vec<PlannedInstance>, NewcomersError> {
         match self {
             Self::Local(host) => host.newcomers(steps, direction, interrupts, emit).await,
             #[cfg(test)]

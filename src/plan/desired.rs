@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
+    fmt::Display,
     path::{Path, PathBuf},
 };
 
@@ -95,7 +96,7 @@ fn is_secret(target: &SurveyedTarget, groups: &BTreeMap<&str, &Group>, to: &Cont
     target.secret || (!group_decides && is_private)
 }
 
-fn invalid(named: &Path, why: &str) -> Abort {
+fn invalid(named: &Path, why: impl Display) -> Abort {
     Abort::new(
         Verdict::Invalid,
         format!("the new config is not valid: `{}`: {why}", shown(named)),
@@ -229,7 +230,7 @@ fn set_keys(
     if group.config.len() > 1 {
         return Err(set_on(
             path,
-            &format!(
+            format!(
                 "group `{}` has several targets, and --set edits one file",
                 group.name
             ),
@@ -237,10 +238,10 @@ fn set_keys(
     }
     edit(&disk.bytes, edits)
         .map(|bytes| (Content::new(bytes), path.to_owned()))
-        .map_err(|why| set_on(path, &why))
+        .map_err(|why| set_on(path, why))
 }
 
-fn set_on(path: &Path, why: &str) -> Abort {
+fn set_on(path: &Path, why: impl Display) -> Abort {
     Abort::new(
         Verdict::Invalid,
         format!(
@@ -342,7 +343,7 @@ fn entry_without_target(group: &str, names: &BTreeSet<&OsStr>, changes: &Changes
         .collect();
     Some(invalid(
         &named.join(unknown),
-        &format!(
+        format!(
             "group `{group}` has no target of that name; it has {}",
             names.join(", ")
         ),

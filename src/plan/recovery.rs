@@ -137,7 +137,7 @@ fn classify_all(
 ) -> Step {
     for instance in &mut instances {
         if let Err(why) = classify(instance, &targets.changes, &targets.on_disk, request) {
-            instance.refuse(why);
+            instance.refuse(why.to_string());
             refused.push(instance.instance.clone());
         }
     }

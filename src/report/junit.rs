@@ -123,7 +123,7 @@ pub(super) struct Origin {
 ///
 /// # Errors
 /// Fails if the XML cannot be written.
-pub(super) fn document(summary: &Summary, origin: &Origin) -> Result<String, String> {
+pub(super) fn document(summary: &Summary, origin: &Origin) -> Result<String, quick_xml::SeError> {
     let mut suites = vec![run_suite(summary, origin)];
     let mut groups: BTreeMap<&str, Vec<&Instance>> = BTreeMap::new();
     for instance in &summary.instances {
@@ -141,7 +141,7 @@ pub(super) fn document(summary: &Summary, origin: &Origin) -> Result<String, Str
             origin,
         ));
     }
-    let xml = quick_xml::se::to_string(&Suites { testsuite: suites }).map_err(|e| e.to_string())?;
+    let xml = quick_xml::se::to_string(&Suites { testsuite: suites })?;
     Ok(format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{xml}\n"
     ))

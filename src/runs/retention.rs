@@ -36,14 +36,17 @@ pub(crate) struct Retention {
     pub age: Duration,
 }
 
+/// A text that does not say which runs are kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither a number of runs, an age such as 30d, nor both: 50,30d")]
+pub(crate) struct RetentionError(String);
+
 impl FromStr for Retention {
-    type Err = String;
+    type Err = RetentionError;
 
     /// Parses `50`, `30d`, or both with a comma. A part that is missing sets no limit.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!("{text:?} is neither a number of runs, an age such as 30d, nor both: 50,30d")
-        };
+    fn from_str(text: &str) -> Result<Self, RetentionError> {
+        let wrong = || RetentionError(text.into());
         let (mut runs, mut age) = (None, None);
         for part in text.split(',') {
             let twice = if part.bytes().all(|b| b.is_ascii_digit()) {

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::config::ReadError;
+use crate::config::{ListenError, ReadError};
 
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,9 @@ pub enum Failure {
     /// The config at start is not valid.
     #[error("the config is not valid\n{0}")]
     Invalid(String),
+    /// Its `listen` is no address.
+    #[error("the config is not valid\n{0}")]
+    Address(#[from] ListenError),
     /// The address cannot be listened on.
     #[error("cannot listen on {0}: {1}")]
     Listen(String, io::Error),

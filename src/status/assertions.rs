@@ -29,7 +29,7 @@ pub(super) async fn check(
             "runs an older config than its disk: a restart is needed for {}",
             quoted(&keys)
         )),
-        Err(why) => row.faults.push(why),
+        Err(why) => row.faults.push(why.to_string()),
     }
     let group = planned.group.clone();
     let has_assertions = !group.confirm.is_empty() || !group.reject.is_empty();
@@ -37,7 +37,7 @@ pub(super) async fn check(
         return;
     }
     if let Err(error) = take_baseline(planned, listeners, limits).await {
-        row.faults.push(error.message);
+        row.faults.push(error.refusal.to_string());
     }
     row.faults.extend(unmet(planned, current));
     let refused = group

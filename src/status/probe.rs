@@ -83,7 +83,8 @@ impl StatusProbe {
     ) -> Option<Vec<CurrentTarget>> {
         self.find_endpoint(row, group, found);
         let current = CurrentTarget::of(found, group).await;
-        row.faults.extend(current.as_ref().err().cloned());
+        row.faults
+            .extend(current.as_ref().err().map(ToString::to_string));
         let targets = current.as_deref().unwrap_or_default();
         targets::add_targets(row, group, found, targets, &self.proofs);
         if group.speaks == Speaks::Hello {
@@ -102,10 +103,11 @@ impl StatusProbe {
             Ok(endpoint) => {
                 let exclusive =
                     check_exclusive_address(found, &endpoint, &self.listeners, &self.limits);
-                row.faults.extend(exclusive.err());
+                row.faults
+                    .extend(exclusive.err().map(|why| why.to_string()));
                 row.endpoint = Some(endpoint);
             }
-            Err(why) if group.needs_endpoint() => row.faults.push(why),
+            Err(why) if group.needs_endpoint() => row.faults.push(why.to_string()),
             // No probe needs its endpoint.
             Err(_) => {}
         }
@@ -153,7 +155,7 @@ impl StatusProbe {
                 row.faults
                     .push(format!("the next reload would fail: {why}"));
             }
-            Err(ValidationError::NotRun(why)) => row.unvalidated = Some(why),
+            Err(ValidationError::NotRun(why)) => row.unvalidated = Some(why.to_string()),
         }
     }
 
@@ -166,7 +168,7 @@ impl StatusProbe {
         let report = match self_report(endpoint, &self.limits).await {
             Ok(report) => report,
             Err(why) => {
-                row.faults.push(why);
+                row.faults.push(why.to_string());
                 return;
             }
         };

@@ -8,13 +8,15 @@ use std::{
 };
 
 use super::{
-    find,
+    Unreadable, find,
     probe::StatusProbe,
     row::{KnownBy, Row},
 };
 use crate::{
     fleet::{Fleet, Group},
-    host::{discover::found::Found, validate::current::CurrentTarget},
+    host::{
+        discover::found::Found, target::install::InstallError, validate::current::CurrentTarget,
+    },
     step::Content,
 };
 
@@ -51,7 +53,7 @@ pub(crate) struct InstanceTargets {
 pub(crate) struct ReadTarget {
     pub path: PathBuf,
     /// The content on the disk, or why it cannot be read.
-    pub disk: Result<Content, String>,
+    pub disk: Result<Content, InstallError>,
     /// True if the content must not be shown.
     pub secret: bool,
     /// The digest of the content that the instance runs; none if it is not known.
@@ -61,12 +63,12 @@ pub(crate) struct ReadTarget {
 /// Reads the targets of every instance. `state` has the proofs of earlier runs.
 ///
 /// # Errors
-/// Fails with a sentence if the processes or their sockets cannot be read.
+/// Fails if the processes or their sockets cannot be read.
 pub(crate) async fn read_targets(
     fleet: &Fleet,
     state: Option<&Path>,
     ask: Ask,
-) -> Result<Readings, String> {
+) -> Result<Readings, Unreadable> {
     let (probe, finds) = find(fleet, state).await?;
     let contents = Contents::default();
     let mut readings = Readings::default();
@@ -82,8 +84,14 @@ pub(crate) async fn read_targets(
             .refused
             .into_iter()
             .map(|(found, why)| (found.pid, why));
-        readings.skipped.extend(finds.skipped);
-        readings.skipped.extend(refused.chain(finds.missing));
+        let unread = finds
+            .skipped
+            .into_iter()
+            .chain(refused)
+            .chain(finds.missing);
+        readings
+            .skipped
+            .extend(unread.map(|(pid, why)| (pid, why.to_string())));
     }
     Ok(readings)
 }
@@ -117,7 +125,8 @@ async fn read(
         Ask::Running => probe.read_targets(&mut row, group, found).await,
         Ask::Disk => {
             let current = CurrentTarget::of(found, group).await;
-            row.faults.extend(current.as_ref().err().cloned());
+            row.faults
+                .extend(current.as_ref().err().map(ToString::to_string));
             current.ok()
         }
     };

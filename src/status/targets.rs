@@ -41,7 +41,7 @@ pub(super) fn add_targets(
     }
     for target in current {
         if let Err(why) = &target.disk {
-            row.faults.push(why.clone());
+            row.faults.push(why.to_string());
         }
         let proven = proofs.of(found.pid, found.started, &target.path);
         let (runs, known) = if restart_only.contains(&target.path) {

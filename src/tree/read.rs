@@ -20,11 +20,11 @@ use rustix::{
 use super::{
     MAX_DEPTH, MAX_ENTRIES, Node, Tree, bits, kind, named_in, names, open, open_file, shown, status,
 };
-use crate::config::{MAX_TARGET, ReadError};
+use crate::config::{MAX_TARGET, ReadError, Unacceptable};
 
 /// Checks an entry by its path and status before it is read; the directory itself comes first,
-/// with an empty path. An error is a sentence that refuses the directory.
-pub(crate) type Check<'a> = &'a mut dyn FnMut(&Path, &Statx) -> Result<(), String>;
+/// with an empty path. An error refuses the directory.
+pub(crate) type Check<'a> = &'a mut dyn FnMut(&Path, &Statx) -> Result<(), Unacceptable>;
 
 /// Receives each entry with its path and status once it is open. A link has no descriptor.
 pub(crate) type Visit<'a> = &'a mut dyn FnMut(&Path, &Statx, Option<&OwnedFd>) -> io::Result<()>;
@@ -73,10 +73,7 @@ fn failed_at(path: &Path) -> impl Fn(Errno) -> ReadError {
 }
 
 fn unexpected_type(path: &Path, kind: FileType) -> ReadError {
-    ReadError::Unacceptable(format!(
-        "{} is neither file, directory nor link ({kind:?})",
-        named_in(path)
-    ))
+    Unacceptable::EntryType(named_in(path), kind).into()
 }
 
 impl Reader<'_> {
@@ -84,19 +81,14 @@ impl Reader<'_> {
         let stat = status(dir, OsStr::new("")).map_err(failed_at(path))?;
         self.examine(path, &stat, Some(dir))?;
         if depth > MAX_DEPTH {
-            return Err(ReadError::Unacceptable(format!(
-                "`{}` is more than {MAX_DEPTH} directories deep",
-                shown(path)
-            )));
+            return Err(Unacceptable::TooDeep(shown(path), MAX_DEPTH).into());
         }
         let mut entries = BTreeMap::new();
         for name in names(dir, MAX_ENTRIES).map_err(failed_at(path))? {
             let path = path.join(&name);
             self.entries += 1;
             if self.entries > MAX_ENTRIES {
-                return Err(ReadError::Unacceptable(format!(
-                    "it has more than {MAX_ENTRIES} entries"
-                )));
+                return Err(Unacceptable::TooManyEntries(MAX_ENTRIES).into());
             }
             let node = self.node(dir, &name, &path, depth)?;
             entries.insert(name, node);
@@ -157,16 +149,14 @@ impl Reader<'_> {
         stat: &Statx,
         fd: Option<&OwnedFd>,
     ) -> Result<(), ReadError> {
-        (self.check)(path, stat).map_err(ReadError::Unacceptable)?;
+        (self.check)(path, stat)?;
         Ok((self.visit)(path, stat, fd)?)
     }
 
     fn count(&mut self, bytes: u64) -> Result<(), ReadError> {
         self.bytes = self.bytes.saturating_add(bytes);
         if self.bytes > MAX_TARGET {
-            Err(ReadError::Unacceptable(format!(
-                "it is larger than {MAX_TARGET} bytes in total"
-            )))
+            Err(Unacceptable::TooLargeInTotal(MAX_TARGET).into())
         } else {
             Ok(())
         }

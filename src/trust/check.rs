@@ -13,7 +13,7 @@ const ROOT_AND_CALLER: &str = "root and you";
 
 /// Tells whether a user is root or the caller.
 #[must_use]
-pub(crate) fn is_us(uid: u32) -> bool {
+fn is_us(uid: u32) -> bool {
     uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
@@ -28,6 +28,15 @@ fn others_can_write(mode: u32) -> bool {
 #[must_use]
 pub(crate) fn only_us_can_write(owner: u32, mode: u32) -> bool {
     is_us(owner) && !others_can_write(mode)
+}
+
+/// Returns the names of root, the caller and `owner`, each once.
+fn writers(owner: u32) -> String {
+    if is_us(owner) {
+        ROOT_AND_CALLER.to_owned()
+    } else {
+        format!("root, you and uid {owner}")
+    }
 }
 
 fn is_sticky(stat: &Stat) -> bool {
@@ -135,7 +144,24 @@ impl ResolvedPath {
         self.check_directories(self.above.iter(), owner)
     }
 
-    /// Checks the same for the entries of the directory at the end.
+    /// Checks the same, and that only root, the caller and `owner` can write the file at the end.
+    ///
+    /// # Errors
+    /// Fails with the file, directory or link.
+    pub(crate) fn writable_only_by(&self, owner: u32) -> Result<(), Distrust> {
+        let HeldEntry { path, stat, .. } = &self.last;
+        let foreign_owner = !(is_us(stat.st_uid) || stat.st_uid == owner);
+        if foreign_owner || others_can_write(stat.st_mode) {
+            return Err(Distrust::Writable {
+                path: path.clone(),
+                writers: writers(owner),
+                foreign_owner,
+            });
+        }
+        self.changeable_only_by(owner)
+    }
+
+    /// Checks [`ResolvedPath::changeable_only_by`] for the entries of the directory at the end.
     ///
     /// # Errors
     /// Fails with the directory or link.
@@ -148,13 +174,6 @@ impl ResolvedPath {
         dirs: impl Iterator<Item = &'a HeldEntry>,
         owner: u32,
     ) -> Result<(), Distrust> {
-        let writers = || {
-            if is_us(owner) {
-                ROOT_AND_CALLER.to_owned()
-            } else {
-                format!("root, you and uid {owner}")
-            }
-        };
         let mut dirs = dirs.peekable();
         let mut is_inside_owners = false;
         while let Some(HeldEntry { path, stat, .. }) = dirs.next() {
@@ -166,7 +185,7 @@ impl ResolvedPath {
             if others_can || foreign_owner {
                 return Err(Distrust::Writable {
                     path: path.clone(),
-                    writers: writers(),
+                    writers: writers(owner),
                     foreign_owner,
                 });
             }

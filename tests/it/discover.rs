@@ -671,14 +671,14 @@ fn as_root_a_pid_file_that_others_can_write_is_not_believed() {
     assert!(
         house
             .refused(&by_file(&file), 3)
-            .contains("others than root")
+            .contains("users other than root")
     );
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     nix::unistd::chown(&file, Some(65534.into()), None).unwrap();
     assert!(
         house
             .refused(&by_file(&file), 3)
-            .contains("others than root")
+            .contains("users other than root")
     );
     nix::unistd::chown(&file, Some(0.into()), None).unwrap();
     house.finds(&by_file(&file), &[one.pid()]);

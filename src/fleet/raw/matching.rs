@@ -7,7 +7,7 @@ use toml::{Spanned, Value};
 
 use super::values::as_strings;
 use crate::fleet::{
-    Match,
+    ListenAtError, Match,
     spanned::{SpannedError, spanned},
     unit_name,
 };
@@ -47,7 +47,10 @@ pub(super) fn resolve_match(raw: Spanned<RawMatch>) -> Result<Match, SpannedErro
             "pid_file = {path:?} is not an absolute path"
         )));
     }
-    let listens = raw.listens.map(|text| text.parse().map_err(fault));
+    let listens = raw.listens.map(|text| {
+        text.parse()
+            .map_err(|e: ListenAtError| fault(e.to_string()))
+    });
     let cgroup = raw.cgroup.map(|text| pattern("cgroup", &text));
     let matching = Match {
         exe: raw.exe.map_or(Ok(Vec::new()), |v| any_of("exe", &v))?,

@@ -7,7 +7,7 @@ use toml::{Spanned, Value};
 use crate::{
     diagnostic::suggest,
     fleet::{
-        Count, ListenAt, PathBase, Reading, Reloads, Signal, parse_count,
+        Count, ListenAt, ListenAtError, PathBase, Reading, Reloads, Signal, parse_count,
         spanned::{SpannedError, spanned},
         value_of,
     },
@@ -33,16 +33,15 @@ pub(super) fn words(raw: &Spanned<Value>) -> Result<Vec<String>, SpannedError> {
 }
 
 pub(super) fn count(raw: &Spanned<Value>) -> Result<Count, SpannedError> {
-    let parsed = match raw.get_ref() {
-        Value::Integer(n) => usize::try_from(*n)
-            .ok()
-            .map(|n| Ok(Count { min: n, max: n })),
-        Value::String(text) => Some(parse_count(text)),
+    let known = match raw.get_ref() {
+        Value::Integer(n) => usize::try_from(*n).ok(),
+        Value::String(text) => {
+            return parse_count(text).map_err(|why| spanned(raw.span(), why));
+        }
         _ => None,
     };
-    parsed
-        .unwrap_or_else(|| Err("a count is 3, \"3..\", \"..5\" or \"3..5\"".into()))
-        .map_err(|why| spanned(raw.span(), why))
+    let count = known.map(|n| Count { min: n, max: n });
+    count.ok_or_else(|| spanned(raw.span(), "a count is 3, \"3..\", \"..5\" or \"3..5\""))
 }
 
 /// Reads one absolute path, or a list of them.
@@ -149,7 +148,10 @@ pub(super) fn reloads(raw: Spanned<Value>) -> Result<Reloads, SpannedError> {
 pub(super) fn listen(raw: &Spanned<Value>) -> Result<Vec<ListenAt>, SpannedError> {
     strings(raw)?
         .into_iter()
-        .map(|text| text.parse().map_err(|why: String| spanned(raw.span(), why)))
+        .map(|text| {
+            text.parse()
+                .map_err(|why: ListenAtError| spanned(raw.span(), why))
+        })
         .collect()
 }
 

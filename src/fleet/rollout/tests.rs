@@ -120,7 +120,10 @@ fn waves_that_add_no_instances_are_refused() {
         ("5,10%,3", "3 after 5"),
         ("100%,1", "1 after 100%"),
     ] {
-        assert!(check(bad).is_err_and(|why| why.contains(wanted)), "{bad}");
+        assert!(
+            check(bad).is_err_and(|why| why.to_string().contains(wanted)),
+            "{bad}"
+        );
     }
 }
 

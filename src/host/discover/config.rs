@@ -19,8 +19,9 @@ use crate::{
         discover::{
             built::BuiltIn,
             found::{Config, Found},
-            lookup::{Lookup, LookupError, joined, list},
+            lookup::{Lookup, LookupError, joined, refusal},
             mounts,
+            reason::{Absent, Attempts, ConfigReason, ConfigRefusal},
         },
         parallel::par_map::par_map,
         proc::{argument::argument, guard::View},
@@ -31,25 +32,25 @@ use crate::{
 /// Returns the config files of a process, resolved; none for a group without a config.
 ///
 /// # Errors
-/// Fails if they are not known or must not be replaced; the text has no subject.
+/// Fails if they are not known or must not be replaced.
 pub(crate) async fn configs_of(
     found: &Found,
     group: &Group,
     paths: &ConfigPaths,
-) -> Result<Vec<Config>, String> {
+) -> Result<Vec<Config>, Box<ConfigRefusal>> {
     let mut read = read_by(found, group, paths);
     if matches!(read, Err(LookupError::Ask)) {
         paths.built.ask(found, group).await;
         read = read_by(found, group, paths);
     }
-    read.map_err(|why| why.to_string())
+    read.map_err(LookupError::refusal)
 }
 
 /// As [`configs_of`] for many processes, in their order.
 pub(crate) async fn all_configs(
     all: &[(Arc<Group>, Found)],
     paths: &ConfigPaths,
-) -> Vec<Result<Vec<Config>, String>> {
+) -> Vec<Result<Vec<Config>, Box<ConfigRefusal>>> {
     let mut answers = Vec::with_capacity(all.len());
     for (read, (group, found)) in par_map(all, |(group, found)| read_by(found, group, paths))
         .into_iter()
@@ -57,7 +58,7 @@ pub(crate) async fn all_configs(
     {
         answers.push(match read {
             Err(LookupError::Ask) => configs_of(found, group, paths).await,
-            read => read.map_err(|why| why.to_string()),
+            read => read.map_err(LookupError::refusal),
         });
     }
     answers
@@ -139,20 +140,15 @@ fn config_of(
     bases: &[PathBase],
     paths: &ConfigPaths,
 ) -> Result<Config, LookupError> {
-    let mut last = String::new();
+    let mut attempts = Attempts::default();
     for (index, base) in bases.iter().enumerate() {
         if is_spelled_before(bases, index) {
             continue;
         }
         let Some((named, is_guess)) = named_by(lookup, bases, base)? else {
             match base {
-                PathBase::Arg(option, _) => {
-                    last = format!("has no {{arg:{option}}} on its command line");
-                }
-                PathBase::Env(name, _) => {
-                    let before = if last.is_empty() { "has " } else { ", and " };
-                    last = format!("{last}{before}no {name} in its environment");
-                }
+                PathBase::Arg(option, _) => attempts.add(Absent::Option(option.clone())),
+                PathBase::Env(name, _) => attempts.add(Absent::Variable(name.clone())),
                 _ => {}
             }
             continue;
@@ -168,10 +164,10 @@ fn config_of(
                     PathBase::Arg(..) | PathBase::Built(..) | PathBase::Env(..)
                 ) =>
             {
-                return Err(unresolved(lookup, &named, &e));
+                return Err(unresolved(lookup, named, e));
             }
             Err(e) => {
-                last = format!("config `{}`: {e}", named.display());
+                attempts.add(Absent::Path(named, e));
                 continue;
             }
         };
@@ -188,7 +184,7 @@ fn config_of(
             assumed,
         });
     }
-    Err(lookup.refuse(&last, None))
+    Err(lookup.refuse(ConfigReason::Nowhere(attempts), None))
 }
 
 /// Refuses a path that the command line contradicts, or that is a stream. `before` are the bases
@@ -207,39 +203,30 @@ fn check_named(
             .iter()
             .find(|arg| reading.no_default.contains(arg))
     {
-        let why = format!(
-            "says by `{word}` that it does not read `{}`",
-            named.display()
-        );
-        return Err(lookup.refuse(&why, None));
+        let why = ConfigReason::NotDefault {
+            word: word.clone(),
+            path: named.into(),
+        };
+        return Err(lookup.refuse(why, None));
     }
-    if let Some(stream) = stream_of(named) {
-        let why =
-            format!("reads its config from {stream}, which is no file that a run could replace");
-        return Err(lookup.refuse(&why, None));
+    if is_own_stream(named) {
+        return Err(lookup.refuse(ConfigReason::OwnStream(named.into()), None));
     }
     if !matches!(base, PathBase::Arg(..))
         && before.iter().any(|base| matches!(base, PathBase::Arg(..)))
         && let Some(word) = lookup.unexplained(named)
     {
-        let why = format!(
-            "names no config by {}, and may do so by `{word}` of its command line",
-            options_of(before)
-        );
-        return Err(lookup.refuse_options(&why));
+        let options = options_of(before);
+        return Err(lookup.refuse_options(ConfigReason::Unexplained { options, word }));
     }
     Ok(())
 }
 
 /// The error of a named path that this host cannot resolve.
-fn unresolved(lookup: Lookup<'_>, named: &Path, e: &io::Error) -> LookupError {
-    let path = named.display();
-    match mounts::here(lookup.found.pid, named) {
-        Some(here) => lookup.refuse(
-            &format!("reads `{path}` in a mount namespace of its own"),
-            Some(&here),
-        ),
-        None => LookupError::Because(format!("reads its config from `{path}`: {e}")),
+fn unresolved(lookup: Lookup<'_>, named: PathBuf, e: io::Error) -> LookupError {
+    match mounts::here(lookup.found.pid, &named) {
+        Some(here) => lookup.refuse(ConfigReason::InOwnMounts(named), Some(&here)),
+        None => refusal(ConfigReason::Unresolved(named, e)).into(),
     }
 }
 
@@ -255,20 +242,14 @@ fn check_resolved(
     let Lookup { found, group, .. } = lookup;
     let file_type = FileType::from_raw_mode(path.stat().st_mode);
     if path.is_of_a_process() || !matches!(file_type, FileType::RegularFile | FileType::Directory) {
-        let why = format!(
-            "reads its config from `{}`, which is a stream or a device, and no file that a run \
-             could replace",
-            named.display()
-        );
-        return Err(lookup.refuse(&why, None));
+        return Err(lookup.refuse(ConfigReason::Stream(named.into()), None));
     }
-    trusted(found, group, path, matches!(base, PathBase::Path(_))).map_err(LookupError::Because)?;
+    trusted(found, group, path, matches!(base, PathBase::Path(_))).map_err(Box::new)?;
     if !view.is_seen_by(found.pid, &path.end) {
-        return Err(LookupError::Because(format!(
-            "sees another file at `{}` than this host does (its own mount or root directory); \
-             change it where it runs, or mount its directory there and not the file alone",
-            path.end.display()
-        )));
+        let why = ConfigRefusal::from(ConfigReason::OtherFile(path.end.clone())).with_hint(
+            "change it where it runs, or mount its directory there and not the file alone",
+        );
+        return Err(Box::new(why).into());
     }
     Ok(())
 }
@@ -333,13 +314,7 @@ fn named_by(
                         .iter()
                         .map(|value| value.to_string_lossy().into_owned())
                         .collect();
-                    Err(lookup.refuse(
-                        &format!(
-                            "reads {}, and nothing says which of them the change is for",
-                            list(&values)
-                        ),
-                        None,
-                    ))
+                    Err(lookup.refuse(ConfigReason::Several(values), None))
                 }
             }
         }
@@ -353,10 +328,7 @@ fn named_by_value(
     below: &Path,
 ) -> Result<PathBuf, LookupError> {
     if value == "-" {
-        return Err(lookup.refuse(
-            "reads its config from its standard input, which is no file that a run could replace",
-            None,
-        ));
+        return Err(lookup.refuse(ConfigReason::StandardInput, None));
     }
     let text = value.to_string_lossy();
     let scheme = text
@@ -378,29 +350,21 @@ fn named_by_value(
             below,
         ));
     }
-    Err(lookup.refuse(
-        &format!("reads its config from `{text}`, which is no path of a file"),
-        None,
-    ))
+    Err(lookup.refuse(ConfigReason::NoPath(text.into_owned()), None))
 }
 
-/// Describes a path that leads every process to its own stream.
-fn stream_of(path: &Path) -> Option<String> {
-    let is_own = path == Path::new("/dev/stdin") || path.starts_with("/dev/fd");
-    let is_own = is_own || path.starts_with("/proc/self") || path.starts_with("/proc/thread-self");
-    is_own.then(|| format!("`{}`, which each process has for itself", path.display()))
+/// Tells whether a path leads every process to its own stream.
+fn is_own_stream(path: &Path) -> bool {
+    let is_device = path == Path::new("/dev/stdin") || path.starts_with("/dev/fd");
+    is_device || path.starts_with("/proc/self") || path.starts_with("/proc/thread-self")
 }
 
 /// Returns the path of a base that is no config for a process with these arguments. It is not
 /// resolved, and need not exist. None if the command line does not name it.
 ///
 /// # Errors
-/// Fails if the working directory cannot be read; the text has no subject.
-pub(crate) fn place_of(
-    pid: i32,
-    args: &[String],
-    place: &PathBase,
-) -> Result<Option<PathBuf>, String> {
+/// Fails if the working directory cannot be read.
+pub(crate) fn place_of(pid: i32, args: &[String], place: &PathBase) -> io::Result<Option<PathBuf>> {
     let (below, value) = match place {
         PathBase::Path(path) => return Ok(Some(path.clone())),
         PathBase::Built(..) | PathBase::Env(..) => return Ok(None),
@@ -413,8 +377,7 @@ pub(crate) fn place_of(
     let cwd = if value.is_absolute() {
         PathBuf::new()
     } else {
-        std::fs::read_link(format!("/proc/{pid}/cwd"))
-            .map_err(|e| format!("working directory: {e}"))?
+        std::fs::read_link(format!("/proc/{pid}/cwd"))?
     };
     // An empty part would leave a slash at the end, which only a directory has.
     Ok(Some(

@@ -1,12 +1,12 @@
 //! A process of a group, and the result of a scan for one group.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use crate::{
     event::Instance,
     fleet::{Group, OnBadConfig},
     host::{
-        discover::{inspect::Inspected, owner, renewal, title::Telling},
+        discover::{inspect::Inspected, owner, reason::MatchRefusal, renewal, title::Telling},
         exec::sees,
         proc::{guard, kernel::Status},
     },
@@ -125,21 +125,21 @@ fn has_own_namespace(seen: &Identity) -> bool {
             .any(|space| guard::shares(seen.pid, space) == Some(false))
 }
 
-/// The result of a scan for one group, by pid. Each text has no subject.
+/// The result of a scan for one group, by pid.
 #[derive(Debug, Default)]
 pub(crate) struct Finds {
     /// Leaders of the group's users.
     pub(crate) found: Vec<Found>,
     /// Matches that prevent a reload, and why: two masters of one service, workers without a
     /// master.
-    pub(crate) refused: Vec<(Found, String)>,
+    pub(crate) refused: Vec<(Found, MatchRefusal)>,
     /// Matches whose leader takes the signal for them: pid, and the pid of the leader.
     pub(crate) workers: Vec<(i32, i32)>,
     /// Matches that are not part of a run: pid and why.
-    pub(crate) skipped: Vec<(i32, String)>,
+    pub(crate) skipped: Vec<(i32, MatchRefusal)>,
     /// Processes that were asked for by pid, and are gone or something else: pid and why. The pid
     /// is 0 if the reason is no process.
-    pub(crate) missing: Vec<(i32, String)>,
+    pub(crate) missing: Vec<(i32, MatchRefusal)>,
     /// Why this program could not read processes, if it could not: then more may exist.
-    pub(crate) blind: Option<String>,
+    pub(crate) blind: Option<io::Error>,
 }

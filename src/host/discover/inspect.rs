@@ -4,6 +4,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::{
@@ -53,8 +54,8 @@ pub(super) enum Origin {
 }
 
 /// Why a pid is no process that runs a program; each text has no subject.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum InspectError {
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum InspectError {
     /// It ended, perhaps while it was read.
     #[error("is gone")]
     Gone,
@@ -66,7 +67,7 @@ pub(super) enum InspectError {
     NoProgram,
     /// The system refused.
     #[error("cannot be looked at: {0}")]
-    Failed(io::Error),
+    Failed(Arc<io::Error>),
 }
 
 impl From<io::Error> for InspectError {
@@ -75,16 +76,16 @@ impl From<io::Error> for InspectError {
         if is_gone(&e) {
             Self::Gone
         } else {
-            Self::Failed(e)
+            Self::Failed(Arc::new(e))
         }
     }
 }
 
 impl InspectError {
     /// Why this program can read no process at all, if that is the reason.
-    pub(super) fn own(&self) -> Option<String> {
+    pub(super) fn own(&self) -> Option<io::Error> {
         match self {
-            Self::Failed(e) if is_own(e) => Some(e.to_string()),
+            Self::Failed(e) if is_own(e) => e.raw_os_error().map(io::Error::from_raw_os_error),
             _ => None,
         }
     }

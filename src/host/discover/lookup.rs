@@ -14,8 +14,10 @@ use crate::{
     fleet::{Group, PathBase, fits},
     host::{
         discover::{
+            built::Built,
             found::Found,
             options::{GivenOptions, Options},
+            reason::{ConfigReason, ConfigRefusal},
             title::{self, Telling},
         },
         exec,
@@ -29,12 +31,22 @@ const MAX_ARGUMENTS: u64 = 64 << 10;
 /// Why the config of a process is not known.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LookupError {
-    /// A sentence without its subject; the hint follows its last `; `.
-    #[error("{0}")]
-    Because(String),
+    /// It cannot be known, or must not be replaced.
+    #[error(transparent)]
+    Refused(#[from] Box<ConfigRefusal>),
     /// Its program must be run first to print the paths that are compiled into it.
-    #[error("its program was not asked what is compiled into it")]
+    #[error("{}", ConfigReason::NotAsked)]
     Ask,
+}
+
+impl LookupError {
+    /// Returns the refusal of a process whose program is not run, or no longer.
+    pub(super) fn refusal(self) -> Box<ConfigRefusal> {
+        match self {
+            Self::Refused(refusal) => refusal,
+            Self::Ask => refusal(ConfigReason::NotAsked),
+        }
+    }
 }
 
 /// One process, and everything that tells how it names its config.
@@ -43,31 +55,31 @@ pub(super) struct Lookup<'a> {
     pub(super) found: &'a Found,
     pub(super) group: &'a Group,
     /// The output of its program about compiled-in paths, if it was run.
-    pub(super) built: Option<&'a Result<String, String>>,
+    pub(super) built: Option<&'a Built>,
 }
 
 impl<'a> Lookup<'a> {
     /// Returns `why`, with the line of `fleet.toml` that names the file as its hint.
-    pub(super) fn refuse(&self, why: &str, path: Option<&Path>) -> LookupError {
-        let path = path.map_or_else(
-            || "/PATH/OF/ITS/CONFIG".into(),
-            |path| path.display().to_string(),
-        );
-        LookupError::Because(format!(
-            "{why}; write `config = \"{path}\"` into group `{}`, if that is the file which it \
-             reads",
-            self.group.name
-        ))
+    pub(super) fn refuse(&self, why: ConfigReason, path: Option<&Path>) -> LookupError {
+        self.refuse_with(why, path, "")
     }
 
     /// As [`Lookup::refuse`], if it is also enough to declare how the program reads its options.
-    pub(super) fn refuse_options(&self, why: &str) -> LookupError {
-        let hint = "or say how it reads its options: `getopt = \"..\"`, as getopt(3) has them, \
-                    `getopt = \"\"` where every option is a word";
-        match self.refuse(why, None) {
-            LookupError::Because(why) => LookupError::Because(format!("{why}, {hint}")),
-            other => other,
-        }
+    pub(super) fn refuse_options(&self, why: ConfigReason) -> LookupError {
+        let other = ", or say how it reads its options: `getopt = \"..\"`, as getopt(3) has them, \
+                     `getopt = \"\"` where every option is a word";
+        self.refuse_with(why, None, other)
+    }
+
+    /// As [`Lookup::refuse`], with another line of `fleet.toml` that helps.
+    fn refuse_with(&self, why: ConfigReason, path: Option<&Path>, other: &str) -> LookupError {
+        let path = path.unwrap_or(Path::new("/PATH/OF/ITS/CONFIG"));
+        let hint = format!(
+            "write `config = \"{}\"` into group `{}`, if that is the file which it reads{other}",
+            path.display(),
+            self.group.name
+        );
+        Box::new(ConfigRefusal::from(why).with_hint(hint)).into()
     }
 
     /// Returns the arguments of its program, without those of its interpreter before the script.
@@ -106,9 +118,7 @@ impl<'a> Lookup<'a> {
             GivenOptions::Several(values) => values,
             GivenOptions::Unclear(word) => {
                 let option = spellings.join(" or ");
-                return Err(self.refuse_options(&format!(
-                    "may have {option} in `{word}` of its command line, or not"
-                )));
+                return Err(self.refuse_options(ConfigReason::Unclear { option, word }));
             }
         };
         values.into_iter().map(|value| self.exact(value)).collect()
@@ -119,12 +129,11 @@ impl<'a> Lookup<'a> {
         let args = &self.found.args;
         let of_interpreter = args.len() - self.options(args).args.len();
         if let Some(word) = args.get(index).filter(|_| index < of_interpreter) {
-            let why = format!(
-                "has `{word}` as its argument {}, which belongs to its interpreter or names its \
-                 script: count on from there",
-                index + 1
-            );
-            return Err(self.refuse(&why, None));
+            let why = ConfigReason::OfInterpreter {
+                word: word.clone(),
+                position: index + 1,
+            };
+            return Err(self.refuse(why, None));
         }
         argument::argument(args, name)
             .map(|value| self.exact(value.to_owned()))
@@ -138,10 +147,7 @@ impl<'a> Lookup<'a> {
         if let Telling::Joined(certain) = &self.found.telling
             && self.options(certain).given_values(spellings) != *given
         {
-            let why = format!(
-                "has {option} in its title behind a value with blanks, of which it may be a part"
-            );
-            return Err(self.refuse(&why, None));
+            return Err(self.refuse(ConfigReason::AfterBlanks(option), None));
         }
         if let GivenOptions::Value(value) = given
             && let Some(word) = self
@@ -149,10 +155,8 @@ impl<'a> Lookup<'a> {
                 .file_behind(value)
                 .filter(|word| self.may_hold(word, spellings))
         {
-            let why = format!(
-                "may have {option} once more in the file that `{word}` of its command line names"
-            );
-            return Err(self.refuse(&why, None));
+            let word = word.to_owned();
+            return Err(self.refuse(ConfigReason::Repeated { option, word }, None));
         }
         Ok(())
     }
@@ -192,10 +196,7 @@ impl<'a> Lookup<'a> {
         values.dedup();
         match values.as_slice() {
             [value] => Ok(OsString::from_vec(value.clone())),
-            _ => Err(self.refuse(
-                &format!("names a config that cannot be told from `{value}`"),
-                None,
-            )),
+            _ => Err(self.refuse(ConfigReason::NotText(value), None)),
         }
     }
 
@@ -205,20 +206,8 @@ impl<'a> Lookup<'a> {
             .iter()
             .flat_map(|option| title::values(title, option))
             .collect();
-        let hides = || {
-            self.refuse(
-                &format!(
-                    "has written a title over its command line (`{title}`), which does not tell \
-                     its arguments"
-                ),
-                None,
-            )
-        };
         if title::is_cut(self.found.pid, title.len()) {
-            return Err(self.refuse(
-                "has written a title over its command line, and the end of it may be cut off",
-                None,
-            ));
+            return Err(self.refuse(ConfigReason::CutTitle, None));
         }
         let mut existing = Vec::new();
         for value in &readings {
@@ -233,14 +222,12 @@ impl<'a> Lookup<'a> {
         match (existing.as_slice(), readings.first()) {
             ([value], _) => Ok(value.clone()),
             ([], Some(first)) => Ok(first.clone()),
-            ([], None) => Err(hides()),
-            _ => Err(self.refuse(
-                &format!(
-                    "has blanks in its title (`{title}`), which may name {}",
-                    list(&existing)
-                ),
-                None,
-            )),
+            ([], None) => Err(self.refuse(ConfigReason::Title(title.into()), None)),
+            _ => {
+                let title = title.to_owned();
+                let values = existing;
+                Err(self.refuse(ConfigReason::AmbiguousTitle { title, values }, None))
+            }
         }
     }
 
@@ -248,10 +235,7 @@ impl<'a> Lookup<'a> {
     pub(super) fn built(&self, text: &str) -> Result<Option<String>, LookupError> {
         match self.built {
             None => Err(LookupError::Ask),
-            Some(Err(why)) => Err(self.refuse(
-                &format!("does not tell which config is compiled into it: {why}"),
-                None,
-            )),
+            Some(Err(why)) => Err(self.refuse(ConfigReason::NotPrinted(why.clone()), None)),
             Some(Ok(output)) => Ok(behind(output, text)),
         }
     }
@@ -259,14 +243,15 @@ impl<'a> Lookup<'a> {
     /// Returns a variable of the environment that it was started with; none if it is empty or not
     /// set.
     pub(super) fn variable(&self, name: &str) -> Result<Option<OsString>, LookupError> {
-        let value = exec::variable(self.found.pid, name).ok_or_else(|| {
-            self.refuse(
-                &format!("does not tell its environment, which may have {name}"),
-                None,
-            )
-        })?;
+        let value = exec::variable(self.found.pid, name)
+            .ok_or_else(|| self.refuse(ConfigReason::NoEnvironment(name.into()), None))?;
         Ok(value.filter(|value| !value.is_empty()))
     }
+}
+
+/// Returns a refusal without a hint.
+pub(super) fn refusal(why: ConfigReason) -> Box<ConfigRefusal> {
+    Box::new(why.into())
 }
 
 /// Lists the options whose relative path does not begin at the present working directory: name,
@@ -317,15 +302,6 @@ pub(super) fn joined(dir: PathBuf, below: &Path) -> PathBuf {
     } else {
         dir.join(below)
     }
-}
-
-/// Quotes values for a message.
-pub(super) fn list(values: &[String]) -> String {
-    values
-        .iter()
-        .map(|value| format!("`{value}`"))
-        .collect::<Vec<_>>()
-        .join(" and ")
 }
 
 /// Returns the word after `text` in the output of a program, or the content of its quotes.

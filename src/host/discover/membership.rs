@@ -5,14 +5,15 @@ use crate::{
     host::discover::{
         config,
         found::{Finds, Found},
-        inspect::{Criteria, Inspected, inspect},
+        inspect::{Criteria, InspectError, Inspected, inspect},
         pidfile::PidFile,
+        reason::{MatchReason, MatchRefusal},
         scan::{Scan, pid_named_by},
         unit,
     },
 };
 
-/// The relation of a process to a group; each text is a sentence without its subject.
+/// The relation of a process to a group.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
@@ -23,15 +24,15 @@ pub(crate) enum Membership {
     /// group gives.
     Leads(Found, Vec<i32>),
     /// It matches, and prevents a reload.
-    Refused(String),
+    Refused(MatchRefusal),
     /// This process takes the signal for it.
     Works(i32),
     /// It matches, or may match, and is not part of a run.
-    Skipped(String),
+    Skipped(MatchRefusal),
     /// It is no process of the group.
     NoMatch {
         /// Why.
-        why: String,
+        why: MatchRefusal,
         /// True if a part of its `match` fits: it runs the program that the group means.
         near: bool,
     },
@@ -40,9 +41,9 @@ pub(crate) enum Membership {
 /// Reads any process, in a group or not.
 ///
 /// # Errors
-/// Fails if it runs no program, or if it cannot be read; the text has no subject.
-pub(crate) fn process(pid: i32) -> Result<Found, String> {
-    inspect(pid).map(Found::of).map_err(|e| e.to_string())
+/// Fails if it runs no program, or if it cannot be read.
+pub(crate) fn process(pid: i32) -> Result<Found, InspectError> {
+    inspect(pid).map(Found::of)
 }
 
 impl Scan {
@@ -73,13 +74,20 @@ impl Scan {
             return Membership::Works(leader);
         }
         let (why, near) = inspect(pid).map_or_else(
-            |e| (e.to_string(), false),
+            |e| (e.into(), false),
             |process| self.why_not(group, &process),
         );
-        // A process that lacks an argument is listed there as well, and is no match.
+        // A process that lacks an argument, or cannot be read, is listed there as well, and is no
+        // match.
+        let is_unread = matches!(why, MatchReason::Inspect(_));
+        let is_match = |reason: &MatchReason| match reason {
+            MatchReason::Lacking(_) => false,
+            MatchReason::Inspect(_) => !is_unread,
+            _ => true,
+        };
         if let Some((_, reason)) = skipped
             .into_iter()
-            .find(|(skipped, reason)| *skipped == pid && *reason != why)
+            .find(|(skipped, reason)| *skipped == pid && is_match(&reason.why))
         {
             return Membership::Skipped(reason);
         }
@@ -89,14 +97,14 @@ impl Scan {
             .find(|(asked, _)| *asked == pid || *asked == 0)
             .map(|(_, why)| why);
         Membership::NoMatch {
-            why: listed.filter(|_| near).unwrap_or(why),
+            why: listed.filter(|_| near).unwrap_or_else(|| why.into()),
             near,
         }
     }
 
     /// Returns the first key of `match` that does not fit, or the other reason why the process is
     /// no match; and whether a key before that fits.
-    fn why_not(&self, group: &Group, process: &Inspected) -> (String, bool) {
+    fn why_not(&self, group: &Group, process: &Inspected) -> (MatchReason, bool) {
         let query = match self.query(group) {
             Ok(query) => query,
             Err((_, why)) => return (why, false),
@@ -110,9 +118,9 @@ impl Scan {
             let (what, why) = &steps[index];
             return (
                 if fits(what).is_none() {
-                    "cannot be looked at by this user".into()
+                    MatchReason::Hidden
                 } else {
-                    why.clone()
+                    MatchReason::Unfit(why.clone())
                 },
                 index > 0,
             );
@@ -122,11 +130,11 @@ impl Scan {
             .as_ref()
             .is_some_and(|exclude| self.fits(exclude, process) == Some(true));
         let why = match (excluded, group.instances.is_empty()) {
-            (true, _) => "is excluded by its `exclude`",
-            (false, false) => "is not in the list of its `instances`",
-            (false, true) => "started after the scan",
+            (true, _) => MatchReason::Excluded,
+            (false, false) => MatchReason::NotListed,
+            (false, true) => MatchReason::Late,
         };
-        (why.into(), true)
+        (why, true)
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod new_processes;
 mod options;
 mod owner;
 mod pidfile;
+mod reason;
 pub(crate) mod renewal;
 mod scan;
 pub(crate) mod title;
@@ -20,5 +21,6 @@ mod unit;
 pub(crate) use self::{
     config::{ConfigPaths, all_configs, configs_of, fixed_of},
     membership::{Membership, is_named, process},
+    reason::{ConfigRefusal, MatchRefusal},
     scan::Scan,
 };

@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 
 use nix::unistd::{Uid, User, geteuid};
 
-use super::inspect::{Inspected, Origin};
-use crate::{fleet::Group, identity::Credentials};
+use super::{
+    inspect::{Inspected, Origin},
+    reason::{NotMeant, Users},
+};
+use crate::{fleet::Group, identity::Credentials, refusal::Refusal};
 
 /// Returns the user of a process; of several, the one that is trusted least.
 pub(super) fn of(person: &Credentials) -> u32 {
@@ -18,28 +21,27 @@ pub(super) fn of(person: &Credentials) -> u32 {
 }
 
 /// Returns why a match is not one of the processes of `uids`, the users of `group`; none if it is.
-pub(super) fn not_meant(process: &Inspected, uids: &[u32], group: &Group) -> Option<String> {
+pub(super) fn not_meant(
+    process: &Inspected,
+    uids: &[u32],
+    group: &Group,
+) -> Option<Refusal<NotMeant>> {
     let person = &process.identity.person;
-    let name = &group.name;
+    let name = || group.name.clone();
     if !person.is_setuid() {
-        let processes = if group.users.is_empty() {
-            "its caller's own processes, unless it names a `user`"
-        } else {
-            "its `user`'s processes"
-        };
-        return (!uids.contains(&process.uid)).then(|| {
-            format!(
-                "belongs to uid {}, and group `{name}` matches only {processes}",
-                process.uid
-            )
+        let uid = process.uid;
+        return (!uids.contains(&uid)).then(|| {
+            let group_name = name();
+            if group.users.is_empty() {
+                NotMeant::NotCallers(uid, group_name).into()
+            } else {
+                NotMeant::NotUsers(uid, group_name).into()
+            }
         });
     }
-    let users = described(person);
+    let users = Users::of(person);
     if process.origin == Origin::Executable {
-        return Some(format!(
-            "runs as {users}, since its executable is setuid: its real user may have started it, \
-             and group `{name}` does not match it"
-        ));
+        return Some(NotMeant::Setuid(users, name()).into());
     }
     let all: BTreeSet<u32> = person.uids.into();
     let foreign: Vec<u32> = all
@@ -48,10 +50,7 @@ pub(super) fn not_meant(process: &Inspected, uids: &[u32], group: &Group) -> Opt
         .filter(|uid| !is_trusted(*uid))
         .collect();
     if foreign.len() > 1 {
-        return Some(format!(
-            "runs as {users}: more than one of them is neither root nor the caller, and no group \
-             matches that"
-        ));
+        return Some(NotMeant::Several(users).into());
     }
     let [real, effective, _] = person.uids;
     let is_theirs = uids.contains(&real) || uids.contains(&effective);
@@ -63,26 +62,13 @@ pub(super) fn not_meant(process: &Inspected, uids: &[u32], group: &Group) -> Opt
         .copied()
         .find(|uid| !uids.contains(uid))
         .unwrap_or(effective);
-    Some(format!(
-        "runs as {users}: its real and effective user differ, and group `{name}` matches it only \
-         if it names both; say {} in the group",
-        line(group, missing)
-    ))
+    let refusal = Refusal::from(NotMeant::NotBoth(users, name()));
+    Some(refusal.with_hint(format!("say {} in the group", line(group, missing))))
 }
 
 /// Tells whether a file of this user decides nothing for another user: it is root or the caller.
 fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
-}
-
-fn described(person: &Credentials) -> String {
-    let [real, effective, saved] = person.uids;
-    let saved = if saved == effective || saved == real {
-        String::new()
-    } else {
-        format!(", saved uid {saved}")
-    };
-    format!("real uid {real}, effective uid {effective}{saved}")
 }
 
 /// The line of `fleet.toml` that names `missing` too.
@@ -139,24 +125,22 @@ mod tests {
             assert_eq!(reason(uids, &[me, 4001]), None, "{uids:?}");
         }
         for uids in [[4001, me, me], [me, 4001, me], [me, 4001, 4001]] {
-            let why = reason(uids, &[me]).unwrap();
-            assert!(
-                why.contains("real and effective user differ") && why.contains("\"4001\""),
-                "{why}"
-            );
+            let Refusal { why, hint } = reason(uids, &[me]).unwrap();
+            assert!(matches!(why, NotMeant::NotBoth(..)), "{why}");
+            assert!(hint.unwrap().contains("\"4001\""));
         }
-        assert!(reason([4002, me, me], &[me, 4001]).is_some_and(|why| why.contains("\"4002\"")));
-        assert!(
-            reason([4001, 4002, me], &[me, 4001, 4002])
-                .is_some_and(|why| why.contains("more than one"))
-        );
+        let unknown = reason([4002, me, me], &[me, 4001]).unwrap();
+        assert!(unknown.hint.unwrap().contains("\"4002\""));
+        let several = reason([4001, 4002, me], &[me, 4001, 4002]).unwrap();
+        assert!(matches!(several.why, NotMeant::Several(_)), "{several}");
         assert!(reason([me; 3], &[4001]).is_some() && reason([4001; 3], &[me]).is_some());
         let by_its_file = not_meant(
             &one([4001, me, me], Origin::Executable),
             &[me, 4001],
             &group,
         );
-        assert!(by_its_file.is_some_and(|why| why.contains("setuid")));
+        let by_its_file = by_its_file.unwrap().why;
+        assert!(matches!(by_its_file, NotMeant::Setuid(..)), "{by_its_file}");
     }
 
     #[test]

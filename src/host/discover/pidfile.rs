@@ -3,8 +3,8 @@
 use std::{io, path::Path};
 
 use crate::{
-    config,
-    trust::{ResolvedPath, is_us},
+    config::{self, ReadError},
+    trust::{Distrust, ResolvedPath},
 };
 
 /// Largest pid file that is read, in bytes. The one of a postmaster has eight lines.
@@ -20,13 +20,18 @@ pub(super) struct PidFile {
 
 /// Why a pid file names no process.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PidFileError {
+pub(crate) enum PidFileError {
     /// There is none.
     #[error("there is none")]
     Missing,
-    /// It holds no pid, or cannot be read.
+    /// Its path cannot be resolved or opened.
     #[error("{0}")]
-    Unreadable(String),
+    Io(io::Error),
+    /// It cannot be read.
+    #[error("{0}")]
+    Unreadable(#[from] ReadError),
+    #[error("it holds no process number")]
+    NoNumber,
 }
 
 impl PidFile {
@@ -37,39 +42,34 @@ impl PidFile {
     pub(super) fn read(path: &Path) -> Result<Self, PidFileError> {
         let io = |e: io::Error| match e.kind() {
             io::ErrorKind::NotFound => PidFileError::Missing,
-            _ => PidFileError::Unreadable(e.to_string()),
+            _ => PidFileError::Io(e),
         };
         let resolved = ResolvedPath::of(path).map_err(io)?;
         let fd = resolved.open().map_err(io)?;
-        let bytes = config::read_fd(fd, MAX_PID_FILE)
-            .map_err(|e| PidFileError::Unreadable(e.to_string()))?;
+        let bytes = config::read_fd(fd, MAX_PID_FILE)?;
         let text = String::from_utf8_lossy(&bytes);
         let pid = text
             .lines()
             .next()
             .and_then(|line| line.split_whitespace().next()?.parse().ok())
             .filter(|pid| *pid > 0);
-        let pid =
-            pid.ok_or_else(|| PidFileError::Unreadable("it holds no process number".into()))?;
-        Ok(Self { pid, resolved })
+        Ok(Self {
+            pid: pid.ok_or(PidFileError::NoNumber)?,
+            resolved,
+        })
     }
 
     /// Checks that it is trusted for a process of user `uid`: as root, a file that other users can
     /// write must not decide which process gets a signal.
     ///
     /// # Errors
-    /// Fails if other users can write it or lead its path elsewhere; the text says how.
-    pub(super) fn is_trusted(&self, uid: u32) -> Result<(), String> {
-        if !nix::unistd::geteuid().is_root() {
-            return Ok(());
+    /// Fails if other users can write it or lead its path elsewhere.
+    pub(super) fn is_trusted(&self, uid: u32) -> Result<(), Distrust> {
+        if nix::unistd::geteuid().is_root() {
+            self.resolved.writable_only_by(uid)
+        } else {
+            Ok(())
         }
-        let stat = self.resolved.stat();
-        if stat.st_mode & 0o022 != 0 || !(is_us(stat.st_uid) || stat.st_uid == uid) {
-            return Err("others than root and the process's own user can write it".into());
-        }
-        self.resolved
-            .changeable_only_by(uid)
-            .map_err(|why| why.to_string())
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
         ));
         assert!(matches!(
             PidFile::read(dir.path()),
-            Err(PidFileError::Unreadable(_))
+            Err(PidFileError::Unreadable(_) | PidFileError::Io(_))
         ));
     }
 }

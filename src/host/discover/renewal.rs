@@ -14,6 +14,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use crate::{
     fleet::{ExecutesItself, Group, fits},
     identity::{Identity, Line, Renewal},
+    refusal::Refusal,
 };
 
 /// Returns the program that a reload executes. `exe` is `/proc/PID/exe`; `args` are the arguments
@@ -40,22 +41,33 @@ pub(crate) fn of(identity: &Identity, group: &Group, exe: &Path, args: &[String]
     }
 }
 
+/// Why a process must not execute itself again. The text has no subject.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoRenewal {
+    #[error("executes `{}` again on {signal}, and no program is there any more: it would die of \
+             it", .path.display())]
+    Missing { path: PathBuf, signal: &'static str },
+    #[error("executes `{}` again on {signal}, which leads to another program than it runs by now: \
+             that is an upgrade and no reload", .path.display())]
+    Elsewhere { path: PathBuf, signal: &'static str },
+}
+
 /// Returns why the process must not be signalled; none if the program exists.
 #[must_use]
-pub(crate) fn refuses(renewal: &Renewal, group: &Group) -> Option<String> {
+pub(crate) fn refuses(renewal: &Renewal, group: &Group) -> Option<Refusal<NoRenewal>> {
     let signal = group.signal.name();
     match renewal {
         Renewal::None | Renewal::Same | Renewal::Another(..) => None,
-        Renewal::Missing(path) => Some(format!(
-            "executes `{}` again on {signal}, and no program is there any more: it would die of \
-             it; put one there, or restart it",
-            path.display()
-        )),
-        Renewal::Elsewhere(path) => Some(format!(
-            "executes `{}` again on {signal}, which leads to another program than it runs by now: \
-             that is an upgrade and no reload; restart it",
-            path.display()
-        )),
+        Renewal::Missing(path) => {
+            let path = path.clone();
+            let why = Refusal::from(NoRenewal::Missing { path, signal });
+            Some(why.with_hint("put one there, or restart it"))
+        }
+        Renewal::Elsewhere(path) => {
+            let path = path.clone();
+            let why = Refusal::from(NoRenewal::Elsewhere { path, signal });
+            Some(why.with_hint("restart it"))
+        }
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
         inspect::InspectError,
         leaders::LeaderSource,
         pidfile::PidFile,
+        reason::MatchReason,
         unit::main_pid,
     },
 };
@@ -52,8 +53,8 @@ impl Scan {
         let mut finds = Finds::default();
         let query = match self.query(group) {
             Ok(query) => query,
-            Err(missing) => {
-                finds.missing.push(missing);
+            Err((pid, why)) => {
+                finds.missing.push((pid, why.into()));
                 return finds;
             }
         };
@@ -78,9 +79,8 @@ impl Scan {
             && !outcomes.contains_key(&pid)
         {
             let why = no_match(group, &unread, pid);
-            finds
-                .missing
-                .push((pid, format!("is named by `{}` and {why}", path.display())));
+            let named = MatchReason::Named(path.clone(), Box::new(why));
+            finds.missing.push((pid, named.into()));
         }
         for (pid, outcome) in outcomes {
             match outcome {
@@ -95,16 +95,15 @@ impl Scan {
             .filter(|(_, e)| matches!(e, InspectError::Failed(_)));
         finds
             .skipped
-            .extend(failed.map(|(pid, e)| (pid, e.to_string())));
+            .extend(failed.map(|(pid, e)| (pid, MatchReason::from(e).into())));
         if finds.found.is_empty() && finds.refused.is_empty() {
-            finds.skipped.extend(others.into_iter().take(MAX_OTHERS));
+            let others = others.into_iter().take(MAX_OTHERS);
+            finds
+                .skipped
+                .extend(others.map(|(pid, lacking)| (pid, MatchReason::Lacking(lacking).into())));
             if may_listen {
-                let why = format!(
-                    "a process that may listen where group `{}` says cannot be looked at by this \
-                     user",
-                    group.name
-                );
-                finds.missing.push((0, why));
+                let why = MatchReason::MayListen(group.name.clone());
+                finds.missing.push((0, why.into()));
             }
         }
         finds
@@ -127,24 +126,22 @@ fn add_listed(
             Some(MatchOutcome::Refused(found, why)) => finds.refused.push((found, why)),
             Some(MatchOutcome::Skipped(why)) => finds.missing.push((listed.pid, why)),
             Some(MatchOutcome::Worker(found, leader)) => {
-                let why = format!(
-                    "is a worker of pid {leader}, which takes the signal for it: list that one"
-                );
-                finds.refused.push((found, why));
+                let why = MatchReason::ListedWorker(leader);
+                finds.refused.push((found, why.into()));
             }
             None => {
                 let why = no_match(group, unread, listed.pid);
-                finds.missing.push((listed.pid, why));
+                finds.missing.push((listed.pid, why.into()));
             }
         }
     }
 }
 
 /// Why a pid that was asked for is no match.
-fn no_match(group: &Group, unread: &BTreeMap<i32, InspectError>, pid: i32) -> String {
+fn no_match(group: &Group, unread: &BTreeMap<i32, InspectError>, pid: i32) -> MatchReason {
     unread.get(&pid).map_or_else(
-        || format!("is no process of group `{}`", group.name),
-        InspectError::to_string,
+        || MatchReason::NotInGroup(group.name.clone()),
+        |e| MatchReason::Inspect(e.clone()),
     )
 }
 

@@ -28,6 +28,7 @@ use rustix::{
 use super::{
     assume::{assume_credentials, own},
     environ::{self, Variables},
+    error::StageError,
     held::HeldProcess,
     limits,
     numbers::{Numbers, Users},
@@ -36,7 +37,6 @@ use super::{
     run::PATH,
     view,
 };
-use crate::identity::Credentials;
 
 /// Becomes the command of the request on stdin. Returns only on failure, after it has sent the
 /// reason over the socket.
@@ -46,12 +46,12 @@ pub(crate) fn become_command() -> u8 {
     let Err(why) = isolate().and_then(|()| attempt(&channel, parent));
     // For the stage above, a closed socket without an answer means success only while this process
     // lives.
-    let _ = Answer::NotRun(why).send(&channel);
+    let _ = Answer::NotRun(why.to_string()).send(&channel);
     1
 }
 
-fn attempt(channel: &UnixStream, parent: Option<Pid>) -> Result<Infallible, String> {
-    let request = Request::receive(channel).map_err(|e| format!("no request: {e}"))?;
+fn attempt(channel: &UnixStream, parent: Option<Pid>) -> Result<Infallible, StageError> {
+    let request = Request::receive(channel).map_err(|e| StageError::Step("no request", e))?;
     match &request.policy {
         Policy::Judge(instance) => {
             let held = judge(instance, channel)?;
@@ -67,7 +67,7 @@ fn attempt(channel: &UnixStream, parent: Option<Pid>) -> Result<Infallible, Stri
         Policy::Start(credentials, cwd) => {
             own()
                 .and_then(|own| assume_credentials(&own, credentials))
-                .map_err(|e| cannot_become(credentials, &e))?;
+                .map_err(|e| StageError::Credentials(credentials.uid(), e))?;
             // The directory is entered as its user. A program that may not enter it starts in `/`.
             let _ = chdir(cwd.as_os_str()).or_else(|_| chdir("/"));
             let _ = own_keyring();
@@ -75,7 +75,7 @@ fn attempt(channel: &UnixStream, parent: Option<Pid>) -> Result<Infallible, Stri
             Err(by_name(&request.argv))
         }
         Policy::Own(_) => {
-            stdin(&request.input).map_err(|e| format!("its stdin: {e}"))?;
+            stdin(&request.input).map_err(|e| StageError::Step("its stdin", e))?;
             end_with_parent(parent)?;
             restore_limits(&request)?;
             Err(by_name(&request.argv))
@@ -84,10 +84,10 @@ fn attempt(channel: &UnixStream, parent: Option<Pid>) -> Result<Infallible, Stri
 }
 
 /// Enters the namespaces, root and directory of the instance, and assumes its credentials.
-fn judge(instance: &Instance, channel: &UnixStream) -> Result<HeldProcess, String> {
-    let numbers = Numbers::open()?;
-    let own = own().map_err(|e| format!("this process cannot be inspected: {e}"))?;
-    let held = HeldProcess::open(instance).map_err(|e| e.to_string())?;
+fn judge(instance: &Instance, channel: &UnixStream) -> Result<HeldProcess, StageError> {
+    let numbers = Numbers::open().map_err(|e| StageError::Step("`/proc/self/fd`", e))?;
+    let own = own().map_err(|e| StageError::Step("this process cannot be inspected", e))?;
+    let held = HeldProcess::open(instance)?;
     super::held::enter(&held)?;
     let users = if held.credentials.uids == own.uids {
         Users::Own
@@ -105,12 +105,11 @@ fn judge(instance: &Instance, channel: &UnixStream) -> Result<HeldProcess, Strin
         World::Files | World::Environment => None,
     };
     if let Some(view) = &view {
-        send_store(&view.store, channel).map_err(|e| {
-            format!("the filesystem for its writes cannot be sent to its supervisor: {e}")
-        })?;
+        let step = "the filesystem for its writes cannot be sent to its supervisor";
+        send_store(&view.store, channel).map_err(|e| StageError::Step(step, e))?;
     }
     assume_credentials(&own, &held.credentials)
-        .map_err(|e| cannot_become(&held.credentials, &e))?;
+        .map_err(|e| StageError::Credentials(held.credentials.uid(), e))?;
     // No program may give the command privileges that its instance cannot gain. A setuid root
     // command is an exception: with no_new_privs, the kernel would reset its effective user at
     // execve(2) (capabilities(7)).
@@ -118,7 +117,7 @@ fn judge(instance: &Instance, channel: &UnixStream) -> Result<HeldProcess, Strin
         && (held.credentials.is_setuid() || held.credentials.is_setgid());
     if !keeps_root && (instance.entered || held.spaces.differ() || own != held.credentials) {
         set_no_new_privs(true)
-            .map_err(|e| format!("it cannot be kept from gaining privileges: {e}"))?;
+            .map_err(|e| StageError::Step("it cannot be kept from gaining privileges", e.into()))?;
     }
     view::enter_cwd(view.as_ref())?;
     // The user of the command must own its session keyring. That of the stage before, which is
@@ -127,23 +126,19 @@ fn judge(instance: &Instance, channel: &UnixStream) -> Result<HeldProcess, Strin
     Ok(held)
 }
 
-fn restore_limits(request: &Request) -> Result<(), String> {
+fn restore_limits(request: &Request) -> Result<(), StageError> {
     limits::restore(request.files)
-        .map_err(|e| format!("its limit of open files cannot be restored: {e}"))
-}
-
-fn cannot_become(credentials: &Credentials, e: &io::Error) -> String {
-    format!("cannot become uid {}: {e}", credentials.uid())
+        .map_err(|e| StageError::Step("its limit of open files cannot be restored", e))
 }
 
 /// Makes the kernel end this process, and the command that it becomes, with its supervisor.
-fn end_with_parent(parent: Option<Pid>) -> Result<(), String> {
+fn end_with_parent(parent: Option<Pid>) -> Result<(), StageError> {
     set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(|e| format!("it cannot be ended with its supervisor: {e}"))?;
+        .map_err(|e| StageError::Step("it cannot be ended with its supervisor", e.into()))?;
     if getppid() == parent {
         Ok(())
     } else {
-        Err("its supervisor ended".into())
+        Err(StageError::NoSupervisor)
     }
 }
 
@@ -177,9 +172,9 @@ fn environment(held: &HeldProcess) -> Variables {
 
 /// Executes a program by its path, or the first of its name in the `PATH` of `environment` or in
 /// [`PATH`]. Returns the error.
-fn in_environment(argv: &[OsString], environment: Variables) -> String {
+fn in_environment(argv: &[OsString], environment: Variables) -> StageError {
     let Some((program, args)) = argv.split_first() else {
-        return "the command is empty".into();
+        return StageError::Empty;
     };
     let path = environment
         .iter()
@@ -202,17 +197,17 @@ fn in_environment(argv: &[OsString], environment: Variables) -> String {
             .as_ref()
             .map_or(program.as_os_str(), |path| path.as_os_str()),
     );
-    command
-        .arg0(program)
-        .args(args)
-        .env_clear()
-        .envs(environment)
-        .exec()
-        .to_string()
+    command.arg0(program).args(args).env_clear();
+    StageError::Execute(command.envs(environment).exec())
 }
 
 /// Executes an open file as `name`. Returns the error.
-fn by_descriptor(exe: &OwnedFd, name: &OsStr, argv: &[OsString], environment: Variables) -> String {
+fn by_descriptor(
+    exe: &OwnedFd,
+    name: &OsStr,
+    argv: &[OsString],
+    environment: Variables,
+) -> StageError {
     let words = std::iter::once(name)
         .chain(argv.iter().skip(1).map(OsString::as_os_str))
         .map(|word| CString::new(word.as_bytes()));
@@ -223,22 +218,22 @@ fn by_descriptor(exe: &OwnedFd, name: &OsStr, argv: &[OsString], environment: Va
         words.collect::<Result<Vec<_>, _>>(),
         env.collect::<Result<Vec<_>, _>>(),
     ) else {
-        return io::Error::from(Errno::EINVAL).to_string();
+        return StageError::Execute(Errno::EINVAL.into());
     };
     // Rust ignores SIGPIPE. A signal with a handler is reset to its default by execve(2).
     if let Err(e) =
         signal_hook::flag::register(Signal::PIPE.as_raw(), Arc::new(AtomicBool::new(false)))
     {
-        return e.to_string();
+        return StageError::Execute(e);
     }
     let Err(e) = execveat(exe, c"", &words, &env, AtFlags::AT_EMPTY_PATH);
-    io::Error::from(e).to_string()
+    StageError::Execute(e.into())
 }
 
 /// Executes a program by its path, or the first of its name in `PATH`. Returns the error.
-fn by_name(argv: &[OsString]) -> String {
+fn by_name(argv: &[OsString]) -> StageError {
     match argv.split_first() {
-        Some((program, args)) => Command::new(program).args(args).exec().to_string(),
-        None => "the command is empty".into(),
+        Some((program, args)) => StageError::Execute(Command::new(program).args(args).exec()),
+        None => StageError::Empty,
     }
 }

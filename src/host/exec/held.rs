@@ -14,6 +14,7 @@ use rustix::{
 };
 
 use super::{
+    error::{Change, HoldError, StageError},
     request::{Instance, World},
     spaces::Spaces,
 };
@@ -21,22 +22,6 @@ use crate::{
     host::proc::kernel::{Proc, gives_another_id, strip_deleted},
     identity::Credentials,
 };
-
-/// Why a command about a process is not run.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum HoldError {
-    #[error("pid {0} cannot be inspected: {1}")]
-    Hidden(i32, io::Error),
-    #[error("pid {0} is no longer the process that was surveyed: {1}")]
-    Changed(i32, String),
-    #[error(
-        "the executable of pid {0} gives it another user or group (setuid, setgid), which its \
-         command must not have"
-    )]
-    Setid(i32),
-    #[error("the namespaces of pid {0} cannot be entered: {1}")]
-    Elsewhere(i32, String),
-}
 
 /// The open files of a process that is still the surveyed one.
 #[derive(Debug)]
@@ -117,29 +102,28 @@ fn as_surveyed(
     exe: &OwnedFd,
 ) -> Result<Credentials, HoldError> {
     let hidden = |e: io::Error| HoldError::Hidden(instance.pid, e);
-    let changed = |why: String| HoldError::Changed(instance.pid, why);
+    let changed = |why: Change| HoldError::Changed(instance.pid, why);
     let (_, now, _) = process.status().map_err(hidden)?;
     let stat = process.stat().map_err(hidden)?;
     if stat.started != instance.started || !stat.lives() {
-        return Err(changed("it ended".into()));
+        return Err(changed(Change::Ended));
     }
     let was = &instance.credentials;
     if now.uids != was.uids {
-        return Err(changed(format!(
-            "it runs as {}, not as {}",
-            users(&now),
-            users(was)
-        )));
+        return Err(changed(Change::Users {
+            now: now.uids,
+            was: was.uids,
+        }));
     }
     if now.gids != was.gids || now.groups != was.groups {
-        return Err(changed("it has other groups".into()));
+        return Err(changed(Change::Groups));
     }
     let more = |now: u64, was: u64| now & !was != 0;
     if more(now.permitted, was.permitted)
         || more(now.bounding, was.bounding)
         || more(now.ambient, was.ambient)
     {
-        return Err(changed("it has more capabilities".into()));
+        return Err(changed(Change::Capabilities));
     }
     let stat = fstat(exe).map_err(|e| hidden(e.into()))?;
     // The real user may have started the process, and chosen its arguments.
@@ -147,7 +131,7 @@ fn as_surveyed(
         return Err(HoldError::Setid(instance.pid));
     }
     if (stat.st_dev, stat.st_ino) != instance.exe && !is_renewed(instance, process) {
-        return Err(changed("it runs another program".into()));
+        return Err(changed(Change::Program));
     }
     // A process may have dropped capabilities after the survey, while it started.
     Ok(now)
@@ -213,42 +197,23 @@ fn is_renewed(instance: &Instance, process: &Proc) -> bool {
             .is_some_and(|was| now.is_ok_and(|now| now == was))
 }
 
-fn users(credentials: &Credentials) -> String {
-    let [real, effective, saved] = credentials.uids;
-    if credentials.is_setuid() {
-        format!("uid {effective} (real {real}, saved {saved})")
-    } else {
-        format!("uid {effective}")
-    }
-}
-
 /// Enters the namespaces, the root and the working directory of a process.
 ///
 /// # Errors
 /// Fails if one of them cannot be entered.
-pub(super) fn enter(held: &HeldProcess) -> Result<(), String> {
+pub(super) fn enter(held: &HeldProcess) -> Result<(), StageError> {
     let HeldProcess {
         spaces, root, cwd, ..
     } = held;
     for (name, space) in &spaces.entered {
         move_into_link_name_space(space.as_fd(), None)
-            .map_err(|e| format!("its {name} namespace cannot be entered: {e}"))?;
+            .map_err(|e| StageError::Namespace(name, e.into()))?;
     }
     if spaces.has_own_files() {
         let changed = fchdir(root).and_then(|()| chroot("."));
-        changed.map_err(|e| {
-            format!(
-                "its root directory cannot be entered: {}",
-                io::Error::from(e)
-            )
-        })?;
+        changed.map_err(|e| StageError::Step("its root directory cannot be entered", e.into()))?;
     }
-    fchdir(cwd).map_err(|e| {
-        format!(
-            "its working directory cannot be entered: {}",
-            io::Error::from(e)
-        )
-    })
+    fchdir(cwd).map_err(|e| StageError::Step("its working directory cannot be entered", e.into()))
 }
 
 #[cfg(test)]

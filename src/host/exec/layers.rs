@@ -24,6 +24,7 @@ use rustix::{
 };
 
 use super::{
+    error::LayerError,
     mount_calls::{
         PATH_ONLY, attach, clone_mount, copy_access, mount_id, open_path, overlay, remount,
     },
@@ -105,14 +106,15 @@ impl<'a> Layers<'a> {
     ///
     /// # Errors
     /// Fails if a writable directory cannot be covered.
-    pub(super) fn cover(&mut self, wanted: Vec<PathBuf>) -> Result<(), String> {
+    pub(super) fn cover(&mut self, wanted: Vec<PathBuf>) -> Result<(), LayerError> {
         self.wanted = wanted;
         // No command of this user can reach a mount that the user itself cannot.
         let reached = std::mem::take(&mut self.mounts)
             .into_iter()
             .filter_map(|mount| open_path(&mount.path).ok().map(|fd| (mount, fd)));
         let held: Vec<(Mount, OwnedFd)> = reached.collect();
-        let root = open("/", PATH_ONLY, Mode::empty()).map_err(|e| format!("`/`: {e}"))?;
+        let root = open("/", PATH_ONLY, Mode::empty())
+            .map_err(|e| LayerError::Io("/".into(), e.into()))?;
         match self.layer(&root, Setuid::AsBelow) {
             Ok(layer) => self.cover_root(&layer, &held),
             // Mounts that come from another user namespace are locked together
@@ -126,17 +128,14 @@ impl<'a> Layers<'a> {
     }
 
     /// Covers the working directory, if it is held.
-    fn cover_cwd(&mut self, mounts: &[&Mount]) -> Result<(), String> {
+    fn cover_cwd(&mut self, mounts: &[&Mount]) -> Result<(), LayerError> {
         let Some((path, dir)) = self.cwd.take() else {
             return Ok(());
         };
         if mounts.iter().any(|mount| mount.path.starts_with(&path)) {
-            return Err(format!(
-                "`{}`: another user can change its path, and a filesystem is mounted inside it",
-                path.display()
-            ));
+            return Err(LayerError::MountInside(path));
         }
-        let how = |e: io::Error| format!("`{}`: {e}", path.display());
+        let how = |e: io::Error| LayerError::Io(path.to_owned(), e);
         let layer = self.layer(&dir, Setuid::AsBelow).map_err(how)?;
         attach(&layer, &open_path(&path).map_err(how)?).map_err(how)?;
         self.cwd = Some((path, layer));
@@ -144,8 +143,8 @@ impl<'a> Layers<'a> {
     }
 
     /// Covers the root directory with `root`, and mounts a layer over each mount below it.
-    fn cover_root(&mut self, root: &OwnedFd, held: &[(Mount, OwnedFd)]) -> Result<(), String> {
-        let failed = |e: io::Error| format!("`/`: {e}");
+    fn cover_root(&mut self, root: &OwnedFd, held: &[(Mount, OwnedFd)]) -> Result<(), LayerError> {
+        let failed = |e: io::Error| LayerError::Io("/".into(), e);
         // The mount is attached where no path leads; only this process makes it its root.
         mkdirat(&self.store, "root", Mode::RWXU).map_err(|e| failed(e.into()))?;
         let handle =
@@ -156,7 +155,7 @@ impl<'a> Layers<'a> {
             .iter()
             .filter(|(mount, _)| mount.path != Path::new("/"))
         {
-            let how = |e: io::Error| format!("`{}`: {e}", mount.path.display());
+            let how = |e: io::Error| LayerError::Io(mount.path.clone(), e);
             let layer = if mount.used == Use::Covered {
                 self.layer(fd, Setuid::AsBelow).ok()
             } else {
@@ -177,7 +176,7 @@ impl<'a> Layers<'a> {
         }
         let cwd = self.cwd.take();
         if let Some((path, dir)) = &cwd {
-            let how = |e: io::Error| format!("`{}`: {e}", path.display());
+            let how = |e: io::Error| LayerError::Io(path.to_owned(), e);
             let layer = self.layer(dir, Setuid::AsBelow).map_err(how)?;
             self.cwd = Some((path.clone(), layer.try_clone().map_err(how)?));
             // It must be attached before the mounts inside it.
@@ -189,7 +188,7 @@ impl<'a> Layers<'a> {
         }
         self.enter_root(root).map_err(failed)?;
         for (path, tree, used) in kept {
-            let how = |e: io::Error| format!("`{}`: {e}", path.display());
+            let how = |e: io::Error| LayerError::Io(path.to_owned(), e);
             attach(&tree, &open_path(path).map_err(how)?).map_err(how)?;
             if used == Use::ReadOnly {
                 self.read_only(&tree).map_err(how)?;
@@ -207,8 +206,8 @@ impl<'a> Layers<'a> {
 
     /// Covers every directory below `path` that has no mount inside. A directory beside mounts
     /// becomes read-only if this user could write to it.
-    fn cover_parts(&mut self, path: &Path, mounts: &[&Mount]) -> Result<(), String> {
-        let how = |e: io::Error| format!("`{}`: {e}", path.display());
+    fn cover_parts(&mut self, path: &Path, mounts: &[&Mount]) -> Result<(), LayerError> {
+        let how = |e: io::Error| LayerError::Io(path.to_owned(), e);
         let below: Vec<&Mount> = mounts
             .iter()
             .filter(|mount| mount.path != path && mount.path.starts_with(path))
@@ -287,7 +286,7 @@ impl<'a> Layers<'a> {
         path: &Path,
         mut inside: Vec<PathBuf>,
         below: &[&Mount],
-    ) -> Result<(), String> {
+    ) -> Result<(), LayerError> {
         let depth = path.components().count();
         inside.extend(
             below

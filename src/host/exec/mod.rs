@@ -23,6 +23,7 @@ mod assume;
 mod become_command;
 mod descend;
 mod environ;
+mod error;
 pub(crate) mod gate;
 mod held;
 mod layers;

@@ -1,6 +1,6 @@
 //! The descriptors of this process as paths, and whether a user namespace may be used.
 
-use std::os::fd::OwnedFd;
+use std::{io, os::fd::OwnedFd};
 
 use rustix::fs::{Mode, OFlags, open};
 
@@ -10,15 +10,13 @@ use rustix::fs::{Mode, OFlags, open};
 pub(super) struct Numbers(pub(super) OwnedFd);
 
 impl Numbers {
-    pub(super) fn open() -> Result<Self, String> {
+    pub(super) fn open() -> io::Result<Self> {
         let directory = open(
             "/proc/self/fd",
             OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         );
-        directory
-            .map(Self)
-            .map_err(|e| format!("`/proc/self/fd`: {e}"))
+        Ok(Self(directory?))
     }
 }
 

@@ -12,6 +12,27 @@ use crate::{
     identity::{Identity, Renewal},
 };
 
+/// Why a placeholder has no value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoValue {
+    #[error("`{{{0}}}`: its group has no config")]
+    Config(String),
+    /// A lossy conversion would name another file.
+    #[error(
+        "`{{{name}}}`: `{}` is not UTF-8, as the arguments of a command must be",
+        .path.display()
+    )]
+    NotText { name: String, path: PathBuf },
+    #[error("`{{{0}}}`: its command line has no such argument")]
+    Argument(String),
+    #[error("`{{{0}}}`: it has no endpoint")]
+    Endpoint(String),
+    #[error("`{0}` has no port")]
+    Port(String),
+    #[error("no placeholder `{{{0}}}`")]
+    Unknown(String),
+}
+
 /// The values of an instance for placeholders.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Values<'a> {
@@ -46,7 +67,7 @@ impl<'a> Values<'a> {
     ///
     /// # Errors
     /// Fails if the instance does not have a value.
-    pub(crate) fn fill(&self, argv: &[String]) -> Result<Vec<String>, String> {
+    pub(crate) fn fill(&self, argv: &[String]) -> Result<Vec<String>, NoValue> {
         self.fill_with(argv, |own| own.to_owned())
     }
 
@@ -59,7 +80,7 @@ impl<'a> Values<'a> {
         &self,
         argv: &[String],
         mut own: impl FnMut(&str) -> String,
-    ) -> Result<Vec<String>, String> {
+    ) -> Result<Vec<String>, NoValue> {
         let mut filled = Vec::new();
         for arg in argv {
             match placeholder(arg) {
@@ -78,7 +99,7 @@ impl<'a> Values<'a> {
     }
 
     /// Fills in one argument in one pass, so a value with braces stays as it is.
-    fn text(&self, arg: &str) -> Result<String, String> {
+    fn text(&self, arg: &str) -> Result<String, NoValue> {
         let Some((before, name, after)) = placeholder(arg) else {
             return Ok(arg.to_owned());
         };
@@ -89,16 +110,15 @@ impl<'a> Values<'a> {
         ))
     }
 
-    fn value(&self, name: &str) -> Result<String, String> {
+    fn value(&self, name: &str) -> Result<String, NoValue> {
         let path = |path: Option<&Path>| {
-            let path = path.ok_or_else(|| format!("`{{{name}}}`: its group has no config"))?;
-            // A lossy conversion would name another file.
-            path.to_str().map(str::to_owned).ok_or_else(|| {
-                format!(
-                    "`{{{name}}}`: `{}` is not UTF-8, as the arguments of a command must be",
-                    path.display()
-                )
-            })
+            let path = path.ok_or_else(|| NoValue::Config(name.into()))?;
+            path.to_str()
+                .map(str::to_owned)
+                .ok_or_else(|| NoValue::NotText {
+                    name: name.into(),
+                    path: path.into(),
+                })
         };
         match name {
             "exe" => path(Some(self.exe)),
@@ -109,19 +129,19 @@ impl<'a> Values<'a> {
                 let value = value_of(name).and_then(|option| argument(self.args, option));
                 value
                     .map(str::to_owned)
-                    .ok_or_else(|| format!("`{{{name}}}`: its command line has no such argument"))
+                    .ok_or_else(|| NoValue::Argument(name.into()))
             }
-            _ if self.endpoint.is_empty() => Err(format!("`{{{name}}}`: it has no endpoint")),
+            _ if self.endpoint.is_empty() => Err(NoValue::Endpoint(name.into())),
             "listen" => Ok(address(self.endpoint).to_owned()),
             "listen.host" => self.listen().map(|(host, _)| host),
             "listen.port" => self.listen().map(|(_, port)| port),
-            _ => Err(format!("no placeholder `{{{name}}}`")),
+            _ => Err(NoValue::Unknown(name.into())),
         }
     }
 
     /// Returns host and port. For a Unix socket these are its directory and the digits after the
     /// last dot of its name, as `psql` expects them.
-    fn listen(&self) -> Result<(String, String), String> {
+    fn listen(&self) -> Result<(String, String), NoValue> {
         let address = address(self.endpoint);
         let parts = match address.strip_prefix("unix:") {
             Some(socket) => socket.rsplit_once('/').and_then(|(dir, name)| {
@@ -137,7 +157,7 @@ impl<'a> Values<'a> {
         let is_number = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
         let (host, port) = parts
             .filter(|(_, port)| is_number(port))
-            .ok_or_else(|| format!("`{address}` has no port"))?;
+            .ok_or_else(|| NoValue::Port(address.into()))?;
         Ok((host.into(), port.into()))
     }
 }
@@ -211,7 +231,7 @@ mod tests {
         line.split_whitespace().map(str::to_owned).collect()
     }
 
-    fn filled(argv: &str, args: &str, endpoint: &str) -> Result<String, String> {
+    fn filled(argv: &str, args: &str, endpoint: &str) -> Result<String, NoValue> {
         let args = words(args);
         let known = Values {
             pid: 7,
@@ -261,20 +281,17 @@ mod tests {
             filled("{arg:1} -x={arg:-c}", "run -c a", "").unwrap(),
             "run -x=a"
         );
-        assert!(
-            filled("{arg:4}", "run -c a", "")
-                .unwrap_err()
-                .contains("no such argument")
+        assert_eq!(
+            filled("{arg:4}", "run -c a", ""),
+            Err(NoValue::Argument("arg:4".into()))
         );
-        assert!(
-            filled("{listen.port}", "", "unix:/run/x.sock")
-                .unwrap_err()
-                .contains("no port")
+        assert_eq!(
+            filled("{listen.port}", "", "unix:/run/x.sock"),
+            Err(NoValue::Port("unix:/run/x.sock".into()))
         );
-        assert!(
-            filled("{listen}", "", "")
-                .unwrap_err()
-                .contains("no endpoint")
+        assert_eq!(
+            filled("{listen}", "", ""),
+            Err(NoValue::Endpoint("listen".into()))
         );
     }
 
@@ -301,11 +318,9 @@ mod tests {
                 .unwrap(),
             ["-C", "A", "a"]
         );
-        assert!(
-            known
-                .fill(&words("{candidate}"))
-                .unwrap_err()
-                .contains("no config")
+        assert_eq!(
+            known.fill(&words("{candidate}")),
+            Err(NoValue::Config("candidate".into()))
         );
     }
 }

@@ -15,6 +15,8 @@ use keyutils::Keyring;
 use nix::errno::Errno;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
+use super::error::StageError;
+
 /// Returns the path of this binary.
 #[cfg(not(test))]
 pub(super) fn this() -> PathBuf {
@@ -56,10 +58,10 @@ pub(super) fn stage(name: &str, image: Option<&OwnedFd>) -> io::Result<(Command,
 /// Leaves the session and the session keyring of the parent, and keeps other processes of the same
 /// user from inspecting this one. A process of a container could otherwise read the descriptors of
 /// a process that enters it.
-pub(super) fn isolate() -> Result<(), String> {
+pub(super) fn isolate() -> Result<(), StageError> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .map_err(|e| format!("this process cannot be made non-dumpable: {e}"))?;
+        .map_err(|e| StageError::Step("this process cannot be made non-dumpable", e.into()))?;
     // The command must not inherit descriptors that the caller inherited.
     close_fds::set_fds_cloexec(3, &[]);
     // It fails only if this process leads a session already (setsid(2)).
@@ -68,12 +70,15 @@ pub(super) fn isolate() -> Result<(), String> {
 }
 
 /// Joins a session keyring that no other process has.
-pub(super) fn own_keyring() -> Result<(), String> {
+pub(super) fn own_keyring() -> Result<(), StageError> {
     match Keyring::join_anonymous_session() {
         Ok(_) => Ok(()),
         // The kernel has no keyrings, or a seccomp filter, which the command inherits, forbids
         // them.
         Err(e) if [Errno::ENOSYS as i32, Errno::EPERM as i32].contains(&e.0) => Ok(()),
-        Err(e) => Err(format!("it cannot have a session keyring of its own: {e}")),
+        Err(e) => Err(StageError::Step(
+            "it cannot have a session keyring of its own",
+            io::Error::from_raw_os_error(e.0),
+        )),
     }
 }

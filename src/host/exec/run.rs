@@ -49,7 +49,7 @@ pub(crate) struct Output {
 }
 
 /// Why a command gave no result.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum RunError {
     /// The argv has no program.
     #[error("the command is empty")]
@@ -75,6 +75,21 @@ pub(crate) enum RunError {
          once it is opened for writing, a log as well), so its result does not count"
     )]
     Filled(String),
+}
+
+impl RunError {
+    /// Returns the program of the command, as the error names it.
+    pub(crate) fn program_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Empty => None,
+            Self::Spawn(program, _)
+            | Self::Unrunnable(program, _)
+            | Self::Signal(program, _)
+            | Self::Limit(program, _)
+            | Self::Left(program)
+            | Self::Filled(program) => Some(program),
+        }
+    }
 }
 
 /// The process that a command is about.

@@ -4,6 +4,7 @@ use std::{io, os::fd::OwnedFd};
 
 use rustix::fs::{AtFlags, OFlags, StatxFlags, fstat, open, statx};
 
+use super::error::SpacesError;
 use crate::{host::proc::kernel::Proc, identity::Sees};
 
 /// The namespaces in the order in which they are entered. The mounts are last, because their
@@ -24,12 +25,10 @@ impl Spaces {
     ///
     /// # Errors
     /// Fails if they cannot be read, or the process has a user namespace of its own.
-    pub(super) fn open(process: &Proc, root: &OwnedFd) -> Result<Self, String> {
-        let open_other = |name: &str| {
-            other(process, name).map_err(|e| format!("its namespaces cannot be read: {e}"))
-        };
+    pub(super) fn open(process: &Proc, root: &OwnedFd) -> Result<Self, SpacesError> {
+        let open_other = |name: &str| other(process, name).map_err(SpacesError::Unreadable);
         if open_other("user")?.is_some() {
-            return Err("it has a user namespace of its own".into());
+            return Err(SpacesError::OwnUsers);
         }
         let mut entered = Vec::new();
         for name in ENTERED {
@@ -43,7 +42,7 @@ impl Spaces {
         .map_err(io::Error::from);
         let other_root = own
             .and_then(|own| Ok(location(&own)? != location(root)?))
-            .map_err(|e| format!("its root directory cannot be read: {e}"))?;
+            .map_err(SpacesError::Root)?;
         Ok(Self {
             entered,
             pid: open_other("pid")?,

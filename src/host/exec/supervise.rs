@@ -20,6 +20,7 @@ use rustix::{
 
 use super::{
     BECOME, ENDING, SUPERVISE, descend,
+    error::StageError,
     held::HeldProcess,
     program::{isolate, sealed, stage},
     request::{Answer, Leftovers, Policy, Request, channel, receive_store},
@@ -37,7 +38,7 @@ pub(crate) fn supervise() -> u8 {
     let Ok(channel) = channel() else { return 1 };
     if let Some(answer) = isolate()
         .and_then(|()| attempt(&channel))
-        .unwrap_or_else(|why| Some(Answer::NotRun(why)))
+        .unwrap_or_else(|why| Some(Answer::NotRun(why.to_string())))
     {
         // An error means that `hello` ended and needs no answer.
         let _ = answer.send(&channel);
@@ -53,8 +54,8 @@ struct Next {
 }
 
 /// Runs the command to its end; none if `hello` closed the socket.
-fn attempt(channel: &UnixStream) -> Result<Option<Answer>, String> {
-    let failed = |e: io::Error| format!("its supervisor cannot work: {e}");
+fn attempt(channel: &UnixStream) -> Result<Option<Answer>, StageError> {
+    let failed = |e: io::Error| StageError::Step("its supervisor cannot work", e);
     let mut request = Request::receive(channel).map_err(failed)?;
     descend::adopt().map_err(failed)?;
     let mut next = begin(&mut request)?;
@@ -83,24 +84,25 @@ fn attempt(channel: &UnixStream) -> Result<Option<Answer>, String> {
 
 /// Starts the next stage: another supervisor if the instance has a PID namespace of its own, else
 /// the command.
-fn begin(request: &mut Request) -> Result<Next, String> {
+fn begin(request: &mut Request) -> Result<Next, StageError> {
     let mut name = BECOME;
     let mut image = None;
     if let Policy::Judge(instance) = &mut request.policy {
-        let held = HeldProcess::open(instance).map_err(|e| e.to_string())?;
+        let held = HeldProcess::open(instance)?;
         // A supervisor that was entered runs from a sealed copy already, and starts the same.
         if !instance.entered && (held.spaces.pid().is_some() || held.spaces.has_own_files()) {
-            image = Some(sealed().map_err(|e| format!("this program cannot be copied: {e}"))?);
+            let copy = sealed();
+            image = Some(copy.map_err(|e| StageError::Step("this program cannot be copied", e))?);
         }
         if let Some(space) = held.spaces.pid() {
             let entered =
                 move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::ProcessID));
-            entered.map_err(|e| format!("its pid namespace cannot be entered: {e}"))?;
+            entered.map_err(|e| StageError::Namespace("pid", e.into()))?;
             name = SUPERVISE;
             instance.entered = true;
         }
     }
-    let failed = |e: io::Error| format!("its next stage cannot be started: {e}");
+    let failed = |e: io::Error| StageError::Step("its next stage cannot be started", e);
     let (mut command, channel) = stage(name, image.as_ref()).map_err(failed)?;
     let child = command.spawn().map_err(failed)?;
     Ok(Next {

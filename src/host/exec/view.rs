@@ -26,6 +26,7 @@ use rustix::{
 };
 
 use super::{
+    error::{LayerError, PathError, ViewError},
     held::Log,
     layers::{Layers, Setuid},
     mount_calls::{PATH_ONLY, attach, clone_mount, open_path},
@@ -34,6 +35,7 @@ use super::{
     request::Bind,
     users,
 };
+use crate::trust::only_us_can_write;
 
 /// The files that a command sees instead of those of its instance.
 #[derive(Debug)]
@@ -62,10 +64,10 @@ pub(super) fn build(
     numbers: &Numbers,
     users: Users,
     other_root: bool,
-) -> Result<View, String> {
+) -> Result<View, ViewError> {
     let cwd = working_directory()?;
     let held_cwd = enter_namespace(cwd.as_deref(), numbers, users, other_root)?;
-    let mut layers = Layers::new(numbers).map_err(|e| not_built(&e.to_string()))?;
+    let mut layers = Layers::new(numbers).map_err(ViewError::Store)?;
     // Files below the layers are opened before they are covered.
     let sockets = visible_sockets(numbers);
     let logs: Vec<&Log> = logs
@@ -77,7 +79,7 @@ pub(super) fn build(
         hold(&bind.to, bind.live)?;
         staged.push(
             Staged::hold(bind, numbers, &mut layers)
-                .map_err(|why| format!("`{}`: {why}", bind.from.display()))?,
+                .map_err(|why| ViewError::Staged(bind.from.clone(), why))?,
         );
     }
     layers.cwd = held_cwd;
@@ -86,9 +88,7 @@ pub(super) fn build(
         .map(|bind| &bind.to)
         .chain(logs.iter().map(|log| &log.path))
         .filter_map(|path| path.parent());
-    layers
-        .cover(parents.chain(cwd.as_deref()).map(Path::to_owned).collect())
-        .map_err(|why| not_built(&why))?;
+    layers.cover(parents.chain(cwd.as_deref()).map(Path::to_owned).collect())?;
     attach_sockets(&sockets, &layers);
     for log in logs {
         // If this user may not write the log, no command of the user may.
@@ -97,23 +97,17 @@ pub(super) fn build(
     for (bind, staged) in binds.iter().zip(staged) {
         staged
             .put(bind, &mut layers)
-            .map_err(|e| not_built(&format!("`{}`: {e}", bind.to.display())))?;
+            .map_err(LayerError::at(&bind.to))?;
     }
     let cwd = match (layers.cwd.take(), cwd) {
         (Some((_, layer)), _) => Cwd::Held(layer),
         (None, Some(path)) => Cwd::Path(path),
-        (None, None) => {
-            Cwd::Held(empty_directory(&layers.store).map_err(|e| not_built(&e.to_string()))?)
-        }
+        (None, None) => Cwd::Held(empty_directory(&layers.store).map_err(ViewError::Store)?),
     };
     Ok(View {
         store: layers.store,
         cwd,
     })
-}
-
-fn not_built(why: &str) -> String {
-    format!("no view of its files in which its writes are discarded: {why}")
 }
 
 /// Enters a mount namespace of its own, and makes `/proc/self/fd` the working directory. Returns
@@ -123,26 +117,25 @@ fn enter_namespace(
     numbers: &Numbers,
     users: Users,
     other_root: bool,
-) -> Result<Option<(PathBuf, OwnedFd)>, String> {
-    let failed = |e: io::Error| {
-        format!("no mount namespace in which the new config could be at its live path: {e}")
-    };
+) -> Result<Option<(PathBuf, OwnedFd)>, ViewError> {
+    let failed = |e: Errno| ViewError::Namespace(e.into());
     match unshare(CloneFlags::CLONE_NEWNS) {
-        Err(Errno::EPERM) => users::enter(numbers, users).map_err(|e| failed(e.into()))?,
-        result => result.map_err(|e| failed(e.into()))?,
+        Err(Errno::EPERM) => users::enter(numbers, users).map_err(failed)?,
+        result => result.map_err(failed)?,
     }
-    make_private(numbers, other_root).map_err(failed)?;
+    make_private(numbers, other_root).map_err(ViewError::Namespace)?;
     protect_kernel_settings();
     let held = match cwd {
         Some(path) if !is_fixed(path) => {
-            let dir = open(".", PATH_ONLY, Mode::empty()).map_err(|e| failed(e.into()))?;
+            let dir =
+                open(".", PATH_ONLY, Mode::empty()).map_err(|e| ViewError::Namespace(e.into()))?;
             Some((path.to_owned(), dir))
         }
         _ => None,
     };
     // Mount calls name descriptors by their numbers, relative to this directory. The old working
     // directory is entered again at the end.
-    fchdir(&numbers.0).map_err(|e| failed(e.into()))?;
+    fchdir(&numbers.0).map_err(failed)?;
     Ok(held)
 }
 
@@ -182,17 +175,13 @@ enum Staged {
 
 impl Staged {
     /// Opens the staged content of a bind.
-    fn hold(bind: &Bind, numbers: &Numbers, layers: &mut Layers<'_>) -> Result<Self, String> {
+    fn hold(bind: &Bind, numbers: &Numbers, layers: &mut Layers<'_>) -> Result<Self, PathError> {
         let held = hold(&bind.from, bind.staged)?;
         let kind = fstat(&held)
             .map(|stat| FileType::from_raw_mode(stat.st_mode))
-            .map_err(|e| e.to_string())?;
+            .map_err(io::Error::from)?;
         if kind == FileType::Directory {
-            return Ok(Self::Directory(
-                layers
-                    .layer(&held, Setuid::Never)
-                    .map_err(|e| e.to_string())?,
-            ));
+            return Ok(Self::Directory(layers.layer(&held, Setuid::Never)?));
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = openat(
@@ -201,7 +190,7 @@ impl Staged {
             flags,
             Mode::empty(),
         )
-        .map_err(|e| e.to_string())?;
+        .map_err(io::Error::from)?;
         Ok(Self::File(file.into()))
     }
 
@@ -238,33 +227,30 @@ fn empty_directory(store: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// Returns the path of the working directory; none if the directory was removed.
-fn working_directory() -> Result<Option<PathBuf>, String> {
+fn working_directory() -> Result<Option<PathBuf>, ViewError> {
     match rustix::process::getcwd(Vec::new()) {
         Ok(path) => {
             let path = PathBuf::from(OsString::from_vec(path.into_bytes()));
             if path.is_absolute() {
                 Ok(Some(path))
             } else {
-                Err(format!(
-                    "its working directory `{}` has no path here",
-                    path.display()
-                ))
+                Err(ViewError::NoPath(path))
             }
         }
         Err(rustix::io::Errno::NOENT) => Ok(None),
-        Err(e) => Err(format!("working directory: {e}")),
+        Err(e) => Err(ViewError::UnknownDirectory(e.into())),
     }
 }
 
-/// Tells whether only root and this user can change what a path leads to.
+/// Tells whether only root and this user can write every directory above a path, and so change
+/// what it leads to. A sticky directory counts as writable: any user can create the next entry.
 fn is_fixed(path: &Path) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    let is_trusted = |dir: &Path| {
+    let is_ours = |dir: &Path| {
         open_path(dir)
             .and_then(|dir| Ok(fstat(&dir)?))
-            .is_ok_and(|stat| [0, own].contains(&stat.st_uid) && stat.st_mode & 0o022 == 0)
+            .is_ok_and(|stat| only_us_can_write(stat.st_uid, stat.st_mode))
     };
-    path.ancestors().skip(1).all(is_trusted)
+    path.ancestors().skip(1).all(is_ours)
 }
 
 /// The directories and files with kernel settings, which no layer covers.
@@ -329,9 +315,9 @@ fn make_private(numbers: &Numbers, other_root: bool) -> io::Result<()> {
 }
 
 /// Opens the file at a path without links, if it is the inode that was surveyed.
-fn hold(path: &Path, inode: (u64, u64)) -> Result<OwnedFd, String> {
+fn hold(path: &Path, inode: (u64, u64)) -> Result<OwnedFd, PathError> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let failed = |why: String| format!("`{}`: {why}", path.display());
+    let failed = |e: rustix::io::Errno| PathError::Io(path.into(), e.into());
     let held = openat2(
         CWD,
         path,
@@ -339,10 +325,10 @@ fn hold(path: &Path, inode: (u64, u64)) -> Result<OwnedFd, String> {
         Mode::empty(),
         ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
     )
-    .map_err(|e| failed(e.to_string()))?;
-    let stat = fstat(&held).map_err(|e| failed(e.to_string()))?;
+    .map_err(failed)?;
+    let stat = fstat(&held).map_err(failed)?;
     if (stat.st_dev, stat.st_ino) != inode {
-        return Err(failed("is not what was surveyed".into()));
+        return Err(PathError::Changed(path.into()));
     }
     Ok(held)
 }
@@ -351,14 +337,8 @@ fn hold(path: &Path, inode: (u64, u64)) -> Result<OwnedFd, String> {
 ///
 /// # Errors
 /// Fails if this user may not enter it.
-pub(super) fn enter_cwd(view: Option<&View>) -> Result<(), String> {
-    let failed = |path: &Path, e: Errno| {
-        format!(
-            "working directory `{}`: {}",
-            path.display(),
-            io::Error::from(e)
-        )
-    };
+pub(super) fn enter_cwd(view: Option<&View>) -> Result<(), ViewError> {
+    let failed = |path: &Path, e: Errno| ViewError::Directory(path.into(), e.into());
     match view.map(|view| &view.cwd) {
         None => chdir(".").map_err(|e| failed(Path::new("."), e)),
         Some(Cwd::Path(path)) => {

@@ -8,12 +8,13 @@ use crate::{
     host::{
         net::sockets::Listeners,
         probe::{
-            answer::ProbeError,
+            answer::{NoReport, ProbeError, ProbeReason},
             limits::{ProbeLimits, self_report},
             results::{ProbeResults, Role},
         },
         proc::inside::is_its_name,
     },
+    refusal::Refusal,
     self_report::{SelfReport, X_INSTANCE},
     step::PlannedInstance,
 };
@@ -27,6 +28,51 @@ static HELLO_ASSERTIONS: LazyLock<Vec<Assertion>> = LazyLock::new(|| {
         .unwrap_or_default()
 });
 
+/// Why an instance has no baseline, and what helps.
+#[derive(Debug)]
+pub(crate) struct BaselineError {
+    pub(crate) refusal: Refusal<BaselineReason>,
+    /// True if the instance itself did not answer; false if this host could not probe it.
+    pub(crate) reached: bool,
+}
+
+/// Why an instance has no baseline.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BaselineReason {
+    #[error("{0}: {1}")]
+    Source(String, Box<ProbeReason>),
+    #[error(transparent)]
+    NoReport(#[from] NoReport),
+    #[error("{endpoint} is answered by pid {pid}, not by it")]
+    OtherProcess { endpoint: String, pid: i32 },
+    #[error(
+        "{0}: its answers do not name the process that gives them, so they would prove nothing \
+         (does the probe use another `host` name? start it with `--proof any`)"
+    )]
+    Anonymous(String),
+    /// The answer of a source, as it is described, does not have the reading.
+    #[error("{source_name} {answer}")]
+    Unreadable { source_name: String, answer: String },
+    /// The description of a reading with which no later one can be compared.
+    #[error("{0}")]
+    Incomparable(String),
+}
+
+impl From<Refusal<BaselineReason>> for BaselineError {
+    fn from(refusal: Refusal<BaselineReason>) -> Self {
+        Self {
+            refusal,
+            reached: true,
+        }
+    }
+}
+
+impl From<BaselineReason> for BaselineError {
+    fn from(why: BaselineReason) -> Self {
+        Refusal::from(why).into()
+    }
+}
+
 /// Reads the config that the instance reports, and the present readings of its assertions.
 ///
 /// # Errors
@@ -35,8 +81,8 @@ pub(crate) async fn take_baseline(
     planned: &mut PlannedInstance,
     listeners: &Listeners,
     limits: &ProbeLimits,
-) -> Result<(), ProbeError> {
-    let Err(error) = probe_once(planned, limits).await else {
+) -> Result<(), BaselineError> {
+    let Err(mut error) = probe_once(planned, limits).await else {
         return Ok(());
     };
     // The probe went to its only socket, which may speak another protocol.
@@ -50,16 +96,18 @@ pub(crate) async fn take_baseline(
     let kind = group.kind.as_ref().map_or(String::new(), |kind| {
         format!(" (its requirements: `hello kinds {kind}`)")
     });
-    Err(ProbeError {
-        message: format!(
-            "{}; it does not listen where its group's `listen` expects it: {missing}{kind}",
-            error.message
-        ),
-        ..error
-    })
+    let next = format!("it does not listen where its group's `listen` expects it: {missing}{kind}");
+    error.refusal.hint = Some(match error.refusal.hint {
+        Some(hint) => format!("{hint}; {next}"),
+        None => next,
+    });
+    Err(error)
 }
 
-async fn probe_once(planned: &mut PlannedInstance, limits: &ProbeLimits) -> Result<(), ProbeError> {
+async fn probe_once(
+    planned: &mut PlannedInstance,
+    limits: &ProbeLimits,
+) -> Result<(), BaselineError> {
     let group = planned.group.clone();
     if group.speaks == Speaks::Hello {
         read_self_report(planned, limits).await?;
@@ -73,8 +121,8 @@ async fn probe_once(planned: &mut PlannedInstance, limits: &ProbeLimits) -> Resu
     let _permit = limits.responsive.acquire().await;
     let assertions = group.confirm.iter().chain(&group.reject);
     let sources = assertions.map(|assertion| &assertion.source);
-    let answers = ProbeResults::of(sources, planned, limits).await;
-    check_answers(planned, &answers)?;
+    let mut answers = ProbeResults::of(sources, planned, limits).await;
+    check_answers(planned, &mut answers)?;
     let baseline = answers.readings(&group.confirm);
     let rejected = answers.readings(&group.reject);
     let needs_reading = |(assertion, reading): &(&Assertion, &Option<String>)| {
@@ -83,8 +131,9 @@ async fn probe_once(planned: &mut PlannedInstance, limits: &ProbeLimits) -> Resu
             && reading.is_none()
     };
     if let Some((assertion, _)) = group.confirm.iter().zip(&baseline).find(needs_reading) {
-        return Err(ProbeError {
-            message: answers.no_baseline(assertion, &planned.instance.endpoint),
+        let text = answers.no_baseline(assertion, &planned.instance.endpoint);
+        return Err(BaselineError {
+            refusal: BaselineReason::Incomparable(text).into(),
             // The kernel's answer is complete: the instance is refused, not unresponsive.
             reached: !assertion.source.is_kernel(),
         });
@@ -99,17 +148,18 @@ async fn probe_once(planned: &mut PlannedInstance, limits: &ProbeLimits) -> Resu
 async fn read_self_report(
     planned: &mut PlannedInstance,
     limits: &ProbeLimits,
-) -> Result<(), ProbeError> {
+) -> Result<(), BaselineError> {
     let instance = &mut planned.instance;
     let report: SelfReport = self_report(&instance.endpoint, limits)
         .await
-        .map_err(ProbeError::of)?;
+        .map_err(BaselineReason::from)?;
     let reporter = (report.instance.pid, report.instance.started);
     if !is_its_name(instance.pid, instance.started, reporter) {
-        return Err(ProbeError::of(format!(
-            "{} is answered by pid {}, not by it",
-            instance.endpoint, report.instance.pid
-        )));
+        let why = BaselineReason::OtherProcess {
+            endpoint: instance.endpoint.clone(),
+            pid: report.instance.pid,
+        };
+        return Err(why.into());
     }
     instance.after = Some(report.effective.sha256.clone());
     instance.before = Some(report.effective.sha256);
@@ -120,13 +170,19 @@ async fn read_self_report(
 
 /// Checks that every source answered, that the instance itself did, and that each assertion can be
 /// read from its answer.
-fn check_answers(planned: &PlannedInstance, answers: &ProbeResults) -> Result<(), ProbeError> {
+fn check_answers(
+    planned: &PlannedInstance,
+    answers: &mut ProbeResults<'_>,
+) -> Result<(), BaselineError> {
     let group = &planned.group;
     let endpoint = &planned.instance.endpoint;
-    if let Some((source, error)) = answers.first_error() {
-        return Err(ProbeError {
-            message: format!("{}: {}", source.describe(endpoint), error.message),
-            reached: error.reached,
+    if let Some((source, ProbeError { refusal, reached })) = answers.take_error() {
+        return Err(BaselineError {
+            refusal: Refusal {
+                why: BaselineReason::Source(source.describe(endpoint), Box::new(refusal.why)),
+                hint: refusal.hint,
+            },
+            reached,
         });
     }
     let is_anonymous = || {
@@ -135,10 +191,7 @@ fn check_answers(planned: &PlannedInstance, answers: &ProbeResults) -> Result<()
             .any(|answer| answer.header(X_INSTANCE).is_none())
     };
     if group.speaks == Speaks::Hello && is_anonymous() {
-        return Err(ProbeError::of(format!(
-            "{endpoint}: its answers do not name the process that gives them, so they would prove \
-             nothing (does the probe use another `host` name? start it with `--proof any`)"
-        )));
+        return Err(BaselineReason::Anonymous(endpoint.clone()).into());
     }
     let confirm = group
         .confirm
@@ -152,10 +205,13 @@ fn check_answers(planned: &PlannedInstance, answers: &ProbeResults) -> Result<()
         .chain(reject)
         .find_map(|(assertion, role)| Some((assertion, answers.unreadable(assertion, role)?)));
     match unreadable {
-        Some((assertion, why)) => Err(ProbeError::of(format!(
-            "{} {why}",
-            assertion.source.describe(endpoint)
-        ))),
+        Some((assertion, Refusal { why, hint })) => {
+            let why = BaselineReason::Unreadable {
+                source_name: assertion.source.describe(endpoint),
+                answer: why,
+            };
+            Err(Refusal { why, hint }.into())
+        }
         None => Ok(()),
     }
 }

@@ -1,17 +1,18 @@
 //! Finds out, check by check, why one process can or cannot be reloaded. Changes nothing, and
 //! signals no process.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use crate::{
     fleet::{Group, Signal, Speaks},
     host::{
         discover::found::Found,
         local::{baseline::take_baseline, guards::check_exclusive_address},
-        net::sockets::Listeners,
+        net::sockets::{EndpointError, Listeners},
         probe::limits::ProbeLimits,
         validate::current::{CurrentTarget, ValidationCache},
     },
+    refusal::Refusal,
     step::{PlannedInstance, short},
 };
 
@@ -35,12 +36,10 @@ impl Examiner {
     /// Reads all listening sockets from the kernel.
     ///
     /// # Errors
-    /// Fails if the kernel does not list them; the error is a sentence.
-    pub(crate) fn new() -> Result<Self, String> {
-        let listeners =
-            Listeners::read().map_err(|e| format!("cannot read the listening sockets: {e}"))?;
+    /// Fails if the kernel does not list them.
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
-            listeners,
+            listeners: Listeners::read()?,
             ..Self::default()
         })
     }
@@ -127,7 +126,12 @@ impl Examiner {
     }
 
     /// Checks that the endpoint is known, and that no process outside the fleet listens there.
-    fn endpoint(&self, found: &Found, group: &Group, endpoint: &Result<String, String>) -> Finding {
+    fn endpoint(
+        &self,
+        found: &Found,
+        group: &Group,
+        endpoint: &Result<String, Refusal<EndpointError>>,
+    ) -> Finding {
         match endpoint {
             Ok(endpoint) => Finding::of(
                 Topic::Endpoint,
@@ -135,8 +139,7 @@ impl Examiner {
                 endpoint.clone(),
             ),
             Err(why) if group.needs_endpoint() => Finding::refused(Topic::Endpoint, why),
-            Err(why) => {
-                let (why, _hint) = why.rsplit_once("; ").unwrap_or((why, ""));
+            Err(Refusal { why, .. }) => {
                 Finding::note(Topic::Endpoint, format!("{why}, and no probe needs one"))
             }
         }
@@ -163,7 +166,7 @@ impl Examiner {
         }
         let result = take_baseline(planned, &self.listeners, &self.limits)
             .await
-            .map_err(|error| error.message);
+            .map_err(|error| error.refusal);
         let good = match &planned.instance.after {
             Some(sha256) => format!("reports that it runs sha256:{}", short(sha256)),
             None => format!("every assertion can be read: {}", sources.join(", ")),

@@ -8,20 +8,46 @@ use crate::{
         discover::found::Found,
         net::sockets::Listeners,
         probe::{limits::ProbeLimits, port_sharing},
-        proc::{guard, pidfd::permitted},
+        proc::{
+            guard::{self, NotTaken},
+            pidfd::permitted,
+        },
     },
+    refusal::Refusal,
 };
+
+/// Why a process must not be signalled. The text has no subject.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GuardReason {
+    #[error(
+        "shares its address with {}, which is not in the run: the kernel may give a probe to \
+         either process",
+        .0.join(", ")
+    )]
+    ForeignListener(Vec<String>),
+    #[error("is not declared to reload on {0}, and many programs exit on it")]
+    Undeclared(&'static str),
+    #[error("may not be signalled by this user")]
+    NotPermitted,
+    #[error("is stopped")]
+    Stopped,
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
+}
+
+/// Why a process must not be signalled, and what helps.
+pub(crate) type GuardRefusal = Refusal<GuardReason>;
 
 /// Checks that no process outside the run listens at the endpoint of `found`.
 ///
 /// # Errors
-/// Fails with a sentence that names the foreign listeners.
+/// Fails with the foreign listeners.
 pub(crate) fn check_exclusive_address(
     found: &Found,
     endpoint: &str,
     listeners: &Listeners,
     limits: &ProbeLimits,
-) -> Result<(), String> {
+) -> Result<(), GuardRefusal> {
     if endpoint.starts_with("unix:") || found.endpoint.is_some() {
         return Ok(());
     }
@@ -29,61 +55,60 @@ pub(crate) fn check_exclusive_address(
     if foreign.is_empty() {
         return Ok(());
     }
-    Err(format!(
-        "shares its address with {}, which is not in the run: the kernel may give a probe to \
-         either process",
-        foreign.join(", ")
-    ))
+    Err(GuardReason::ForeignListener(foreign).into())
 }
 
 /// Waits until the process takes the signal, at most for its handler's grace period.
 ///
 /// # Errors
-/// Fails with a sentence if the process is stopped, or does not take the signal.
+/// Fails if the process is stopped, or does not take the signal.
 pub(crate) async fn check_takes_signal(
     group: &Group,
     pid: i32,
     timeout: Duration,
-) -> Result<(), String> {
+) -> Result<(), GuardRefusal> {
     check_not_stopped(pid)?;
-    guard::wait_for_handler(pid, group, guard::handler_grace_period(pid, timeout)).await
+    let limit = guard::handler_grace_period(pid, timeout);
+    guard::wait_for_handler(pid, group, limit)
+        .await
+        .map_err(|why| GuardReason::from(why).into())
 }
 
 /// Checks that a group or kind declares what the program does on the signal.
 ///
 /// # Errors
-/// Fails with a sentence that names the group and the missing key.
-pub(crate) fn check_declared(group: &Group) -> Result<(), String> {
+/// Fails if neither does.
+pub(crate) fn check_declared(group: &Group) -> Result<(), GuardRefusal> {
     if group.reloads != Reloads::No {
         return Ok(());
     }
-    Err(format!(
-        "is not declared to reload on {}, and many programs exit on it; if it reloads, set \
-         `reloads = true` in group `{}`",
-        group.signal.name(),
-        group.name
-    ))
+    let why = GuardRefusal::from(GuardReason::Undeclared(group.signal.name()));
+    let name = &group.name;
+    Err(why.with_hint(format!(
+        "if it reloads, set `reloads = true` in group `{name}`"
+    )))
 }
 
 /// Checks that this user may signal the process.
 ///
 /// # Errors
-/// Fails with a sentence if it may not.
-pub(crate) fn may_signal(pid: i32) -> Result<(), String> {
+/// Fails if it may not.
+pub(crate) fn may_signal(pid: i32) -> Result<(), GuardRefusal> {
     if permitted(pid) {
         Ok(())
     } else {
-        Err("may not be signalled by this user".into())
+        Err(GuardReason::NotPermitted.into())
     }
 }
 
 /// Checks that the process is not stopped: it would take a signal only when it continues.
 ///
 /// # Errors
-/// Fails with a sentence if it is.
-pub(crate) fn check_not_stopped(pid: i32) -> Result<(), String> {
+/// Fails if it is.
+pub(crate) fn check_not_stopped(pid: i32) -> Result<(), GuardRefusal> {
     if guard::is_stopped(pid) {
-        Err(format!("is stopped; continue it with `kill -CONT {pid}`"))
+        let why = GuardRefusal::from(GuardReason::Stopped);
+        Err(why.with_hint(format!("continue it with `kill -CONT {pid}`")))
     } else {
         Ok(())
     }

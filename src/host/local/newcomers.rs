@@ -1,6 +1,6 @@
 //! Processes that came during a run and read its targets.
 
-use std::{cell::RefCell, collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{cell::RefCell, collections::BTreeSet, io, path::PathBuf, sync::Arc};
 
 use crate::{
     event::{Direction, Event, Failure, INTERRUPTED, Interrupts, Outcome},
@@ -19,25 +19,29 @@ use crate::{
     step::{PlannedInstance, Step},
 };
 
+/// The kernel does not list the processes that came during a run.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot list the processes that came during the run: {0}")]
+pub struct NewcomersError(#[from] io::Error);
+
 impl LocalHost {
     /// Finds the matches that came after the survey and read a target of `steps`, and proves each
     /// of them on the content that its step installs. Returns all of them with their outcomes.
     ///
     /// # Errors
-    /// Fails with a sentence if the kernel does not list the processes.
+    /// Fails if the kernel does not list the processes.
     pub(crate) async fn newcomers(
         &self,
         steps: &[&Step],
         direction: Direction,
         interrupts: &mut Interrupts,
         emit: &mut impl FnMut(Event),
-    ) -> Result<Vec<PlannedInstance>, String> {
+    ) -> Result<Vec<PlannedInstance>, NewcomersError> {
         // No process is signalled here: a run that was interrupted before goes on to its end.
         let patience = direction
             .tolerated_interrupts()
             .max((*interrupts.borrow()).min(1));
-        let present = pids()
-            .map_err(|e| format!("cannot list the processes that came during the run: {e}"))?;
+        let present = pids()?;
         if present.into_iter().all(|pid| self.surveyed.was_there(pid)) {
             return Ok(Vec::new());
         }
@@ -104,7 +108,7 @@ impl LocalHost {
         match discover::configs_of(&found, &planned.group, &paths).await {
             Ok(configs) => found.configs = configs,
             Err(why) => {
-                planned.fail(outcome, failure(why));
+                planned.fail(outcome, failure(why.to_string()));
                 return Some(planned);
             }
         }

@@ -312,7 +312,7 @@ fn check_readable(steps: &[&mut Step], staged: &StagedPaths) -> Result<(), Abort
                 let staged = staged.get(&change.path).unwrap_or(&change.path);
                 readers.refuse(&planned.identity, &change.path, staged)
             });
-            unreadable.extend(why.map(|why| refused(planned.instance.clone(), why.to_string())));
+            unreadable.extend(why.map(|why| refused(planned.instance.clone(), why)));
         }
     }
     none_refused(unreadable)

@@ -5,13 +5,13 @@ use crate::{
     host::target::install::InstallError,
 };
 
-/// Returns the instance as refused for the reason `text`.
-pub(crate) fn refused(instance: Instance, text: String) -> Instance {
+/// Returns the instance as refused, with the text of its reason.
+pub(crate) fn refused(instance: Instance, why: impl ToString) -> Instance {
     Instance {
         outcome: Outcome::Refused,
         failure: Some(Failure {
             kind: Outcome::Refused.into(),
-            text,
+            text: why.to_string(),
         }),
         ..instance
     }

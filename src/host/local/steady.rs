@@ -106,7 +106,7 @@ async fn unsteady_reading(planned: &PlannedInstance, limits: &ProbeLimits) -> Op
         let permit = limits.responsive.acquire().await.ok();
         let sources = compared.iter().map(|(assertion, _)| &assertion.source);
         let probe = Box::pin(ProbeResults::within(remaining, sources, planned, limits));
-        let Some(answers) = limits.carried(permit, probe).await else {
+        let Some(mut answers) = limits.carried(permit, probe).await else {
             continue;
         };
         let changed = compared.iter().find(|(assertion, before)| {
@@ -117,7 +117,7 @@ async fn unsteady_reading(planned: &PlannedInstance, limits: &ProbeLimits) -> Op
         if let Some((assertion, _)) = changed {
             return Some(unsteady_text(assertion, &planned.instance.endpoint));
         }
-        if answers.first_error().is_none() {
+        if answers.take_error().is_none() {
             break;
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     event::{Abort, Verdict},
     fleet::{Group, Speaks},
     host::{
-        discover::{Scan, found::Found},
+        discover::{MatchRefusal, Scan, found::Found},
         local::{
             host::{LocalHost, SurveyRequest},
             refusals::{install_abort, refused},
@@ -153,8 +153,11 @@ async fn find(
                 )
             });
         }
-        survey.skipped.extend(finds.skipped);
-        survey.missing.extend(finds.missing);
+        let texts = |all: Vec<(i32, MatchRefusal)>| {
+            all.into_iter().map(|(pid, why)| (pid, why.to_string()))
+        };
+        survey.skipped.extend(texts(finds.skipped));
+        survey.missing.extend(texts(finds.missing));
         survey.refused.extend(
             finds
                 .refused

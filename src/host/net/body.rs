@@ -6,6 +6,8 @@ use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
+use super::error::BodyError;
+
 /// The longest body, in bytes: a page of metrics of a large Prometheus is about 50 MB.
 pub(crate) const MAX_BODY: usize = 64 << 20;
 /// The most bytes that are kept of a page of metrics, the longest line included.
@@ -81,7 +83,7 @@ impl<'a> Lines<'a> {
     ///
     /// # Errors
     /// Fails if the kept lines are too long.
-    fn add(&mut self, mut piece: &[u8]) -> Result<(), String> {
+    fn add(&mut self, mut piece: &[u8]) -> Result<(), BodyError> {
         while !piece.is_empty() {
             let end = piece.iter().position(|b| *b == b'\n');
             let (part, rest) = piece.split_at(end.map_or(piece.len(), |end| end + 1));
@@ -94,10 +96,7 @@ impl<'a> Lines<'a> {
                 self.line.clear();
             }
             if self.line.len() + self.kept.len() > MAX_KEPT {
-                return Err(format!(
-                    "the samples that the assertions read are longer than {} KiB",
-                    MAX_KEPT >> 10
-                ));
+                return Err(BodyError::SamplesTooLong(MAX_KEPT));
             }
             if end.is_some() {
                 self.kept.append(&mut self.line);
@@ -116,7 +115,7 @@ pub(crate) async fn collect(
     mut body: Incoming,
     keep: &KeepLines,
     large: &Large,
-) -> Result<Bytes, String> {
+) -> Result<Bytes, BodyError> {
     let mut length = 0_usize;
     let mut bytes = Vec::new();
     let names = if let KeepLines::Samples(names) = keep {
@@ -126,13 +125,13 @@ pub(crate) async fn collect(
     };
     let mut lines = Lines::of(names);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| super::causes::with_causes(&e))?;
+        let frame = frame?;
         let Some(piece) = frame.data_ref() else {
             continue;
         };
         length += piece.len();
         if length > MAX_BODY {
-            return Err(format!("its answer is longer than {} MiB", MAX_BODY >> 20));
+            return Err(BodyError::TooLong(MAX_BODY));
         }
         match keep {
             KeepLines::Samples(_) => lines.add(piece)?,

@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use crate::{
     assertion::{Access, HttpRequest},
     config::{self, ReadError},
+    screen::quote,
     trust::{Distrust, ResolvedPath},
 };
 
@@ -27,16 +28,15 @@ pub(crate) enum CredentialError {
     Unreadable {
         key: &'static str,
         path: PathBuf,
-        why: String,
+        why: ReadError,
     },
-    #[error("{key} `{}` does not count: {why}{}", .path.display(), hint(why))]
+    #[error("{key} `{}` does not count: {why}", .path.display())]
     Untrusted {
         key: &'static str,
         path: PathBuf,
         why: Distrust,
     },
-    #[error("{key} `{}` can be read by every user; run `chmod o-r \
-             {}`", .path.display(), .path.display())]
+    #[error("{key} `{}` can be read by every user", .path.display())]
     Public { key: &'static str, path: PathBuf },
     #[error("{key} `{}` does not hold {wanted}", .path.display())]
     Other {
@@ -46,10 +46,16 @@ pub(crate) enum CredentialError {
     },
 }
 
-/// Returns the command that makes the file trusted.
-fn hint(why: &Distrust) -> String {
-    why.fix_command()
-        .map_or(String::new(), |command| format!("; run `{command}`"))
+impl CredentialError {
+    /// Returns the command that makes the file usable, if one command can.
+    pub(crate) fn hint(&self) -> Option<String> {
+        let command = match self {
+            Self::Untrusted { why, .. } => why.fix_command()?,
+            Self::Public { path, .. } => format!("chmod o-r {}", quote(path)),
+            Self::Unreadable { .. } | Self::Other { .. } => return None,
+        };
+        Some(format!("run `{command}`"))
+    }
 }
 
 /// The credentials of one request, and the certificates that it trusts.
@@ -88,12 +94,13 @@ impl CredentialFile<'_> {
     fn read(&self, readers: Readers) -> Result<Vec<u8>, CredentialError> {
         let key = self.key;
         let path = || self.path.to_owned();
-        let unreadable = |e: io::Error| CredentialError::Unreadable {
+        let unreadable = |why: ReadError| CredentialError::Unreadable {
             key,
             path: path(),
-            why: e.to_string(),
+            why,
         };
-        let resolved = ResolvedPath::of(self.path).map_err(unreadable)?;
+        let of_system = |e: io::Error| unreadable(e.into());
+        let resolved = ResolvedPath::of(self.path).map_err(of_system)?;
         resolved
             .is_trusted()
             .map_err(|why| CredentialError::Untrusted {
@@ -104,14 +111,7 @@ impl CredentialFile<'_> {
         if readers == Readers::NotEvery && resolved.stat().st_mode & 0o004 != 0 {
             return Err(CredentialError::Public { key, path: path() });
         }
-        config::read_fd(resolved.open().map_err(unreadable)?, MAX_FILE).map_err(|e| match e {
-            ReadError::Io(e) => unreadable(e),
-            ReadError::Unacceptable(why) => CredentialError::Unreadable {
-                key,
-                path: path(),
-                why,
-            },
-        })
+        config::read_fd(resolved.open().map_err(of_system)?, MAX_FILE).map_err(unreadable)
     }
 
     /// Returns the error of a file with another content than `wanted`.
@@ -289,7 +289,7 @@ mod tests {
             access,
             ..HttpRequest::default()
         })
-        .map_err(|e| e.to_string())?;
+        .map_err(|e| format!("{e}; {}", e.hint().unwrap_or_default()))?;
         Ok(credentials
             .authorization
             .unwrap()

@@ -25,13 +25,14 @@ use crate::{
         exec::placeholders::Values,
         net::{
             body::{self, KeepLines, Large, MAX_BODY},
-            causes::with_causes,
             connect::Connection,
             credentials::Credentials,
+            error::HttpError,
             metered::Metered,
             tls,
         },
     },
+    refusal::Refusal,
 };
 
 mod answer;
@@ -66,14 +67,6 @@ pub(crate) fn within(left: Duration) -> Duration {
     left.clamp(QUICK, LONGEST)
 }
 
-/// Returns the message about an attempt that ended without an answer.
-pub(crate) fn no_answer(limit: Duration) -> String {
-    format!(
-        "no answer within {:?}",
-        Duration::from_millis(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
-    )
-}
-
 /// Returns a request to the instance's own endpoint.
 pub(crate) fn own(path: &str) -> HttpRequest {
     HttpRequest {
@@ -86,7 +79,7 @@ pub(crate) fn own(path: &str) -> HttpRequest {
 ///
 /// # Errors
 /// Fails if there is no answer within [`QUICK`], or none that can be read.
-pub(crate) async fn get(request: &HttpRequest, values: &Values<'_>) -> Result<Answer, String> {
+pub(crate) async fn get(request: &HttpRequest, values: &Values<'_>) -> Result<Answer, HttpError> {
     let options = RequestOptions {
         credentials: &Credentials::default(),
         time: QUICK,
@@ -104,8 +97,10 @@ pub(crate) async fn answer(
     request: &HttpRequest,
     values: &Values<'_>,
     options: &RequestOptions<'_>,
-) -> Result<Answer, String> {
-    send(request, values, options, MAX_READ).await
+) -> Result<Answer, Refusal<HttpError>> {
+    send(request, values, options, MAX_READ)
+        .await
+        .map_err(HttpError::refusal)
 }
 
 async fn send(
@@ -113,7 +108,7 @@ async fn send(
     values: &Values<'_>,
     options: &RequestOptions<'_>,
     max_read: usize,
-) -> Result<Answer, String> {
+) -> Result<Answer, HttpError> {
     let destination = Destination::of(request, values)?;
     let exchange = async {
         match &destination.socket {
@@ -129,7 +124,7 @@ async fn send(
     };
     timeout(options.time, exchange)
         .await
-        .unwrap_or_else(|_| Err(no_answer(options.time)))
+        .unwrap_or(Err(HttpError::NoAnswer(options.time)))
 }
 
 /// Sends a request over `stream`, with TLS if its URL says so.
@@ -139,18 +134,16 @@ async fn send_over<S>(
     destination: &Destination,
     options: &RequestOptions<'_>,
     max_read: usize,
-) -> Result<Answer, String>
+) -> Result<Answer, HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let stream = Metered::new(stream.map_err(|e| e.to_string())?, max_read);
+    let stream = Metered::new(stream.map_err(HttpError::Connect)?, max_read);
     let host = request.host.as_deref().unwrap_or(&destination.authority);
     if !destination.tls {
         return exchange(stream, request, host, &destination.path, options).await;
     }
-    let authority: Authority = host
-        .parse()
-        .map_err(|e| format!("`{host}` is no name: {e}"))?;
+    let authority: Authority = host.parse().map_err(|e| HttpError::Name(host.into(), e))?;
     let name = without_brackets(authority.host());
     let stream = tls::connect(stream, request, options.credentials, name).await?;
     exchange(stream, request, host, &destination.path, options).await
@@ -163,29 +156,23 @@ async fn exchange<S>(
     host: &str,
     path: &str,
     options: &RequestOptions<'_>,
-) -> Result<Answer, String>
+) -> Result<Answer, HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| with_causes(&e))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let mut message = Request::get(path)
         .header(HOST, host)
         .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|e| with_causes(&e))?;
+        .body(Empty::<Bytes>::new())?;
     if let Some(authorization) = &options.credentials.authorization {
         message
             .headers_mut()
             .insert(AUTHORIZATION, authorization.clone());
     }
     let exchange = async {
-        let (head, body) = sender
-            .send_request(message)
-            .await
-            .map_err(|e| with_causes(&e))?
-            .into_parts();
+        let (head, body) = sender.send_request(message).await?.into_parts();
         let body = body::collect(body, options.keep, options.large).await?;
         Ok(Answer {
             status: head.status.as_u16(),
@@ -200,7 +187,7 @@ where
     tokio::select! {
         answer = &mut exchange => answer,
         ended = &mut connection => {
-            ended.map_err(|e| with_causes(&e))?;
+            ended?;
             exchange.await
         }
     }

@@ -4,6 +4,7 @@ pub(crate) mod body;
 mod causes;
 pub(crate) mod connect;
 pub(crate) mod credentials;
+pub(crate) mod error;
 pub(crate) mod http;
 pub(crate) mod metered;
 pub(crate) mod sockets;

@@ -21,6 +21,7 @@ use crate::{
         kernel::{descriptors, socket},
         tree::{ProcessTree, family},
     },
+    refusal::Refusal,
 };
 
 mod address;
@@ -41,6 +42,30 @@ pub(crate) struct Listeners {
     has_ipv6_loopback: bool,
     /// The children of every process, if all are known.
     tree: Option<ProcessTree>,
+}
+
+/// Why the sockets of a process are not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SocketsError {
+    #[error("is in another network namespace, where this host cannot probe it")]
+    OtherNetwork,
+    #[error("sockets: {0}")]
+    Unreadable(#[from] io::Error),
+}
+
+/// Why the endpoint of a process is not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EndpointError {
+    #[error(transparent)]
+    Sockets(#[from] SocketsError),
+    #[error("listens on no socket")]
+    Nowhere,
+    /// Its group has no `listen`.
+    #[error("listens on {}", .0.join(", "))]
+    Several(Vec<String>),
+    /// Its group's `listen` does not choose one.
+    #[error("listens on {}; its group's `listen` fits none or several of them", .0.join(", "))]
+    NoneChosen(Vec<String>),
 }
 
 impl Listeners {
@@ -147,7 +172,7 @@ impl Listeners {
     ///
     /// # Errors
     /// Fails as [`sockets_of`] does, for the process itself.
-    pub(crate) fn addresses(&self, pid: i32) -> Result<Vec<Address>, String> {
+    pub(crate) fn addresses(&self, pid: i32) -> Result<Vec<Address>, SocketsError> {
         let mut inodes = sockets_of(pid)?;
         let family = self
             .tree
@@ -180,8 +205,8 @@ impl Listeners {
         pid: i32,
         args: &[String],
         group: &Group,
-    ) -> Result<String, String> {
-        let addresses = without_twins(self.addresses(pid)?);
+    ) -> Result<String, Refusal<EndpointError>> {
+        let addresses = without_twins(self.addresses(pid).map_err(EndpointError::Sockets)?);
         let chosen = group.listen.iter().find_map(|wanted| {
             let mut fitting = addresses
                 .iter()
@@ -191,18 +216,16 @@ impl Listeners {
         let url = |address: &Address| self.url(address, scheme(group));
         match (chosen, addresses.as_slice()) {
             (Some(address), _) | (None, [address]) => Ok(url(address)),
-            (None, []) => Err("listens on no socket".into()),
+            (None, []) => Err(EndpointError::Nowhere.into()),
             (None, several) => {
                 let urls: Vec<String> = several.iter().map(url).collect();
                 let why = if group.listen.is_empty() {
-                    ""
+                    EndpointError::Several(urls)
                 } else {
-                    "its group's `listen` fits none or several of them; "
+                    EndpointError::NoneChosen(urls)
                 };
-                Err(format!(
-                    "listens on {}; {why}say which with `listen = \"tcp:PORT\"` in its group",
-                    urls.join(", ")
-                ))
+                let hint = "say which with `listen = \"tcp:PORT\"` in its group";
+                Err(Refusal::from(why).with_hint(hint))
             }
         }
     }
@@ -304,9 +327,9 @@ fn scheme(group: &Group) -> &'static str {
 /// # Errors
 /// Fails if they cannot be read, or if the process is in another network namespace, whose sockets
 /// this host does not see.
-pub(crate) fn sockets_of(pid: i32) -> Result<Vec<u64>, String> {
+pub(crate) fn sockets_of(pid: i32) -> Result<Vec<u64>, SocketsError> {
     if shares(pid, "net") != Some(true) {
-        return Err("is in another network namespace, where this host cannot probe it".into());
+        return Err(SocketsError::OtherNetwork);
     }
     let mut inodes = Vec::new();
     let mut unread = None;
@@ -316,7 +339,7 @@ pub(crate) fn sockets_of(pid: i32) -> Result<Vec<u64>, String> {
     });
     // A descriptor that cannot be read must not count as no socket.
     match read.err().or(unread) {
-        Some(e) => Err(format!("sockets: {e}")),
+        Some(e) => Err(e.into()),
         None => Ok(inodes),
     }
 }

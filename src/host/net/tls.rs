@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
         Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -16,7 +16,10 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{assertion::HttpRequest, host::net::credentials::Credentials};
+use crate::{
+    assertion::HttpRequest,
+    host::net::{credentials::Credentials, error::TlsError},
+};
 
 /// Speaks TLS over `stream` with a peer that shows a certificate for `name` which the request
 /// trusts.
@@ -28,16 +31,16 @@ pub(crate) async fn connect<S>(
     request: &HttpRequest,
     credentials: &Credentials,
     name: &str,
-) -> Result<TlsStream<S>, String>
+) -> Result<TlsStream<S>, TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let server_name =
-        ServerName::try_from(name.to_owned()).map_err(|e| format!("`{name}`: {e}"))?;
+        ServerName::try_from(name.to_owned()).map_err(|e| TlsError::Name(name.into(), e))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?;
+        .map_err(TlsError::Versions)?;
     let trusting = match &credentials.ca {
         _ if request.insecure => builder
             .dangerous()
@@ -50,10 +53,7 @@ where
     let mut config = match &credentials.client {
         Some((chain, key)) => trusting
             .with_client_auth_cert(chain.clone(), key.clone_key())
-            .map_err(|_| {
-                "client_cert and client_key do not belong together, or are of an unsupported type"
-                    .to_owned()
-            })?,
+            .map_err(|_| TlsError::Client)?,
         None => trusting.with_no_client_auth(),
     };
     // A resumed session would not show the certificate that is served now.
@@ -62,23 +62,15 @@ where
     TlsConnector::from(Arc::new(config))
         .connect(server_name, stream)
         .await
-        .map_err(|e| match e.get_ref().and_then(|e| e.downcast_ref()) {
-            Some(Error::InvalidCertificate(CertificateError::UnknownIssuer))
-                if request.ca.is_none() =>
-            {
-                format!("{e}; set the certificate that has signed it with `ca`")
-            }
-            Some(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
-                ..
-            })) if request.host.is_none() => {
-                format!("{e}; set the name of its certificate with `host`")
-            }
-            _ => e.to_string(),
+        .map_err(|why| TlsError::Handshake {
+            why,
+            ca: request.ca.is_some(),
+            host: request.host.is_some(),
         })
 }
 
 /// Returns the certificates that this host trusts, read once.
-fn system_roots() -> Result<Arc<RootCertStore>, String> {
+fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = ROOTS.get_or_init(|| {
         let mut roots = RootCertStore::empty();
@@ -87,10 +79,7 @@ fn system_roots() -> Result<Arc<RootCertStore>, String> {
         Arc::new(roots)
     });
     if roots.is_empty() {
-        Err(
-            "this host has no trusted certificates (package `ca-certificates`); set some with `ca`"
-                .into(),
-        )
+        Err(TlsError::NoRoots)
     } else {
         Ok(roots.clone())
     }
@@ -111,15 +100,13 @@ impl Trust {
     fn of(
         certificates: &[CertificateDer<'static>],
         provider: Arc<CryptoProvider>,
-    ) -> Result<Self, String> {
-        let unusable = |why: &dyn std::fmt::Display| format!("ca: {why}");
+    ) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates {
-            roots.add(certificate.clone()).map_err(|e| unusable(&e))?;
+            roots.add(certificate.clone()).map_err(TlsError::Ca)?;
         }
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(|e| unusable(&e))?;
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
         Ok(Self::These(verifier, certificates.to_vec()))
     }
 }

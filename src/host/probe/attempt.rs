@@ -114,10 +114,10 @@ impl Attempt<'_> {
         let sources = expected
             .sources(&serving)
             .filter(|source| is_covered(source, only));
-        let results = ProbeResults::within(left, sources, member, limits).await;
+        let mut results = ProbeResults::within(left, sources, member, limits).await;
         self.check_rejections(&results, only)?;
-        if let Some((_, error)) = results.first_error() {
-            return Err(AttemptError::Silent(error.message.clone()));
+        if let Some((_, error)) = results.take_error() {
+            return Err(AttemptError::Silent(error.refusal.to_string()));
         }
         let Shown {
             mut not_yet,
@@ -231,7 +231,7 @@ impl Attempt<'_> {
     ) -> Result<(), AttemptError> {
         let answer = get(&own(STATUS), &Values::at(&self.member.instance.endpoint))
             .await
-            .map_err(AttemptError::Silent)?;
+            .map_err(|e| AttemptError::Silent(e.to_string()))?;
         let report = SelfReport::read(&answer.body)
             .map_err(|e| AttemptError::NotYet(format!("{STATUS}: {e}")))?;
         if !self.is_its_name((report.instance.pid, report.instance.started)) {

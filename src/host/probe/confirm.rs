@@ -9,7 +9,7 @@ use tokio::sync::{Notify, SemaphorePermit};
 use crate::{
     event::{Failure, FailureKind, Outcome},
     host::{
-        net::http::{QUICK, no_answer},
+        net::{error::HttpError, http::QUICK},
         parallel::admission::Slot,
         probe::{
             attempt::{Attempt, AttemptError},
@@ -194,7 +194,10 @@ impl Polls<'_> {
         limits
             .carried(responsive, attempt)
             .await
-            .unwrap_or_else(|| Err(AttemptError::Silent(no_answer(QUICK))))
+            .unwrap_or_else(|| {
+                let why = HttpError::NoAnswer(QUICK);
+                Err(AttemptError::Silent(why.to_string()))
+            })
     }
 
     /// Adds to `member` the children that it did not have before the signal, if one of them may

@@ -111,11 +111,14 @@ pub(crate) fn follow_moved_endpoint(member: &mut PlannedInstance, limits: &Probe
     if !finds_endpoint(member) {
         return false;
     }
-    let found = limits
-        .listeners(LISTENERS_MAX_AGE)
-        .and_then(|listeners| listeners.endpoint(member.instance.pid, &member.args, &member.group));
+    let found = limits.listeners(LISTENERS_MAX_AGE).ok();
+    let found = found.and_then(|listeners| {
+        listeners
+            .endpoint(member.instance.pid, &member.args, &member.group)
+            .ok()
+    });
     // An instance that listens nowhere, or on the old and the new address, shows no move.
-    let Some(new) = found.ok().filter(|new| *new != member.instance.endpoint) else {
+    let Some(new) = found.filter(|new| *new != member.instance.endpoint) else {
         return false;
     };
     let instance = &mut member.instance;

@@ -21,6 +21,7 @@ use crate::{
             http::{QUICK, STATUS, get, own},
             sockets::Listeners,
         },
+        probe::answer::{KernelError, NoReport},
         proc::snapshot::ProcessSnapshot,
     },
     self_report::SelfReport,
@@ -124,7 +125,7 @@ impl ProbeLimits {
     ///
     /// # Errors
     /// Fails if the kernel does not answer.
-    pub(crate) fn listeners(&self, max_age: Duration) -> Result<Arc<Listeners>, String> {
+    pub(crate) fn listeners(&self, max_age: Duration) -> Result<Arc<Listeners>, KernelError> {
         let mut last = self
             .listeners
             .lock()
@@ -133,10 +134,7 @@ impl ProbeLimits {
             return Ok(known.clone());
         }
         let began = Instant::now();
-        let new = Arc::new(
-            Listeners::read()
-                .map_err(|e| format!("the kernel does not tell which sockets listen: {e}"))?,
-        );
+        let new = Arc::new(Listeners::read()?);
         *last = Some((began, new.clone()));
         Ok(new)
     }
@@ -149,22 +147,15 @@ impl ProbeLimits {
 pub(crate) async fn self_report(
     endpoint: &str,
     limits: &ProbeLimits,
-) -> Result<SelfReport, String> {
+) -> Result<SelfReport, NoReport> {
     let _permit = limits.responsive.acquire().await;
     let answer = get(&own(STATUS), &Values::at(endpoint))
         .await
-        .map_err(|why| format!("{endpoint}: {why}"))?;
-    if answer.status != 200 {
-        let why = if answer.status == 403 {
-            " (it answers only requests from this host to an address or to `localhost`; to allow \
-             others, start it with `--proof any`)"
-        } else {
-            ""
-        };
-        return Err(format!(
-            "{endpoint} answers {} to GET {STATUS}{why}",
-            answer.status
-        ));
+        .map_err(|why| NoReport::NoAnswer(endpoint.into(), Box::new(why)))?;
+    let endpoint = endpoint.to_owned();
+    match answer.status {
+        200 => SelfReport::read(&answer.body).map_err(|e| NoReport::Protocol(endpoint, e)),
+        403 => Err(NoReport::Forbidden(endpoint)),
+        status => Err(NoReport::Status { endpoint, status }),
     }
-    SelfReport::read(&answer.body).map_err(|e| format!("{endpoint} does not speak hello: {e}"))
 }

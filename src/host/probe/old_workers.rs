@@ -8,7 +8,7 @@ use crate::{
     event::Direction,
     host::{
         net::sockets::{Address, Listeners, sockets_of},
-        probe::{limits::ProbeLimits, port_sharing::probed_address},
+        probe::{answer::KernelError, limits::ProbeLimits, port_sharing::probed_address},
         proc::tree::{Child, family, lives},
     },
     step::PlannedInstance,
@@ -46,7 +46,7 @@ pub(crate) fn record_old_workers(member: &mut PlannedInstance, direction: Direct
 pub(crate) fn listening(
     member: &PlannedInstance,
     limits: &ProbeLimits,
-) -> Result<Option<i32>, String> {
+) -> Result<Option<i32>, KernelError> {
     let old: Vec<Child> = member
         .old_workers
         .iter()
@@ -87,13 +87,13 @@ fn may_live((pid, started): Child) -> bool {
 }
 
 /// Returns the sockets that each of these workers holds, without workers that have ended.
-fn held_sockets(workers: &[Child]) -> Result<Vec<(i32, Vec<u64>)>, String> {
+fn held_sockets(workers: &[Child]) -> Result<Vec<(i32, Vec<u64>)>, KernelError> {
     let mut held = Vec::new();
     for worker @ (pid, _) in workers.iter().copied() {
         match sockets_of(pid) {
             Ok(sockets) => held.push((pid, sockets)),
             Err(_) if !may_live(worker) => {}
-            Err(why) => return Err(format!("pid {pid}: {why}")),
+            Err(why) => return Err(KernelError::Sockets(pid, why)),
         }
     }
     Ok(held)

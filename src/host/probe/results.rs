@@ -71,12 +71,20 @@ impl<'a> ProbeResults<'a> {
         }
     }
 
-    /// Returns a source that did not answer, and why. A source that was not reached comes first.
-    pub(crate) fn first_error(&self) -> Option<(&Source, &ProbeError)> {
-        self.results
-            .iter()
-            .filter_map(|(source, result)| Some((*source, result.as_ref().err()?)))
-            .min_by_key(|(_, error)| error.reached)
+    /// Takes out a source that did not answer, and why. A source that was not reached comes first.
+    pub(crate) fn take_error(&mut self) -> Option<(&'a Source, ProbeError)> {
+        let index = (0..self.results.len())
+            .filter_map(|index| Some((self.reached(index)?, index)))
+            .min()?
+            .1;
+        let (source, result) = self.results.swap_remove(index);
+        Some((source, result.err()?))
+    }
+
+    /// Tells whether a source that did not answer was reached; none if it answered.
+    fn reached(&self, index: usize) -> Option<bool> {
+        let (_, result) = self.results.get(index)?;
+        Some(result.as_ref().err()?.reached)
     }
 
     /// Returns the reading of `assertion`, or `None` if the answer does not have what it reads.

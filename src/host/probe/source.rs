@@ -63,7 +63,7 @@ impl Prober<'_> {
         source: &Source,
         request: &HttpRequest,
     ) -> Result<ProbeResult, ProbeError> {
-        let credentials = Credentials::of(request).map_err(ProbeError::unreached)?;
+        let credentials = Credentials::of(request)?;
         let keep = kept_lines(source, self.member);
         let options = RequestOptions {
             credentials: &credentials,
@@ -71,10 +71,10 @@ impl Prober<'_> {
             keep: &keep,
             large: self.large,
         };
-        http::answer(request, &self.values(Path::new("/proc/self/exe")), &options)
-            .await
-            .map(ProbeResult::Http)
-            .map_err(ProbeError::of)
+        let values = self.values(Path::new("/proc/self/exe"));
+        Ok(ProbeResult::Http(
+            http::answer(request, &values, &options).await?,
+        ))
     }
 
     async fn run(self, argv: &[String]) -> Result<ProbeResult, ProbeError> {
@@ -91,9 +91,9 @@ impl Prober<'_> {
         exec::judge(&argv, subject, self.timeout.max(MIN_COMMAND_TIMEOUT))
             .await
             .map(ProbeResult::Command)
-            .map_err(|e| match e {
-                RunError::Limit(..) => ProbeError::of(e.to_string()),
-                _ => ProbeError::unreached(e),
+            .map_err(|e| ProbeError {
+                reached: matches!(e, RunError::Limit(..)),
+                ..ProbeError::unreached(e)
             })
     }
 

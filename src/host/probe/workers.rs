@@ -7,6 +7,7 @@ use crate::{
     assertion::{KEPT, LISTENS, is_kept, listens, worker_name},
     host::{
         net::sockets::{Listeners, sockets_of},
+        probe::answer::KernelError,
         proc::{
             guard::age,
             tree::{Child, children, lives},
@@ -28,22 +29,22 @@ pub(crate) const SETTLED: Duration = Duration::from_millis(100);
 pub(crate) fn workers(
     pid: i32,
     before: Option<&str>,
-    read_listeners: impl FnOnce() -> Result<Arc<Listeners>, String>,
-) -> Result<String, String> {
+    read_listeners: impl FnOnce() -> Result<Arc<Listeners>, KernelError>,
+) -> Result<String, KernelError> {
     let old: Vec<Child> = before
         .unwrap_or_default()
         .lines()
         .filter_map(parsed)
         .collect();
     let mut held = Vec::new();
-    let now = children(pid).map_err(|e| format!("its children: {e}"))?;
+    let now = children(pid).map_err(KernelError::Children)?;
     for child in now
         .into_iter()
         .chain(old.iter().map(|(pid, _)| *pid))
         .collect::<BTreeSet<_>>()
     {
         // A process that cannot be read must not count as one that has ended.
-        let Some(stat) = lives(child).map_err(|e| format!("pid {child}: {e}"))? else {
+        let Some(stat) = lives(child).map_err(|e| KernelError::Process(child, e))? else {
             continue;
         };
         let is_old = old.contains(&(child, stat.started));
@@ -55,7 +56,7 @@ pub(crate) fn workers(
         match sockets_of(child) {
             Ok(sockets) => held.push((format!("{child}:{}", stat.started), sockets)),
             Err(_) if lives(child).is_ok_and(|stat| stat.is_none()) => {}
-            Err(why) => return Err(format!("pid {child}: {why}")),
+            Err(why) => return Err(KernelError::Sockets(child, why)),
         }
     }
     // Read last, so that the tables have every socket which was found at a child.
@@ -81,8 +82,8 @@ fn is_settled(pid: i32) -> bool {
 /// Fails as [`workers`] does.
 pub(crate) fn listener(
     pid: i32,
-    read_listeners: impl FnOnce() -> Result<Arc<Listeners>, String>,
-) -> Result<String, String> {
+    read_listeners: impl FnOnce() -> Result<Arc<Listeners>, KernelError>,
+) -> Result<String, KernelError> {
     let held: BTreeSet<u64> = sockets_of(pid)?.into_iter().collect();
     let listeners = read_listeners()?;
     Ok(held
@@ -230,7 +231,7 @@ mod tests {
                     .all(|grandchild| family.contains(grandchild)),
             "{family:?}"
         );
-        let read = || Listeners::read().map(Arc::new).map_err(|e| e.to_string());
+        let read = || Listeners::read().map(Arc::new).map_err(KernelError::from);
         let reading = workers(me, None, read).unwrap();
         let has_line = |pid: i32| {
             reading

@@ -5,14 +5,14 @@ mod clock;
 mod presence;
 mod view;
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use tokio::time::Instant;
 
 pub(crate) use self::{
     clock::{age, start_time_ns, started_at, ticks},
     presence::{Presence, is_over, is_ready, is_same, presence},
-    view::{View, keeps_directory_open, sees_the_same, shares, unescaped},
+    view::{KeptOpen, View, keeps_directory_open, sees_the_same, shares, unescaped},
 };
 use crate::{
     fleet::{ExecutesItself, Group, Reloads, Signal},
@@ -53,12 +53,25 @@ pub(crate) enum Disposition {
     Default,
 }
 
+/// Why a process does not take the signal of its group. The text has no subject.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotTaken {
+    #[error("cannot be looked at: {0}")]
+    Unknown(#[from] io::Error),
+    #[error("ignores {0} (started under nohup?)")]
+    Ignored(&'static str),
+    #[error("has no handler for {0} and would die of it")]
+    NoHandler(&'static str),
+    #[error("blocks {0} in every thread")]
+    Blocked(&'static str),
+}
+
 /// Returns the effect that `signal` has on `pid` now.
 ///
 /// # Errors
-/// Fails if the process cannot be read; the text has no subject.
-pub(crate) fn disposition(pid: i32, signal: Signal) -> Result<Disposition, String> {
-    let status = Status::of(pid).map_err(|e| format!("cannot be looked at: {e}"))?;
+/// Fails if the process cannot be read.
+pub(crate) fn disposition(pid: i32, signal: Signal) -> Result<Disposition, NotTaken> {
+    let status = Status::of(pid)?;
     if status.ignores(signal) {
         return Ok(Disposition::Ignored);
     }
@@ -87,22 +100,22 @@ pub(crate) fn disposition(pid: i32, signal: Signal) -> Result<Disposition, Strin
 
 /// Returns why `pid` does not take the signal of its group now; none if it does.
 #[must_use]
-pub(crate) fn not_taking(pid: i32, group: &Group) -> Option<String> {
-    why_not(&disposition(pid, group.signal), group)
+pub(crate) fn not_taking(pid: i32, group: &Group) -> Option<NotTaken> {
+    why_not(disposition(pid, group.signal), group)
 }
 
-fn why_not(disposition: &Result<Disposition, String>, group: &Group) -> Option<String> {
+fn why_not(disposition: Result<Disposition, NotTaken>, group: &Group) -> Option<NotTaken> {
     let name = group.signal.name();
     match disposition {
-        Err(why) => Some(why.clone()),
-        Ok(Disposition::Ignored) => Some(format!("ignores {name} (started under nohup?)")),
+        Err(why) => Some(why),
+        Ok(Disposition::Ignored) => Some(NotTaken::Ignored(name)),
         // The operator declares that the process waits in `sigwait`, which shows in no mask.
         Ok(_) if group.reloads == Reloads::Unchecked => None,
         Ok(Disposition::Caught | Disposition::Awaited | Disposition::InSigwait) => None,
         // A pending signal is lost only if the process executes itself before it takes it.
         Ok(Disposition::Blocked) if group.executes_itself == ExecutesItself::No => None,
-        Ok(Disposition::Default) => Some(format!("has no handler for {name} and would die of it")),
-        Ok(Disposition::Blocked) => Some(format!("blocks {name} in every thread")),
+        Ok(Disposition::Default) => Some(NotTaken::NoHandler(name)),
+        Ok(Disposition::Blocked) => Some(NotTaken::Blocked(name)),
     }
 }
 
@@ -135,15 +148,16 @@ pub(crate) async fn wait_for_handler(
     pid: i32,
     group: &Group,
     limit: Duration,
-) -> Result<(), String> {
+) -> Result<(), NotTaken> {
     let began = Instant::now();
     loop {
         let disposition = disposition(pid, group.signal);
-        let Some(why) = why_not(&disposition, group) else {
+        let is_blocked = matches!(disposition, Ok(Disposition::Blocked));
+        let Some(why) = why_not(disposition, group) else {
             return Ok(());
         };
         // The thread that blocked it a moment ago may not block it any more.
-        let loads = matches!(disposition, Ok(Disposition::Blocked)) || blocks(pid, group.signal);
+        let loads = is_blocked || blocks(pid, group.signal);
         let limit = if loads { limit.max(LOADING) } else { limit };
         if began.elapsed() >= limit || has_ended(pid) {
             return Err(why);

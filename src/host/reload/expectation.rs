@@ -1,10 +1,11 @@
 //! The expectations of an instance: its assertions for the config that the run installs.
 
 use crate::{
-    assertion::{Assertion, Expectation},
+    assertion::{Assertion, Expectation, Unresolved},
     event::{Direction, Failure, Outcome},
     fleet::Speaks,
     host::probe::expected::{Expected, SelfReportExpectation, WaitUntil},
+    refusal::Refusal,
     step::{PlannedInstance, PriorReadings, TargetChange},
 };
 
@@ -21,9 +22,9 @@ pub(super) fn resolve_assertions(
         .iter()
         .map(|assertion| assertion.resolved(to))
         .collect::<Result<_, _>>()
-        .map_err(|text| Failure {
+        .map_err(|why: Refusal<Unresolved>| Failure {
             kind: Outcome::Refused.into(),
-            text,
+            text: why.to_string(),
         })
 }
 

@@ -2,6 +2,7 @@
 //! and the old config is installed again.
 
 use std::{
+    fmt::Display,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -10,7 +11,10 @@ use crate::{
     event::{Failure, Outcome},
     host::{
         discover::{found::Found, renewal},
-        exec::{placeholders::Values, quoted, start, typed},
+        exec::{
+            placeholders::{NoValue, Values},
+            quoted, start, typed,
+        },
         probe::limits::ProbeLimits,
         proc::kernel,
         reload::{context::ProofContext, successor},
@@ -106,7 +110,7 @@ fn from_title(exe: &Path, words: &[String]) -> Option<Vec<String>> {
 }
 
 /// Returns the group's `revive` with the values of this instance.
-fn filled(member: &PlannedInstance) -> Result<Vec<String>, String> {
+fn filled(member: &PlannedInstance) -> Result<Vec<String>, NoValue> {
     let instance = &member.instance;
     let config = instance.targets.first().map(PathBuf::as_path);
     Values {
@@ -131,7 +135,7 @@ pub(crate) async fn restart_command(
     limits: &ProbeLimits,
 ) -> Result<PlannedInstance, Failure> {
     let instance = &member.instance;
-    let argv = filled(member).map_err(failure)?;
+    let argv = filled(member).map_err(|e| failure(e.to_string()))?;
     let command = || quoted(&argv);
     let mut child = spawn(member, &argv).await?;
     let began = Instant::now();
@@ -175,16 +179,17 @@ async fn spawn(
     member: &PlannedInstance,
     argv: &[String],
 ) -> Result<tokio::process::Child, Failure> {
-    let not_run = |why: String| failure(format!("`{}` could not be run: {why}", quoted(argv)));
+    let not_run =
+        |why: &dyn Display| failure(format!("`{}` could not be run: {why}", quoted(argv)));
     if member.identity.sees != Sees::TheSame {
         return Err(not_run(
-            "it ran in namespaces or below a root directory of its own, in which nothing is started"
-                .into(),
+            &"it ran in namespaces or below a root directory of its own, in which nothing is \
+              started",
         ));
     }
     start(argv, &member.identity.person.starter(), &member.cwd)
         .await
-        .map_err(not_run)
+        .map_err(|e| not_run(&e))
 }
 
 fn failure(text: String) -> Failure {

@@ -53,7 +53,7 @@ pub(crate) async fn send_reload_signal(
         // Checked after the handler: the process with the handler must be the one that the pidfd
         // holds. A process that ended meanwhile has not refused the signal.
         there(instance)?;
-        taken.map_err(SignalError::Refused)?;
+        taken.map_err(|why| SignalError::Refused(why.to_string()))?;
     }
     check_files(member)?;
     check_program(member)?;
@@ -95,7 +95,7 @@ fn check_program(member: &PlannedInstance) -> Result<(), SignalError> {
     let group = &member.group;
     let now = renewal::of(&member.identity, group, &member.instance.exe, &member.args);
     if let Some(why) = renewal::refuses(&now, group) {
-        return Err(SignalError::Refused(why));
+        return Err(SignalError::Refused(why.to_string()));
     }
     if now != member.identity.renewal {
         return Err(SignalError::Refused(

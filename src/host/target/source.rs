@@ -9,7 +9,7 @@ use std::{
 use rustix::fs::{FileType, Statx};
 
 use crate::{
-    config::{self, MAX_TARGET, ReadError},
+    config::{self, MAX_TARGET, ReadError, Unacceptable},
     event::Verdict,
     step::{Content, StagedSource},
     tree::{Tree, kind, named_in, shown, status},
@@ -51,24 +51,20 @@ fn read(resolved: &ResolvedPath) -> Result<Content, (Verdict, String)> {
     let failed = |e: std::io::Error| (Verdict::Failed, e.to_string());
     resolved.writable_only_by_us().map_err(|why| match why {
         Distrust::Writable { path, .. } if path == resolved.end => {
-            (Verdict::Refused, writable_by_others(Path::new("")))
+            let why = Unacceptable::Writable(named_in(Path::new("")));
+            (Verdict::Refused, why.to_string())
         }
         why => (Verdict::Refused, why.to_string()),
     })?;
     content(resolved.open().map_err(failed)?).map_err(|e| match e {
-        SourceError::Untrusted(why) => (Verdict::Refused, why),
-        SourceError::Read(ReadError::Unacceptable(why)) => (Verdict::Invalid, why),
+        SourceError::Untrusted(why) => (Verdict::Refused, why.to_string()),
+        SourceError::Read(ReadError::Unacceptable(why)) => (Verdict::Invalid, why.to_string()),
         SourceError::Read(ReadError::Io(e)) => failed(e),
     })
 }
 
-/// Describes a source, or the entry at `path` in it, that other users can write.
-fn writable_by_others(path: &Path) -> String {
-    format!("users other than root and you can write {}", named_in(path))
-}
-
 enum SourceError {
-    Untrusted(String),
+    Untrusted(Unacceptable),
     Read(ReadError),
 }
 
@@ -80,7 +76,7 @@ fn content(fd: OwnedFd) -> Result<Content, SourceError> {
     if kind(&stat) == FileType::Directory {
         let mut why = None;
         let tree = Tree::read(&fd, &mut |path, stat| {
-            check_trust(path, stat).map_err(|text| why.insert(text).clone())
+            check_trust(path, stat).map_err(|refused| why.insert(refused).clone())
         });
         return match (tree, why) {
             (_, Some(why)) => Err(SourceError::Untrusted(why)),
@@ -95,7 +91,7 @@ fn content(fd: OwnedFd) -> Result<Content, SourceError> {
 
 /// Checks that only root and the caller can write an entry. The mode of a link is always 777 and
 /// has no meaning (symlink(7)).
-fn check_trust(path: &Path, stat: &Statx) -> Result<(), String> {
+fn check_trust(path: &Path, stat: &Statx) -> Result<(), Unacceptable> {
     let mode = match kind(stat) {
         FileType::Symlink => 0,
         _ => stat.stx_mode.into(),
@@ -103,7 +99,7 @@ fn check_trust(path: &Path, stat: &Statx) -> Result<(), String> {
     if only_us_can_write(stat.stx_uid, mode) {
         Ok(())
     } else {
-        Err(writable_by_others(path))
+        Err(Unacceptable::Writable(named_in(path)))
     }
 }
 

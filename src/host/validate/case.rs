@@ -16,7 +16,7 @@ use crate::{
         },
         validate::{
             complaints::Complaints,
-            run::{self, ValidationError},
+            run::{self, NotRun, Objection, ValidationError},
             title::{self, Arguments},
         },
     },
@@ -24,8 +24,8 @@ use crate::{
     step::PlannedInstance,
 };
 
-/// The note about a validator whose instance has no readable environment.
-const CLEAN_ENVIRONMENT: &str = "(in a clean environment: that of the instance cannot be read)";
+/// The note behind the command of a validator whose instance has no readable environment.
+const CLEAN_ENVIRONMENT: &str = " (in a clean environment: that of the instance cannot be read)";
 
 /// The message of the C library for a full disk (`ENOSPC`).
 const DISK_FULL: &str = "No space left on device";
@@ -183,16 +183,11 @@ impl<'a> ValidationCase<'a> {
         };
         let exe = exe.display().to_string();
         let result = self.run_validator().await;
-        let clean = if exec::environment(self.planned.identity.pid).is_some() {
-            ""
-        } else {
-            CLEAN_ENVIRONMENT
-        };
-        let result = self.named(result, &exe, clean);
-        let separator = if clean.is_empty() { "" } else { " " };
+        let is_clean = exec::environment(self.planned.identity.pid).is_none();
+        let note = if is_clean { CLEAN_ENVIRONMENT } else { "" };
         (
-            result,
-            format!("{}{separator}{clean}", self.description(&exe)),
+            self.named(result, &exe, is_clean),
+            format!("{}{note}", self.description(&exe)),
         )
     }
 
@@ -201,27 +196,23 @@ impl<'a> ValidationCase<'a> {
         let is_secret = self.candidates.iter().any(|c| c.secret);
         match check::check(&candidate.staged) {
             Ok(_) => Ok(Complaints::default()),
-            Err(_) if is_secret => Err(ValidationError::Refused("its content is a secret".into())),
-            Err(e) => Err(ValidationError::Refused(e.to_string())),
+            Err(_) if is_secret => Err(Objection::Secret.into()),
+            Err(e) => Err(Objection::from(e).into()),
         }
     }
 
     /// Runs the validator. Returns its output, or why it does not pass.
     async fn run_validator(&self) -> Result<String, ValidationError> {
         let is_secret = self.candidates.iter().any(|c| c.secret);
-        let (argv, binds) = self.command_and_binds().map_err(|why| {
-            ValidationError::NotRun(format!("the validator could not be run: {why}"))
-        })?;
+        let (argv, binds) = self.command_and_binds()?;
         let result = run::run(&argv, self.subject(), &binds, is_secret).await;
         // Writes of the validator are discarded, and limited. A full disk is then no fault of the
         // content, unless the content itself has that text.
         match result {
             Err(ValidationError::Refused(why))
-                if why.contains(DISK_FULL) && !self.contain(DISK_FULL) =>
+                if names_full_disk(&why) && !self.contain(DISK_FULL) =>
             {
-                Err(ValidationError::NotRun(format!(
-                    "a write of the validator, which would be discarded, was refused ({why})"
-                )))
+                Err(NotRun::DiskFull(Box::new(why)).into())
             }
             result => result,
         }
@@ -238,7 +229,7 @@ impl<'a> ValidationCase<'a> {
         &self,
         result: Result<String, ValidationError>,
         exe: &str,
-        clean: &str,
+        is_clean: bool,
     ) -> Result<Complaints, ValidationError> {
         let held = held(&self.planned.identity).display().to_string();
         match result {
@@ -248,14 +239,21 @@ impl<'a> ValidationCase<'a> {
                 Ok(Complaints::of(&output, &paths, |text| self.contain(text)))
             }
             Err(ValidationError::Refused(why)) => {
-                let separator = if clean.is_empty() { "" } else { "\n" };
-                Err(ValidationError::Refused(format!(
-                    "{}{separator}{clean}",
-                    why.replace(&held, exe)
-                )))
+                Err(renamed_objection(why, (&held, exe), is_clean).into())
             }
-            Err(ValidationError::NotRun(why)) => {
-                Err(ValidationError::NotRun(why.replace(&held, exe)))
+            Err(ValidationError::NotRun(mut why)) => {
+                match &mut why {
+                    NotRun::NoResult(e) => {
+                        if let Some(program) = e.program_mut().filter(|program| **program == held) {
+                            exe.clone_into(program);
+                        }
+                    }
+                    NotRun::DiskFull(objection) => {
+                        **objection = renamed_objection((**objection).clone(), (&held, exe), false);
+                    }
+                    NotRun::HiddenArguments | NotRun::NoValue(_) => {}
+                }
+                Err(why.into())
             }
         }
     }
@@ -305,8 +303,8 @@ impl<'a> ValidationCase<'a> {
     /// Checks that new content could be mounted at the live paths while the validator runs.
     ///
     /// # Errors
-    /// Fails with a sentence if it could not.
-    pub(crate) async fn can_bind(&self) -> Result<(), String> {
+    /// Fails if it could not.
+    pub(crate) async fn can_bind(&self) -> Result<(), ValidationError> {
         if self.is_built_in() {
             return Ok(());
         }
@@ -318,11 +316,10 @@ impl<'a> ValidationCase<'a> {
         run::run(&["true".into()], self.subject(), &binds, false)
             .await
             .map(drop)
-            .map_err(|e| e.to_string())
     }
 
     /// Returns the command of the validator, and the bind mounts for it.
-    fn command_and_binds(&self) -> Result<(Vec<String>, Vec<Bind>), String> {
+    fn command_and_binds(&self) -> Result<(Vec<String>, Vec<Bind>), NotRun> {
         let identity = &self.planned.identity;
         let staged = self.candidates.iter().filter(|c| c.staged != c.live);
         let binds: Vec<Bind> = staged.map(|c| c.bind(&c.staged, c.inodes[0])).collect();
@@ -354,21 +351,50 @@ impl<'a> ValidationCase<'a> {
 
     /// Returns the argv of the validator, filled in. A candidate is named by its live path, where
     /// it is mounted.
-    fn command(&self, exe: &Path) -> Result<Vec<String>, String> {
+    fn command(&self, exe: &Path) -> Result<Vec<String>, NotRun> {
         let argv = self.template();
         let arguments = title::arguments(self.planned);
         if title::uses_arguments(argv) && arguments == Arguments::Hidden {
-            return Err(title::HIDDEN.into());
+            return Err(NotRun::HiddenArguments);
         }
         let live = self.candidates.first().map(|c| c.live.as_path());
-        Values {
+        let values = Values {
             pid: self.planned.identity.inside,
             exe,
             args: arguments.known(&self.planned.args),
             endpoint: &self.planned.instance.endpoint,
             config: live,
             candidate: live,
-        }
-        .fill(argv)
+        };
+        Ok(values.fill(argv)?)
+    }
+}
+
+/// Tells whether the output of a validator names a full disk.
+fn names_full_disk(objection: &Objection) -> bool {
+    let Objection::Status { output, .. } = objection else {
+        return false;
+    };
+    output
+        .as_ref()
+        .is_some_and(|output| output.contains(DISK_FULL))
+}
+
+/// Returns an objection with the path `held` of the executable replaced by `exe`, in the name of
+/// the program and in its output.
+fn renamed_objection(objection: Objection, (held, exe): (&str, &str), is_clean: bool) -> Objection {
+    match objection {
+        Objection::Status {
+            program,
+            code,
+            output,
+            ..
+        } => Objection::Status {
+            program: program.replace(held, exe),
+            code,
+            output: output.map(|output| output.replace(held, exe)),
+            clean: is_clean,
+        },
+        other => other,
     }
 }

@@ -13,13 +13,13 @@ use crate::{
     fleet::{Group, Speaks},
     host::{
         discover::{
-            self,
+            self, ConfigRefusal,
             found::{Config, Found},
         },
-        proc::guard,
+        proc::guard::{self, KeptOpen},
         target::{
             behind::behind,
-            install::Target,
+            install::{InstallError, Target},
             lock::{self, LockError},
         },
         validate::{
@@ -29,16 +29,55 @@ use crate::{
             verdicts::max_parallel,
         },
     },
+    refusal::Refusal,
     step::{Content, PlannedInstance},
 };
+
+/// Why the targets of a process are not known, or must not be replaced.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TargetsError {
+    #[error(transparent)]
+    Config(#[from] Box<ConfigRefusal>),
+    #[error(transparent)]
+    Directory(#[from] LockError),
+}
+
+impl TargetsError {
+    /// Returns the error for a report, with what helps.
+    pub(crate) fn reported(&self) -> Refusal {
+        match self {
+            Self::Config(refusal) => refusal.reported(),
+            Self::Directory(e) => e.to_string().into(),
+        }
+    }
+}
+
+/// Why a run could not replace a target, or a process would not see its new content.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReplaceBlocker {
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    #[error(transparent)]
+    KeptOpen(#[from] Refusal<KeptOpen>),
+}
+
+impl ReplaceBlocker {
+    /// Returns the error for a report, with what helps.
+    pub(crate) fn reported(&self) -> Refusal {
+        match self {
+            Self::Install(e) => e.reported(),
+            Self::KeptOpen(refusal) => refusal.reported(),
+        }
+    }
+}
 
 /// A target with its present content.
 #[derive(Debug)]
 pub(crate) struct CurrentTarget {
     /// The path, resolved.
     pub(crate) path: PathBuf,
-    /// The content, or a sentence why it cannot be read.
-    pub(crate) disk: Result<Content, String>,
+    /// The content, or why it cannot be read.
+    pub(crate) disk: Result<Content, InstallError>,
     /// The time of the last change of any kind, in nanoseconds since 1970.
     pub(crate) ctime: Option<i128>,
     /// The digest of the other files that are read through the target. None if it is not known.
@@ -55,8 +94,8 @@ impl CurrentTarget {
     /// Reads every target of a process, in the order of its group's `config`. Takes no lock.
     ///
     /// # Errors
-    /// Fails with a sentence if the targets are not known, or must not be replaced.
-    pub(crate) async fn of(found: &Found, group: &Group) -> Result<Vec<Self>, String> {
+    /// Fails if the targets are not known, or must not be replaced.
+    pub(crate) async fn of(found: &Found, group: &Group) -> Result<Vec<Self>, TargetsError> {
         let paths = discover::ConfigPaths::default();
         let configs = discover::configs_of(found, group, &paths).await?;
         configs
@@ -65,11 +104,11 @@ impl CurrentTarget {
             .collect()
     }
 
-    fn read(config: Config, found: &Found, group: &Group) -> Result<Self, String> {
+    fn read(config: Config, found: &Found, group: &Group) -> Result<Self, TargetsError> {
         let Config { path, assumed } = config;
-        let (_, dir) = lock::open(parent(&path)).map_err(|e| e.to_string())?;
+        let (_, dir) = lock::open(parent(&path))?;
         let target = Target::new(&path, dir.clone());
-        let disk = target.read().map_err(|e| e.to_string());
+        let disk = target.read();
         let secret = group
             .secret
             .unwrap_or_else(|| !disk.as_ref().is_ok_and(|disk| target.is_public(disk)));
@@ -101,11 +140,13 @@ impl CurrentTarget {
 
     /// Returns why a run could not replace the target, or why the process `pid` would not see the
     /// new content. Writes nothing.
-    pub(crate) fn replace_blocker(&self, pid: i32) -> Option<String> {
+    pub(crate) fn replace_blocker(&self, pid: i32) -> Option<ReplaceBlocker> {
         if let Err(e) = self.target.replaceable() {
-            return Some(e.to_string());
+            return Some(e.into());
         }
-        guard::keeps_directory_open(pid, &self.path).filter(|_| self.target.is_directory())
+        guard::keeps_directory_open(pid, &self.path)
+            .filter(|_| self.target.is_directory())
+            .map(ReplaceBlocker::from)
     }
 
     /// Returns the run that holds the lock of the target, as a sentence such as "another run holds
@@ -142,7 +183,7 @@ type Results<T> = Mutex<HashMap<CacheKey, Arc<OnceCell<T>>>>;
 #[derive(Debug)]
 pub(crate) struct ValidationCache {
     validations: Results<Validated>,
-    binds: Results<Result<(), String>>,
+    binds: Results<Result<(), ValidationError>>,
     permits: Semaphore,
 }
 
@@ -172,12 +213,12 @@ impl ValidationCache {
     /// Checks that the validator could run for new content too.
     ///
     /// # Errors
-    /// Fails with a sentence if it could not.
+    /// Fails if it could not.
     pub(crate) async fn can_bind(
         &self,
         planned: &PlannedInstance,
         targets: &[CurrentTarget],
-    ) -> Result<(), String> {
+    ) -> Result<(), ValidationError> {
         let candidates: Vec<Candidate> = targets.iter().map(CurrentTarget::candidate).collect();
         let case = ValidationCase::of(planned, &candidates);
         self.once(&self.binds, case.key(), case.can_bind()).await

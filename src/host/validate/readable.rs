@@ -8,8 +8,11 @@ use std::{
 
 use rustix::fs::{self, FileType, Mode, OFlags, Stat};
 
-use crate::host::target::lock::holders::{list_of, permitted};
-use crate::identity::{Credentials, Identity};
+use crate::{
+    host::target::lock::holders::{list_of, permitted},
+    identity::{Credentials, Identity},
+    refusal::Refusal,
+};
 
 /// `CAP_DAC_OVERRIDE` and `CAP_DAC_READ_SEARCH`, which bypass the permissions of a file, and
 /// `CAP_SETUID`, with which a process can become a user that may read it (`capabilities(7)`).
@@ -23,8 +26,7 @@ const SEARCH: u16 = 1;
 /// A file or directory that a process may not read, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("may not read `{}`: {what} of uid {owner} and gid {group} with mode {mode:04o}, and it \
-         runs as uid {uid} and gid {gid}; permit it, for example with `setfacl -m u:{uid}:{bits} \
-         {}`", .path.display(), .path.display())]
+         runs as uid {uid} and gid {gid}", .path.display())]
 pub(crate) struct Unreadable {
     path: PathBuf,
     what: &'static str,
@@ -34,6 +36,17 @@ pub(crate) struct Unreadable {
     uid: u32,
     gid: u32,
     bits: &'static str,
+}
+
+impl Unreadable {
+    /// Adds the command that permits it.
+    fn refusal(self) -> Refusal<Self> {
+        let Self {
+            uid, bits, path, ..
+        } = &self;
+        let command = format!("setfacl -m u:{uid}:{bits} {}", path.display());
+        Refusal::from(self).with_hint(format!("permit it, for example with `{command}`"))
+    }
 }
 
 /// A process as a reader.
@@ -197,7 +210,7 @@ impl Readers {
         identity: &Identity,
         live: &Path,
         staged: &Path,
-    ) -> Option<Unreadable> {
+    ) -> Option<Refusal<Unreadable>> {
         // A process that was not inspected has no known credentials.
         if identity.pid == 0 {
             return None;
@@ -208,6 +221,7 @@ impl Readers {
             .entry(key)
             .or_insert_with(|| check_content(&reader, live, staged))
             .clone()
+            .map(Unreadable::refusal)
     }
 }
 

@@ -10,8 +10,8 @@ use std::{
 use crate::{
     event::{Abort, Verdict},
     host::exec::{
-        self, Subject,
-        placeholders::{self, Values},
+        self, RunError, Subject,
+        placeholders::{self, NoValue, Values},
     },
     step::{PlannedInstance, TargetChange},
     tree::Node,
@@ -23,6 +23,21 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The most changed keys whose values are compared. Each costs two commands; with more changes the
 /// config was written anew, and every key that is written otherwise counts.
 const MAX_COMPARED: usize = 50;
+
+/// Why a command did not print keys.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeysError {
+    #[error(transparent)]
+    NoValue(#[from] NoValue),
+    #[error(transparent)]
+    NotRun(#[from] RunError),
+    #[error("`{program}` ended with {code}: {stderr}")]
+    Failed {
+        program: String,
+        code: i32,
+        stderr: String,
+    },
+}
 
 /// Compares the changed keys of `planned` with the restart keys that its group's command prints.
 /// `staged` is the path of the first target's new content: its live path, if the run adopts it.
@@ -76,7 +91,7 @@ async fn restart_keys(
     planned: &PlannedInstance,
     changes: &[TargetChange],
     staged: &Path,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, KeysError> {
     let group = &planned.group;
     let is_adopted = live_path(planned).is_none_or(|live| live == staged);
     let uses_pending = is_adopted && !group.restart_pending.is_empty();
@@ -116,9 +131,9 @@ async fn with_other_values(
             .iter()
             .map(|arg| arg.replace("{key}", &key))
             .collect();
-        let old = output(&argv, planned, live).await;
-        let new = output(&argv, planned, staged).await;
-        if old.is_err() || old != new {
+        let old = output(&argv, planned, live).await.ok();
+        let new = output(&argv, planned, staged).await.ok();
+        if old.is_none() || old != new {
             different.push(key);
         }
     }
@@ -129,8 +144,8 @@ async fn with_other_values(
 /// if its group has no command for it.
 ///
 /// # Errors
-/// Fails with a sentence if the command does not print them.
-pub(crate) async fn pending(planned: &PlannedInstance) -> Result<BTreeSet<String>, String> {
+/// Fails if the command does not print them.
+pub(crate) async fn pending(planned: &PlannedInstance) -> Result<BTreeSet<String>, KeysError> {
     let command = &planned.group.restart_pending;
     match live_path(planned) {
         Some(live) if !command.is_empty() => Ok(keys_of(&output(command, planned, live).await?)),
@@ -160,7 +175,7 @@ async fn output(
     argv: &[String],
     planned: &PlannedInstance,
     candidate: &Path,
-) -> Result<String, String> {
+) -> Result<String, KeysError> {
     output_about(argv, planned, live_path(planned), candidate).await
 }
 
@@ -169,7 +184,7 @@ pub(crate) async fn output_of(
     argv: &[String],
     planned: &PlannedInstance,
     config: &Path,
-) -> Result<String, String> {
+) -> Result<String, KeysError> {
     output_about(argv, planned, Some(config), config).await
 }
 
@@ -179,7 +194,7 @@ async fn output_about(
     planned: &PlannedInstance,
     config: Option<&Path>,
     candidate: &Path,
-) -> Result<String, String> {
+) -> Result<String, KeysError> {
     let values = Values {
         pid: planned.identity.inside,
         exe: &placeholders::exe(&planned.identity),
@@ -192,16 +207,13 @@ async fn output_about(
         identity: &planned.identity,
         renewed: None,
     };
-    let output = exec::inform(&values.fill(argv)?, subject, LIMIT)
-        .await
-        .map_err(|e| e.to_string())?;
+    let output = exec::inform(&values.fill(argv)?, subject, LIMIT).await?;
     if output.code != 0 {
-        return Err(format!(
-            "`{}` ended with {}: {}",
-            argv.first().map_or("", String::as_str),
-            output.code,
-            String::from_utf8_lossy(&output.stderr).trim()
-        ));
+        return Err(KeysError::Failed {
+            program: argv.first().cloned().unwrap_or_default(),
+            code: output.code,
+            stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        });
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::host::exec::{self, Bind, Output, RunError, Subject};
+use crate::{
+    check::CheckError,
+    host::exec::{self, Bind, Output, RunError, Subject, placeholders::NoValue},
+};
 
 /// The longest run of a validator.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -14,11 +17,75 @@ const MAX_OUTPUT: usize = 4 << 10;
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum ValidationError {
     /// The validator has refused the candidate.
-    #[error("{0}")]
-    Refused(String),
+    #[error(transparent)]
+    Refused(#[from] Objection),
     /// The validator could not be run, so that it has refused nothing.
-    #[error("{0}")]
-    NotRun(String),
+    #[error(transparent)]
+    NotRun(#[from] NotRun),
+}
+
+/// Why a validator refuses a candidate.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum Objection {
+    /// It ended with another status than 0. Its output is none if that must not be shown.
+    #[error(
+        "the validator `{program}` refused it (exit status: {code}){}{}",
+        shown(output.as_deref()),
+        if *clean { CLEAN } else { "" }
+    )]
+    Status {
+        program: String,
+        code: i32,
+        output: Option<String>,
+        /// True if it ran without the environment of its instance.
+        clean: bool,
+    },
+    /// It ended with 0, and names errors; none if these must not be shown.
+    #[error(
+        "the validator `{command}` ends with 0, but names errors that it does not name in the \
+         present config: {}",
+        errors.as_deref().unwrap_or("they are not shown, since the config is a secret")
+    )]
+    Errors {
+        command: String,
+        errors: Option<String>,
+    },
+    /// The parser of this binary refuses it.
+    #[error(transparent)]
+    Parser(#[from] CheckError),
+    /// As [`Self::Parser`], for content that must not be shown.
+    #[error("its content is a secret")]
+    Secret,
+}
+
+/// The note about a validator whose instance has no readable environment, on a line of its own.
+const CLEAN: &str = "\n(in a clean environment: that of the instance cannot be read)";
+
+fn shown(output: Option<&str>) -> String {
+    match output {
+        Some(output) => format!(": {output}"),
+        None => "; its output is not shown, since the config is a secret".into(),
+    }
+}
+
+/// Why a validator could not be run.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum NotRun {
+    /// It needs arguments that are not known.
+    #[error(
+        "the validator could not be run: its command line is a title that hides the arguments of \
+         the process, or the borders between them, which `{{args}}` and `{{opt:..}}` stand for; \
+         set another `validate` without them"
+    )]
+    HiddenArguments,
+    /// It needs a value that the instance does not have.
+    #[error("the validator could not be run: {0}")]
+    NoValue(#[from] NoValue),
+    #[error("the validator {0}")]
+    NoResult(#[from] RunError),
+    /// Its writes are discarded, and limited.
+    #[error("a write of the validator, which would be discarded, was refused ({0})")]
+    DiskFull(Box<Objection>),
 }
 
 /// Runs `argv` to its end, at most 30 s, as the instance of `subject` and with each of `binds`
@@ -33,22 +100,19 @@ pub(crate) async fn run(
     binds: &[Bind],
     secret: bool,
 ) -> Result<String, ValidationError> {
-    let not_run = |e: RunError| ValidationError::NotRun(format!("the validator {e}"));
     let output = exec::judge_in_view(argv, subject, binds, LIMIT)
         .await
-        .map_err(not_run)?;
+        .map_err(NotRun::from)?;
     if output.code == 0 {
         return Ok(text(&output));
     }
-    let program = argv.first().map_or("", String::as_str);
-    let refusal = format!(
-        "the validator `{program}` refused it (exit status: {})",
-        output.code
-    );
-    Err(ValidationError::Refused(match secret {
-        true => format!("{refusal}; its output is not shown, since the config is a secret"),
-        false => format!("{refusal}: {}", cut(text(&output))),
-    }))
+    Err(Objection::Status {
+        program: argv.first().cloned().unwrap_or_default(),
+        code: output.code,
+        output: (!secret).then(|| cut(text(&output))),
+        clean: false,
+    }
+    .into())
 }
 
 /// Returns the output, stderr first, without characters that a terminal would obey.

@@ -13,11 +13,6 @@ use crate::{
     step::PlannedInstance,
 };
 
-/// Why a command that uses the arguments cannot be run.
-pub(crate) const HIDDEN: &str = "its command line is a title that hides the arguments of the \
-                                 process, or the borders between them, which `{args}` and \
-                                 `{opt:..}` stand for; set another `validate` without them";
-
 /// The arguments of a process, as far as they are known.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arguments {

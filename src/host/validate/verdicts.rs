@@ -12,9 +12,9 @@ use crate::{
         parallel::par_map::par_map,
         proc::guard,
         validate::{
-            case::{CacheKey, Candidate, ValidationCase},
+            case::{Candidate, ValidationCase},
             complaints::Complaints,
-            run::ValidationError,
+            run::{Objection, ValidationError},
         },
     },
     step::PlannedInstance,
@@ -39,7 +39,7 @@ struct ValidatorVerdict {
     command: String,
     /// Why it refuses the present config of its instance too. None if it does not, or that is not
     /// known.
-    existing_refused: Option<String>,
+    existing_refused: Option<Objection>,
 }
 
 /// The distinct validations of a run.
@@ -56,7 +56,7 @@ pub(crate) fn max_parallel() -> usize {
 }
 
 /// Returns the text for a validator that refuses the present config of its instance.
-pub(crate) fn cannot_judge(why: &str) -> String {
+pub(crate) fn cannot_judge(why: &Objection) -> String {
     format!(
         "its validator cannot judge here, since it refuses what the instance runs already: {why}"
     )
@@ -139,10 +139,9 @@ impl<'a> Cases<'a> {
             for instances in step.instances.chunks(KEYS_AT_ONCE) {
                 for (planned, key) in instances.iter().zip(par_map(instances, key_of)) {
                     // A whole group has no validator: its name is the key.
-                    let key: Result<CacheKey, String> =
-                        key.ok_or_else(|| planned.instance.group.clone());
-                    let has_validator = key.is_ok();
-                    cases.push(*known.entry(key).or_insert_with(|| {
+                    let has_validator = key.is_some();
+                    let group = (!has_validator).then(|| planned.instance.group.clone());
+                    cases.push(*known.entry((key, group)).or_insert_with(|| {
                         let case = ValidationCase::of(planned, candidates);
                         distinct.push((case, has_validator));
                         distinct.len() - 1
@@ -203,15 +202,11 @@ fn refuse_new(
         return Ok(());
     }
     let is_secret = case.candidates().iter().any(|candidate| candidate.secret);
-    let text = if is_secret {
-        "they are not shown, since the config is a secret".into()
-    } else {
-        new.text()
-    };
-    Err(ValidationError::Refused(format!(
-        "the validator `{command}` ends with 0, but names errors that it does not name in the \
-         present config: {text}"
-    )))
+    Err(Objection::Errors {
+        command: command.into(),
+        errors: (!is_secret).then(|| new.text()),
+    }
+    .into())
 }
 
 /// Returns why an instance must have a validation that passes; none if it need not.
@@ -263,7 +258,7 @@ fn decide(
         }
         (Err(ValidationError::Refused(why)), None) => return Err(invalid(case, &why)),
         (Err(ValidationError::Refused(_)), Some(why)) => cannot_judge(&why),
-        (Err(ValidationError::NotRun(why)), _) => why,
+        (Err(ValidationError::NotRun(why)), _) => why.to_string(),
     };
     match requirement {
         Some(requirement) => Err(Abort::by_validation(
@@ -278,7 +273,7 @@ fn decide(
 }
 
 /// Returns the abort for a candidate that its validator refuses.
-fn invalid(case: &ValidationCase<'_>, why: &str) -> Abort {
+fn invalid(case: &ValidationCase<'_>, why: &Objection) -> Abort {
     let paths = case
         .candidates()
         .iter()

@@ -1,6 +1,6 @@
 //! The state of one instance after an earlier run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::request::RecoveryRequest;
 use crate::{
@@ -47,17 +47,32 @@ pub(super) fn with_other_targets(survey: &Survey, left: &InterruptedRun) -> Vec<
         .collect()
 }
 
+/// An instance that reports a config which is neither of an earlier run's two. The text has no
+/// subject.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "runs {}, but run {run} is about `{}` of {} and {}: neither of them",
+    short(.runs), .path.display(), short(.from), short(.to)
+)]
+pub(super) struct OtherConfig {
+    runs: String,
+    run: String,
+    path: PathBuf,
+    from: String,
+    to: String,
+}
+
 /// Records in one instance what an earlier run may have done to it. An instance that needs no
 /// signal is unchanged.
 ///
 /// # Errors
-/// Fails with a sentence if it runs neither of the two configs.
+/// Fails if it runs neither of the two configs.
 pub(super) fn classify(
     instance: &mut PlannedInstance,
     changes: &[TargetChange],
     disk: &[(&Path, &SurveyedTarget)],
     request: RecoveryRequest<'_>,
-) -> Result<(), String> {
+) -> Result<(), OtherConfig> {
     let left = request.left;
     let is_same = left.same_boot
         && left
@@ -123,7 +138,7 @@ fn check_reported<'a>(
     reported: Option<&str>,
     first: Option<&'a TargetChange>,
     left: &InterruptedRun,
-) -> Result<Digests<'a>, String> {
+) -> Result<Digests<'a>, OtherConfig> {
     let to = first.map(|change| change.to.sha256.as_str());
     let from = first
         .and_then(|change| change.from.as_ref())
@@ -132,14 +147,13 @@ fn check_reported<'a>(
         && runs != from
         && Some(runs) != to
     {
-        return Err(format!(
-            "runs {}, but run {} is about `{}` of {} and {}: neither of them",
-            short(runs),
-            left.id,
-            first.path.display(),
-            short(from),
-            short(&first.to.sha256)
-        ));
+        return Err(OtherConfig {
+            runs: runs.into(),
+            run: left.id.clone(),
+            path: first.path.clone(),
+            from: from.into(),
+            to: first.to.sha256.clone(),
+        });
     }
     Ok(Digests { from, to })
 }

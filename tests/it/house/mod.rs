@@ -38,7 +38,7 @@ const FLOORS: &[&[&str]] = &[
     &["tree"],
     &["config"],
     &["diagnostic", "identity", "self_report", "trust", "runtime"],
-    &["screen", "exact", "names"],
+    &["screen", "exact", "names", "refusal"],
 ];
 
 /// What is drawn inside one line: `report` and `engine` share nothing, but `engine` carries out a `plan`. `diff`
@@ -237,6 +237,18 @@ fn no_file_and_no_function_grows_too_long() {
                 source.file.display()
             );
         }
+    }
+}
+
+#[test]
+fn no_error_is_a_text_where_another_file_sees_it() {
+    for source in Sources::read(&src()).0.values() {
+        assert!(
+            source.text_errors.is_empty(),
+            "{}: {:?} fail with a `String`: an error has parts, and a type of its room",
+            source.file.display(),
+            source.text_errors
+        );
     }
 }
 

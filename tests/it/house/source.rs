@@ -6,7 +6,8 @@ use std::{
 };
 
 use syn::{
-    Attribute, ImplItemFn, Item, ItemFn, ItemUse, UseTree, Visibility,
+    Attribute, Field, GenericArgument, ImplItemFn, ImplItemType, Item, ItemFn, ItemType, ItemUse,
+    PathArguments, PathSegment, Signature, Type, UseTree, Visibility,
     spanned::Spanned,
     visit::{self, Visit},
 };
@@ -21,6 +22,8 @@ pub(super) struct Source {
     pub(super) lines: usize,
     /// Each function with its length in lines.
     pub(super) functions: Vec<(String, usize)>,
+    /// What other files may use, and fails with a text: functions, types and fields.
+    pub(super) text_errors: Vec<String>,
     /// What it names of the crate.
     named: Vec<Names>,
     /// What others may name as its own: a name, and where that is.
@@ -200,9 +203,48 @@ impl Reader<'_> {
         }
     }
 
+    /// Notes `name` if other files may use it and its type has a text as its error.
+    fn error(&mut self, name: &syn::Ident, vis: &Visibility, is_text: bool) {
+        if is_text && !matches!(vis, Visibility::Inherited) {
+            self.source.text_errors.push(name.to_string());
+        }
+    }
+
     fn function(&mut self, name: &syn::Ident, lines: usize) {
         self.source.functions.push((name.to_string(), lines));
     }
+}
+
+/// Finds `Result<_, String>`.
+#[derive(Default)]
+struct TextErrors(bool);
+
+impl<'ast> Visit<'ast> for TextErrors {
+    fn visit_path_segment(&mut self, segment: &'ast PathSegment) {
+        if let PathArguments::AngleBracketed(arguments) = &segment.arguments
+            && segment.ident == "Result"
+            && let Some(GenericArgument::Type(error)) = arguments.args.iter().nth(1)
+        {
+            self.0 |= is_string(error);
+        }
+        visit::visit_path_segment(self, segment);
+    }
+}
+
+fn is_string(of: &Type) -> bool {
+    matches!(of, Type::Path(of) if of.path.is_ident("String"))
+}
+
+fn returns_text_error(signature: &Signature) -> bool {
+    let mut found = TextErrors::default();
+    found.visit_return_type(&signature.output);
+    found.0
+}
+
+fn has_text_error(of: &Type) -> bool {
+    let mut found = TextErrors::default();
+    found.visit_type(of);
+    found.0
 }
 
 fn is_for_tests(attributes: &[Attribute]) -> bool {
@@ -256,7 +298,28 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         visit::visit_path(self, path);
     }
 
+    fn visit_item_type(&mut self, item: &'ast ItemType) {
+        self.error(&item.ident, &item.vis, has_text_error(&item.ty));
+        visit::visit_item_type(self, item);
+    }
+
+    fn visit_field(&mut self, field: &'ast Field) {
+        if let Some(name) = &field.ident {
+            self.error(name, &field.vis, has_text_error(&field.ty));
+        }
+        visit::visit_field(self, field);
+    }
+
+    // The error of `FromStr` and `TryFrom`.
+    fn visit_impl_item_type(&mut self, item: &'ast ImplItemType) {
+        if (item.ident == "Err" || item.ident == "Error") && is_string(&item.ty) {
+            self.source.text_errors.push(item.ident.to_string());
+        }
+        visit::visit_impl_item_type(self, item);
+    }
+
     fn visit_item_fn(&mut self, item: &'ast ItemFn) {
+        self.error(&item.sig.ident, &item.vis, returns_text_error(&item.sig));
         self.function(
             &item.sig.ident,
             lines(&item.sig).max(1) + lines(&item.block) - 1,
@@ -265,6 +328,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast ImplItemFn) {
+        self.error(&item.sig.ident, &item.vis, returns_text_error(&item.sig));
         self.function(
             &item.sig.ident,
             lines(&item.sig).max(1) + lines(&item.block) - 1,
@@ -293,4 +357,19 @@ fn imports_are_found_in_every_spelling() {
         BTreeMap::from([("I".to_owned(), names("a::b::I"))])
     );
     assert_eq!(source.functions, [("f".to_owned(), 1)]);
+}
+
+#[test]
+fn an_error_that_is_a_text_is_found() {
+    let text = "pub fn a() -> Result<(), String> { b() }
+                fn b() -> Result<(), String> { Ok(()) }
+                pub(crate) fn c() -> Vec<Result<u8, String>> { Vec::new() }
+                pub(crate) fn d() -> Result<String, u8> { Ok(String::new()) }
+                struct E { pub(super) e: Option<Result<u8, String>>, f: Result<u8, String> }
+                impl std::str::FromStr for E { type Err = String; }
+                pub(super) type G = Result<u8, String>;
+                #[cfg(test)]
+                mod tests { pub fn h() -> Result<(), String> { Ok(()) } }";
+    let source = parsed(text, &["a".to_owned()], &BTreeSet::new());
+    assert_eq!(source.text_errors, ["a", "c", "e", "Err", "G"]);
 }

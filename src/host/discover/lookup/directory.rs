@@ -2,13 +2,15 @@
 
 use std::{
     ffi::OsStr,
-    io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use super::{Lookup, LookupError, joined};
-use crate::{fleet::PathBase, host::exec::placeholders::inode};
+use crate::{
+    fleet::PathBase,
+    host::{discover::reason::ConfigReason, exec::placeholders::inode},
+};
 
 impl Lookup<'_> {
     /// Makes a path of its command line absolute. It begins at the `base` of its group, or at the
@@ -29,16 +31,13 @@ impl Lookup<'_> {
         let path = base.join(value);
         match self.elsewhere(&base, value) {
             Some(other) if inode(&other) != inode(&path) => {
-                let why = format!(
-                    "was given `{}`, which exists below the directory that it was started in and \
-                     below `{}`, its working directory now",
-                    value.display(),
-                    base.display()
-                );
-                Err(self.refuse(
-                    &format!("{why} (`{}` and `{}`)", other.display(), path.display()),
-                    None,
-                ))
+                let why = ConfigReason::TwoFiles {
+                    value: value.into(),
+                    base,
+                    first: other,
+                    second: path,
+                };
+                Err(self.refuse(why, None))
             }
             _ => Ok(path),
         }
@@ -69,10 +68,7 @@ impl Lookup<'_> {
             };
             return Ok(joined(dir, below));
         }
-        Err(self.refuse(
-            "names its config by a path below a directory that nothing tells",
-            None,
-        ))
+        Err(self.refuse(ConfigReason::NoBase, None))
     }
 
     /// Tells whether only its working directory says where a relative path begins: the program may
@@ -102,9 +98,7 @@ impl Lookup<'_> {
 
     pub(in crate::host::discover) fn cwd(&self) -> Result<PathBuf, LookupError> {
         let link = format!("/proc/{}/cwd", self.found.pid);
-        std::fs::read_link(link).map_err(|e: io::Error| {
-            self.refuse(&format!("does not tell its working directory: {e}"), None)
-        })
+        std::fs::read_link(link).map_err(|e| self.refuse(ConfigReason::NoWorkingDirectory(e), None))
     }
 
     /// Returns the directory that the process was started in. Its environment names it, and its
@@ -130,18 +124,12 @@ impl Lookup<'_> {
             .chain([&cwd])
             .map(|dir| dir.join(value))
             .find(|path| path.exists());
-        let why = format!(
-            "was given `{}`, a path relative to the directory that it was started in, and nothing \
-             tells that one (its working directory is `{}` now)",
-            value.display(),
-            cwd.display()
-        );
-        let LookupError::Because(why) = self.refuse(&why, likely.as_deref()) else {
-            return Err(LookupError::Ask);
+        let why = ConfigReason::NoStart {
+            value: value.into(),
+            cwd,
         };
-        Err(LookupError::Because(format!(
-            "{why}, or `base = \"{{cwd}}\"` if it never leaves that directory"
-        )))
+        let stays = ", or `base = \"{cwd}\"` if it never leaves that directory";
+        Err(self.refuse_with(why, likely.as_deref(), stays))
     }
 
     /// The working directory of the shell that started it, by its environment.

@@ -1,6 +1,11 @@
 //! The processes of one scan, each with its parent and its executable.
 
-use std::{collections::HashMap, io, path::PathBuf, sync::OnceLock};
+use std::{
+    collections::HashMap,
+    io,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{
     fleet::Group,
@@ -30,7 +35,7 @@ pub(crate) struct Scan {
     /// By pid.
     pub(super) entries: Vec<Entry>,
     by_parent: OnceLock<HashMap<i32, Vec<usize>>>,
-    listeners: OnceLock<Result<Listeners, String>>,
+    listeners: OnceLock<Result<Listeners, Arc<io::Error>>>,
 }
 
 impl Scan {
@@ -88,9 +93,9 @@ impl Scan {
             .filter_map(|index| self.entries.get(*index))
     }
 
-    pub(super) fn listeners(&self) -> Result<&Listeners, &String> {
+    pub(super) fn listeners(&self) -> Result<&Listeners, &Arc<io::Error>> {
         self.listeners
-            .get_or_init(|| Listeners::read().map_err(|e| e.to_string()))
+            .get_or_init(|| Listeners::read().map_err(Arc::new))
             .as_ref()
     }
 }

@@ -10,6 +10,7 @@ use crate::{
         inspect::{Inspected, inspect},
         leaders::{LeaderSource, Node, Role, roles},
         lookup, options, owner,
+        reason::{MatchReason, MatchRefusal},
         title::{self, Telling},
     },
     identity::Line,
@@ -18,10 +19,10 @@ use crate::{
 /// The use that a run makes of a match.
 pub(super) enum MatchOutcome {
     Found(Found),
-    Refused(Found, String),
+    Refused(Found, MatchRefusal),
     /// It is a worker of this leader.
     Worker(Found, i32),
-    Skipped(String),
+    Skipped(MatchRefusal),
 }
 
 /// The matches of a group as a whole.
@@ -74,27 +75,27 @@ impl GroupQuery<'_> {
     /// Decides the outcome of one match; none if it ended meanwhile.
     fn outcome(&self, matched: Matched, role: Role, family: &Family) -> Option<MatchOutcome> {
         let Matched { process, sure, .. } = matched;
-        let not_meant = owner::not_meant(&process, &self.uids, self.group);
-        let refuse = |process: Inspected, why: String| {
+        let not_meant = owner::not_meant(&process, &self.uids, self.group).map(MatchRefusal::from);
+        let refuse = |process: Inspected, why: MatchRefusal| {
             MatchOutcome::Refused(read_as(Found::of(process), self.group), why)
         };
         Some(match role {
             Role::Worker(leader) => self.worker_outcome(process, leader, family),
-            _ if !sure => MatchOutcome::Skipped(format!(
-                "cannot be looked at by this user (it belongs to uid {}), and may be one of group \
-                 `{}`",
-                process.uid, self.group.name
-            )),
+            _ if !sure => MatchOutcome::Skipped(
+                MatchReason::MayMatch {
+                    uid: process.uid,
+                    group: self.group.name.clone(),
+                }
+                .into(),
+            ),
             Role::Leader => match not_meant {
                 Some(why) => MatchOutcome::Skipped(why),
                 None => MatchOutcome::Found(read_as(Found::of(process), self.group)),
             },
             Role::Upgraded(other) => {
-                let why = format!(
-                    "is being upgraded: pid {other} and pid {} are both masters; finish or abort \
-                     the upgrade first",
-                    process.pid
-                );
+                let pid = process.pid;
+                let why = MatchRefusal::from(MatchReason::Upgraded { other, pid })
+                    .with_hint("finish or abort the upgrade first");
                 if not_meant.is_some() {
                     MatchOutcome::Skipped(why)
                 } else {
@@ -106,9 +107,8 @@ impl GroupQuery<'_> {
                 inspect(process.pid)
                     .ok()
                     .filter(|now| now.started == process.started)?;
-                let why = "is a worker whose master is gone, so that nothing makes it reload; \
-                           end it, or skip it with `exclude`"
-                    .to_owned();
+                let why = MatchRefusal::from(MatchReason::Orphan)
+                    .with_hint("end it, or skip it with `exclude`");
                 // Workers often run as another user than their master did, and root is responsible
                 // for both.
                 if not_meant.is_none() || nix::unistd::geteuid().is_root() {
@@ -122,16 +122,16 @@ impl GroupQuery<'_> {
 
     /// Decides the outcome of a match that is a worker of `leader`.
     fn worker_outcome(&self, process: Inspected, leader: i32, family: &Family) -> MatchOutcome {
-        let name = &self.group.name;
+        let group = self.group.name.clone();
         let parent = process.parent;
         if !family.has_leader && family.excluded.contains(&parent) {
-            return MatchOutcome::Skipped(format!(
-                "was started by pid {parent}, which group `{name}` excludes; if it takes the \
-                 signal itself, say so with `leader` or `pid_file`"
-            ));
+            let why = MatchRefusal::from(MatchReason::OfExcluded { parent, group });
+            return MatchOutcome::Skipped(
+                why.with_hint("if it takes the signal itself, say so with `leader` or `pid_file`"),
+            );
         }
         if !family.has_leader && !family.pids.contains(&parent) {
-            return MatchOutcome::Skipped(format!("does not fit the `leader` of group `{name}`"));
+            return MatchOutcome::Skipped(MatchReason::NoLeader(group).into());
         }
         MatchOutcome::Worker(Found::of(process), leader)
     }

@@ -6,14 +6,15 @@ use crate::{
         discover::{
             inspect::{Criteria, inspect},
             pidfile::{PidFile, PidFileError},
+            reason::MatchReason,
             scan::entries::Scan,
         },
-        proc::user::uid_of,
+        proc::user::{NoUser, uid_of},
     },
 };
 
 /// A pid, or 0, and why it is not the process that was asked for.
-pub(in crate::host::discover) type Missing = (i32, String);
+pub(in crate::host::discover) type Missing = (i32, MatchReason);
 
 /// A group with its resolved patterns.
 pub(in crate::host::discover) struct GroupQuery<'a> {
@@ -32,7 +33,7 @@ impl Scan {
         &self,
         group: &'a Group,
     ) -> Result<GroupQuery<'a>, Missing> {
-        let uids = uids_of(group).map_err(|why| (0, why))?;
+        let uids = uids_of(group).map_err(|why| (0, why.into()))?;
         let parts = [
             Some(&group.matching),
             group.exclude.as_ref(),
@@ -42,7 +43,7 @@ impl Scan {
         if parts.into_iter().flatten().any(needs_listeners)
             && let Err(why) = self.listeners()
         {
-            return Err((0, format!("the listening sockets cannot be read: {why}")));
+            return Err((0, MatchReason::Sockets(why.clone())));
         }
         let matching = Criteria::new(&group.matching, pid_named_by(&group.matching, true)?);
         let exclude = group
@@ -73,12 +74,12 @@ pub(super) fn needs_listeners(what: &Match) -> bool {
 
 /// The users whose processes a group means. A name that is not on this host is ignored, unless no
 /// other is left.
-fn uids_of(group: &Group) -> Result<Vec<u32>, String> {
+fn uids_of(group: &Group) -> Result<Vec<u32>, NoUser> {
     let own = nix::unistd::geteuid().as_raw();
     if group.users.is_empty() {
         return Ok(vec![own]);
     }
-    let uids: Vec<Result<u32, String>> = group
+    let uids: Vec<Result<u32, NoUser>> = group
         .users
         .iter()
         .map(|user| match user.as_str() {
@@ -104,15 +105,12 @@ pub(in crate::host::discover) fn pid_named_by(
     let file = match PidFile::read(path) {
         Ok(file) => file,
         Err(PidFileError::Missing) if !needed => return Ok(None),
-        Err(e) => return Err((0, format!("pid file `{}`: {e}", path.display()))),
+        Err(e) => return Err((0, MatchReason::PidFile(path.clone(), e))),
     };
     // If there is no such process, the match reports that later.
     if let Ok(process) = inspect(file.pid) {
-        file.is_trusted(process.uid).map_err(|why| {
-            let path = path.display();
-            let why = format!("is named by `{path}`, which is not trusted: {why}");
-            (file.pid, why)
-        })?;
+        file.is_trusted(process.uid)
+            .map_err(|why| (file.pid, MatchReason::UntrustedPidFile(path.clone(), why)))?;
     }
     Ok(Some(file.pid))
 }

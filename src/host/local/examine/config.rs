@@ -9,8 +9,9 @@ use crate::{
     host::{
         discover::{self, found::Found},
         reload::{opened, restart_command},
+        target::install::InstallError,
         validate::{
-            current::CurrentTarget,
+            current::{CurrentTarget, TargetsError},
             readable::Readers,
             restart::{self, quoted},
         },
@@ -20,10 +21,13 @@ use crate::{
 };
 
 /// Checks that every target of the process is known, and that the process may read it.
-pub(super) fn config(current: &Result<Vec<CurrentTarget>, String>, reader: &Identity) -> Finding {
+pub(super) fn config(
+    current: &Result<Vec<CurrentTarget>, TargetsError>,
+    reader: &Identity,
+) -> Finding {
     let targets = match current {
         Ok(targets) => targets,
-        Err(why) => return Finding::refused(Topic::Config, why),
+        Err(why) => return Finding::refused(Topic::Config, &why.reported()),
     };
     if targets.is_empty() {
         return Finding::note(
@@ -31,22 +35,24 @@ pub(super) fn config(current: &Result<Vec<CurrentTarget>, String>, reader: &Iden
             "its group has no config: it is only signalled and confirmed",
         );
     }
-    let descriptions: Vec<String> = match targets.iter().map(description).collect() {
+    let descriptions: Result<Vec<String>, &InstallError> =
+        targets.iter().map(description).collect();
+    let descriptions = match descriptions {
         Ok(descriptions) => descriptions,
-        Err(why) => return Finding::bad(Topic::Config, why),
+        Err(why) => return Finding::bad(Topic::Config, why.to_string()),
     };
     let unreadable = targets
         .iter()
         .find_map(|target| Readers::default().refuse(reader, &target.path, &target.path));
     if let Some(why) = unreadable {
-        return Finding::refused(Topic::Config, &why.to_string());
+        return Finding::refused(Topic::Config, &why);
     }
     Finding::good(Topic::Config, format!("reads {}", descriptions.join(", ")))
 }
 
 /// Returns the path, kind and digest of a target.
-fn description(target: &CurrentTarget) -> Result<String, String> {
-    let content = target.disk.as_ref().map_err(Clone::clone)?;
+fn description(target: &CurrentTarget) -> Result<String, &InstallError> {
+    let content = target.disk.as_ref()?;
     let kind = match content.kind() {
         TargetKind::Directory => "directory",
         _ => "file",
@@ -68,7 +74,7 @@ pub(super) fn install(targets: &[CurrentTarget], pid: i32) -> Finding {
         .iter()
         .find_map(|target| target.replace_blocker(pid))
     {
-        return Finding::refused(Topic::Install, &why);
+        return Finding::refused(Topic::Install, &why.reported());
     }
     match targets.iter().find_map(CurrentTarget::lock_owner) {
         Some(busy) => {

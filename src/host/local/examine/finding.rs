@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::refusal::Refusal;
+
 /// The subject of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -111,23 +113,23 @@ impl Finding {
         Self::new(topic, Some(false), text)
     }
 
-    /// Returns the finding of a guard's refusal. The text behind the last `;` is the hint.
-    pub(crate) fn refused(topic: Topic, why: &str) -> Self {
-        // A quoted command may contain a `;` of its own.
-        let is_outside_quotes = |index: usize| why[..index].matches('`').count().is_multiple_of(2);
-        let last = why
-            .rmatch_indices("; ")
-            .find(|(index, _)| is_outside_quotes(*index));
-        match last {
-            Some((index, mark)) => Self::bad(topic, &why[..index]).then(&why[index + mark.len()..]),
-            None => Self::bad(topic, why),
+    /// Returns the finding of a refusal.
+    pub(crate) fn refused<W: ToString>(topic: Topic, refusal: &Refusal<W>) -> Self {
+        let Refusal { why, hint } = refusal.reported();
+        Self {
+            next: hint,
+            ..Self::bad(topic, why)
         }
     }
 
-    /// Returns the finding of a guard's result; `good` is the text where it lets the process pass.
-    pub(super) fn of(topic: Topic, result: Result<(), String>, good: impl Into<String>) -> Self {
+    /// Returns the finding of a check's result; `good` is the text where it lets the process pass.
+    pub(super) fn of<W: ToString>(
+        topic: Topic,
+        result: Result<(), Refusal<W>>,
+        good: impl Into<String>,
+    ) -> Self {
         result.map_or_else(
-            |why| Self::refused(topic, &why),
+            |refusal| Self::refused(topic, &refusal),
             |()| Self::good(topic, good),
         )
     }
@@ -143,5 +145,19 @@ impl Finding {
     /// Returns the same finding, without a decision.
     pub(super) fn undecided(self) -> Self {
         Self { ok: None, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_step_of_a_refusal_is_its_whole_hint() {
+        let refusal = Refusal::from("is stopped; or traced").with_hint("run `a; b`; then repeat");
+        let finding = Finding::refused(Topic::State, &refusal);
+        assert_eq!(finding.text, "is stopped; or traced");
+        assert_eq!(finding.next.as_deref(), Some("run `a; b`; then repeat"));
+        assert_eq!(finding.ok, Some(false));
     }
 }

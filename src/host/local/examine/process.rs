@@ -56,7 +56,7 @@ pub(super) async fn signal(pid: i32, signal: Signal, group: Option<&Group>) -> F
         && let Err(why) =
             guard::wait_for_handler(pid, group, guard::handler_grace_period(pid, HANDLER)).await
     {
-        let finding = Finding::bad(Topic::Signal, why);
+        let finding = Finding::bad(Topic::Signal, why.to_string());
         return match guard::disposition(pid, signal) {
             Ok(Disposition::Ignored) => finding.then(format!(
                 "start it without nohup, and from a parent that does not ignore {name}"
@@ -70,7 +70,7 @@ pub(super) async fn signal(pid: i32, signal: Signal, group: Option<&Group>) -> F
     }
     let is_declared = group.is_some_and(|group| check_declared(group).is_ok());
     match guard::disposition(pid, signal) {
-        Err(why) => Finding::bad(Topic::Signal, why),
+        Err(why) => Finding::bad(Topic::Signal, why.to_string()),
         Ok(disposition) if is_declared => declared_disposition(disposition, name),
         Ok(disposition) => undeclared_disposition(disposition, name),
     }

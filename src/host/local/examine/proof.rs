@@ -2,11 +2,12 @@
 
 use super::finding::{Finding, Topic};
 use crate::{
-    assertion::{Assertion, Expectation},
+    assertion::{Assertion, Expectation, Unresolved},
     event::Proof,
     fleet::Speaks,
     host::reload::evidence::strongest_proof,
     names::json_word,
+    refusal::Refusal,
     step::{Content, PlannedInstance},
 };
 
@@ -20,14 +21,14 @@ pub(super) fn proof(planned: &PlannedInstance, disk: Option<&Content>) -> Findin
             format!("{}: {}", json_word(Proof::Exact), meaning(Proof::Exact)),
         );
     }
-    let resolved: Result<Vec<Assertion>, String> = group
+    let resolved: Result<Vec<Assertion>, Refusal<Unresolved>> = group
         .confirm
         .iter()
         .map(|assertion| assertion.resolved(disk.and_then(Content::file)))
         .collect();
     let resolved = match resolved {
         Ok(resolved) => resolved,
-        Err(why) => return Finding::note(Topic::Proof, why),
+        Err(why) => return Finding::note(Topic::Proof, why.to_string()),
     };
     // Another config changes an expectation that is taken from the config.
     let is_from_config = |index: usize| {

@@ -49,8 +49,8 @@ pub(super) async fn validator(
         cache.can_bind(planned, targets).await
     };
     let runnable = match (&result, can_bind) {
-        (Err(ValidationError::NotRun(why)), _) => not_runnable(planned, why.clone()),
-        (_, Err(why)) => not_runnable(planned, why),
+        (Err(ValidationError::NotRun(why)), _) => not_runnable(planned, why.to_string()),
+        (_, Err(why)) => not_runnable(planned, why.to_string()),
         (_, Ok(())) => Finding::good(Topic::Validator, command),
     };
     [runnable, disk(planned, targets, result)]

@@ -27,7 +27,7 @@ use crate::{
 /// large, and are moved several times.
 pub(super) type SurveyedInstance = Result<Box<PlannedInstance>, Box<Instance>>;
 
-fn refuse(planned: &PlannedInstance, why: String) -> Box<Instance> {
+fn refuse(planned: &PlannedInstance, why: impl ToString) -> Box<Instance> {
     Box::new(refused(planned.instance.clone(), why))
 }
 
@@ -40,7 +40,6 @@ pub(super) fn inspect(
     limits: &ProbeLimits,
 ) -> SurveyedInstance {
     let mut instance = found.instance(&group.name);
-    let refuse_now = |instance: &Instance, why: String| Box::new(refused(instance.clone(), why));
     let mut unresponsive = None;
     let endpoint = found
         .endpoint
@@ -50,7 +49,7 @@ pub(super) fn inspect(
         Ok(endpoint) => instance.endpoint = endpoint,
         Err(why) if group.needs_endpoint() => {
             if !listeners.is_deaf(found.pid, &found.args, group) {
-                return Err(refuse_now(&instance, why));
+                return Err(Box::new(refused(instance, why)));
             }
             unresponsive = Some(why);
         }
@@ -60,7 +59,7 @@ pub(super) fn inspect(
     check_exclusive_address(found, &instance.endpoint, listeners, limits)
         .and_then(|()| check_declared(group))
         .and_then(|()| may_signal(found.pid))
-        .map_err(|why| refuse_now(&instance, why))?;
+        .map_err(|why| Box::new(refused(instance.clone(), why)))?;
     let mut planned = Box::new(PlannedInstance::new(
         instance,
         group.clone(),
@@ -81,7 +80,7 @@ pub(super) fn inspect(
     planned.restart_only_paths = discover::fixed_of(found, group);
     planned.started_ns = guard::started_at(found.started);
     if let Some(why) = unresponsive {
-        planned.mark_unresponsive(why);
+        planned.mark_unresponsive(why.to_string());
     }
     Ok(planned)
 }
@@ -124,15 +123,17 @@ pub(super) async fn probe(
     if !planned.unresponsive && is_probed {
         match take_baseline(&mut planned, listeners, limits).await {
             Ok(()) => {}
-            Err(error) if error.reached => planned.mark_unresponsive(error.message),
-            Err(error) => return Err(refuse(&planned, error.message)),
+            Err(error) if error.reached => {
+                planned.mark_unresponsive(error.refusal.to_string());
+            }
+            Err(error) => return Err(refuse(&planned, error.refusal)),
         }
     }
     if planned.unresponsive {
         // A process that ended or was stopped meanwhile does not answer for that reason.
         let instance = &planned.instance;
         if guard::is_over(instance.pid, instance.started, &instance.exe) {
-            return Err(refuse(&planned, "ended during the survey".into()));
+            return Err(refuse(&planned, "ended during the survey"));
         }
         check_not_stopped(instance.pid).map_err(|why| refuse(&planned, why))?;
     }

@@ -8,7 +8,7 @@ use hyper::{
     header::{HeaderMap, HeaderName, LOCATION, WWW_AUTHENTICATE},
 };
 
-use crate::assertion::without_passwords;
+use crate::{assertion::without_passwords, refusal::Refusal};
 
 /// The longest part of a header that a message repeats, in characters.
 const MAX_SHOWN: usize = 120;
@@ -83,8 +83,8 @@ impl Answer {
         )
     }
 
-    /// Returns the status line, with the next step behind a `; `.
-    pub(crate) fn refusal(&self) -> String {
+    /// Returns the refusal of an answer that does not count: its status, and what helps.
+    pub(crate) fn refusal(&self) -> Refusal {
         let next = match (self.status, self.wanted) {
             (status, Some(wanted)) => format!("its assertion expects {wanted}, not {status}"),
             (400, _) => {
@@ -103,7 +103,7 @@ impl Answer {
                 format!("if that is right, set `status = {status}` in the assertion")
             }
         };
-        format!("{}; {next}", self.status_line())
+        Refusal::from(self.status_line()).with_hint(next)
     }
 }
 

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use hyper::http::uri::Authority;
 
-use crate::{assertion::HttpRequest, host::exec::placeholders::Values};
+use crate::{
+    assertion::HttpRequest,
+    host::{exec::placeholders::Values, net::error::HttpError},
+};
 
 /// The destination of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +31,7 @@ impl Destination {
     ///
     /// # Errors
     /// Fails if a value is not known, or if the URL has no valid address.
-    pub(super) fn of(request: &HttpRequest, values: &Values<'_>) -> Result<Self, String> {
+    pub(super) fn of(request: &HttpRequest, values: &Values<'_>) -> Result<Self, HttpError> {
         let fill = |text: &str| {
             values
                 .fill(&[text.to_owned()])
@@ -59,7 +62,7 @@ impl Destination {
         }
         let parsed: Authority = address
             .parse()
-            .map_err(|e| format!("`{address}` is no address: {e}"))?;
+            .map_err(|e| HttpError::Address(address.clone(), e))?;
         let port = parsed.port_u16().unwrap_or(if tls { 443 } else { 80 });
         Ok(Self {
             socket: Socket::Tcp(without_brackets(parsed.host()).into(), port),

@@ -80,11 +80,12 @@ fn own_listeners_are_found_and_chosen() {
         socket
     );
     for listen in [&[][..], &["tcp:1"][..]] {
-        let error = endpoint(listen).unwrap_err();
-        assert!(
-            error.contains("say which") && error.contains(&first) && error.contains(&socket),
-            "{error}"
-        );
+        let Refusal { why, hint } = endpoint(listen).unwrap_err();
+        let (EndpointError::Several(urls) | EndpointError::NoneChosen(urls)) = why else {
+            panic!("{why}");
+        };
+        assert!(urls.contains(&first) && urls.contains(&socket), "{urls:?}");
+        assert!(hint.unwrap().starts_with("say which"));
     }
     // A socket on all addresses is probed on the loopback address that is there.
     assert!(listeners.holds(pid, &format!("http://[::1]:{}/", port(&both)), &group(&[])));

@@ -3,7 +3,10 @@
 use std::{os::unix::fs::MetadataExt, path::PathBuf};
 
 use super::{ProbeResult, ProbeResults, Role, is_refused};
-use crate::assertion::{self, Assertion, Expectation, Extract, Showing, Source, why_no_moment};
+use crate::{
+    assertion::{self, Assertion, Expectation, Extract, Showing, Source, why_no_moment},
+    refusal::Refusal,
+};
 
 impl ProbeResults<'_> {
     /// Returns why `assertion` does not hold: what was read, and what was expected.
@@ -45,7 +48,7 @@ impl ProbeResults<'_> {
 
     /// Returns why `assertion` could never hold: the answer is an error page, or has no such metric
     /// or value. An assertion of `reject` may wait for a value that only a fault brings.
-    pub(crate) fn unreadable(&self, assertion: &Assertion, role: Role) -> Option<String> {
+    pub(crate) fn unreadable(&self, assertion: &Assertion, role: Role) -> Option<Refusal> {
         let is_needed = role == Role::Confirm || assertion.needs_baseline();
         match (self.result(&assertion.source)?, &assertion.read) {
             (ProbeResult::Http(answer), read) if is_refused(answer, read) => Some(answer.refusal()),
@@ -53,15 +56,16 @@ impl ProbeResults<'_> {
             (
                 result @ (ProbeResult::Http(_) | ProbeResult::Command(_)),
                 Extract::Metric(name, labels),
-            ) if is_needed => missing_metric(result, assertion, name, labels),
+            ) if is_needed => missing_metric(result, assertion, name, labels).map(Refusal::from),
             (result, read)
                 if assertion.expectation == Expectation::AfterSignal
                     && let Some(text) = assertion.reported_by(result.read(read)) =>
             {
-                why_no_moment(&text).map(|why| format!("{why}, so it cannot be `after_signal`"))
+                why_no_moment(&text)
+                    .map(|why| format!("{why}, so it cannot be `after_signal`").into())
             }
             (result, read @ Extract::Json(pointer)) if is_needed && result.read(read).is_none() => {
-                Some(format!("has no value at `{pointer}`, or is no JSON"))
+                Some(format!("has no value at `{pointer}`, or is no JSON").into())
             }
             _ => None,
         }

@@ -2,12 +2,15 @@
 
 use std::{
     ffi::OsString,
+    io,
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     sync::LazyLock,
 };
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+
+use crate::refusal::Refusal;
 
 /// Tells whether a process is in the same namespace of this type (`mnt`, `net`) as this program;
 /// none if this user may not see that.
@@ -90,22 +93,32 @@ impl View {
     }
 }
 
+/// Why a process would still see a directory after its exchange, or a part of it. The text has no
+/// subject.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeptOpen {
+    #[error("has its {what} in `{}` and would go on seeing the old one", .dir.display())]
+    Link { what: &'static str, dir: PathBuf },
+    #[error("has a mount of its own at `{}`", .0.display())]
+    Mount(PathBuf),
+    #[error("cannot be looked at ({0}): {1}")]
+    Unknown(&'static str, io::Error),
+}
+
 /// Returns why the process would still see the old directory, or a part of it, after `dir` is
 /// exchanged; none if it would not.
 #[must_use]
-pub(crate) fn keeps_directory_open(pid: i32, dir: &Path) -> Option<String> {
+pub(crate) fn keeps_directory_open(pid: i32, dir: &Path) -> Option<Refusal<KeptOpen>> {
     let proc = Path::new("/proc").join(pid.to_string());
     for (link, what) in [("cwd", "working directory"), ("root", "root directory")] {
         match std::fs::read_link(proc.join(link)) {
             Ok(target) if target.starts_with(dir) => {
-                return Some(format!(
-                    "has its {what} in `{}` and would go on seeing the old one; start it \
-                     elsewhere, or change single files",
-                    dir.display()
-                ));
+                let dir = dir.to_owned();
+                let why = Refusal::from(KeptOpen::Link { what, dir });
+                return Some(why.with_hint("start it elsewhere, or change single files"));
             }
             Ok(_) => {}
-            Err(e) => return Some(format!("cannot be looked at ({what}): {e}")),
+            Err(e) => return Some(KeptOpen::Unknown(what, e).into()),
         }
     }
     // A mount stays on the directory that it was mounted on.
@@ -114,8 +127,8 @@ pub(crate) fn keeps_directory_open(pid: i32, dir: &Path) -> Option<String> {
             .split(|b| *b == b'\n')
             .filter_map(mount_point)
             .find(|point| point.starts_with(dir))
-            .map(|point| format!("has a mount of its own at `{}`", point.display())),
-        Err(e) => Some(format!("cannot be looked at (mounts): {e}")),
+            .map(|point| KeptOpen::Mount(point).into()),
+        Err(e) => Some(KeptOpen::Unknown("mounts", e).into()),
     }
 }
 

@@ -1,30 +1,65 @@
 //! The proof of a new process, which has no baseline.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use super::PAUSE;
 use crate::{
-    assertion::{Assertion, Expectation, Source, listens},
+    assertion::{Assertion, Expectation, Source, Unresolved, listens},
     event::{Failure, Instance, Outcome, Proof},
     fleet::Speaks,
     host::{
         discover::found::Found,
-        net::http::own,
+        net::{http::own, sockets::EndpointError},
         probe::{
+            answer::{KernelError, NoReport, ProbeReason},
             endpoint::{foreign_listeners, sharing_text},
             limits::{ProbeLimits, self_report},
             results::ProbeResults,
             samples::Samples,
         },
         proc::{
-            guard,
+            guard::{self, NotTaken},
             inside::is_its_name,
             pidfd::{has_ended, hold},
         },
         reload::{context::ProofContext, evidence::other_text},
     },
+    refusal::Refusal,
     step::{Content, PlannedInstance},
 };
+
+/// Why a new process does not prove the expected config. The text has no subject.
+#[derive(Debug, thiserror::Error)]
+enum NotProven {
+    #[error("{}", sharing_text(.0))]
+    ForeignListener(Vec<String>),
+    #[error(transparent)]
+    Listeners(#[from] KernelError),
+    #[error(transparent)]
+    Endpoint(#[from] Refusal<EndpointError>),
+    #[error(transparent)]
+    Unresolved(#[from] Refusal<Unresolved>),
+    #[error(transparent)]
+    Probe(Refusal<ProbeReason>),
+    /// An assertion does not hold, as its reading is described.
+    #[error("{0}")]
+    Unmet(String),
+    #[error(transparent)]
+    NoReport(#[from] NoReport),
+    #[error("it is answered by pid {0}")]
+    OtherProcess(i32),
+    #[error("serves another config")]
+    OtherConfig,
+    #[error("started before its config was installed, and nothing proves that it has read it")]
+    TooOld,
+    #[error("`{}` holds other bytes now, and it may have read these", .0.display())]
+    Replaced(PathBuf),
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
+}
 
 /// Proves `found` as the successor of `member`, within `limit`. Returns it as an instance of the
 /// run.
@@ -94,7 +129,7 @@ pub(crate) async fn proven(
         }
         let result = result.and_then(|proof| match foreign_listeners(new, limits).as_slice() {
             [] => Ok(proof),
-            foreign => Err(sharing_text(foreign)),
+            foreign => Err(NotProven::ForeignListener(foreign.to_vec())),
         });
         match result {
             Ok(proof) => return Ok(proof),
@@ -112,7 +147,7 @@ async fn sampled_proof(
     context: ProofContext<'_>,
     samples: &mut Samples,
     limits: &ProbeLimits,
-) -> Result<Proof, String> {
+) -> Result<Proof, NotProven> {
     let proof = proof_now(new, context, None, limits)
         .await
         .inspect_err(|_| samples.does_not_hold())?;
@@ -138,7 +173,7 @@ async fn proof_now(
     context: ProofContext<'_>,
     only: Option<&Source>,
     limits: &ProbeLimits,
-) -> Result<Proof, String> {
+) -> Result<Proof, NotProven> {
     let group = new.group.clone();
     // A confirmed process has read its config. Another install of the same bytes does not change
     // that.
@@ -155,7 +190,7 @@ async fn proof_now(
         .confirm
         .iter()
         .map(|assertion| assertion.resolved(context.new_content().and_then(Content::file)))
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<_, Refusal<Unresolved>>>()?;
     let since = confirmed_since.unwrap_or_else(|| context.proof_since());
     check_assertions(new, &assertions, only, since, limits).await?;
     if group.speaks == Speaks::Hello {
@@ -187,16 +222,16 @@ async fn check_assertions(
     only: Option<&Source>,
     since: jiff::Timestamp,
     limits: &ProbeLimits,
-) -> Result<(), String> {
+) -> Result<(), NotProven> {
     let covered = || {
         assertions
             .iter()
             .filter(|assertion| only.is_none_or(|only| *only == assertion.source))
     };
     let sources = covered().map(|assertion| &assertion.source);
-    let results = ProbeResults::within(new.timeout, sources, new, limits).await;
-    if let Some((_, error)) = results.first_error() {
-        return Err(error.message.clone());
+    let mut results = ProbeResults::within(new.timeout, sources, new, limits).await;
+    if let Some((_, error)) = results.take_error() {
+        return Err(NotProven::Probe(error.refusal));
     }
     let holds = |assertion: &Assertion| match &assertion.expectation {
         // There is no baseline. The start time shows that the process is new.
@@ -209,7 +244,9 @@ async fn check_assertions(
             .is_some_and(|now| assertion.holds(&now, None, since)),
     };
     match covered().find(|assertion| !holds(assertion)) {
-        Some(assertion) => Err(results.why_not(assertion, &new.instance.endpoint)),
+        Some(assertion) => Err(NotProven::Unmet(
+            results.why_not(assertion, &new.instance.endpoint),
+        )),
         None => Ok(()),
     }
 }
@@ -219,35 +256,32 @@ async fn check_self_report(
     new: &mut PlannedInstance,
     context: ProofContext<'_>,
     limits: &ProbeLimits,
-) -> Result<(), String> {
+) -> Result<(), NotProven> {
     let instance = &new.instance;
     let report = self_report(&instance.endpoint, limits).await?;
     let name = (report.instance.pid, report.instance.started);
     if !is_its_name(instance.pid, instance.started, name) {
-        return Err(format!("it is answered by pid {}", report.instance.pid));
+        return Err(NotProven::OtherProcess(report.instance.pid));
     }
     // The process counts its attempts from its own start.
     new.attempt_seq = report.last_attempt.seq;
     match context.new_content() {
-        Some(to) if report.effective.sha256 != to.sha256 => Err("serves another config".into()),
+        Some(to) if report.effective.sha256 != to.sha256 => Err(NotProven::OtherConfig),
         _ => Ok(()),
     }
 }
 
 /// Fails if the process can have read another config than the one of the run.
-fn check_read_new_config(new: &PlannedInstance, context: ProofContext<'_>) -> Result<(), String> {
+fn check_read_new_config(
+    new: &PlannedInstance,
+    context: ProofContext<'_>,
+) -> Result<(), NotProven> {
     let instance = &new.instance;
     if !context.came_later(instance.pid, instance.started) {
-        return Err(
-            "started before its config was installed, and nothing proves that it has read it"
-                .into(),
-        );
+        return Err(NotProven::TooOld);
     }
     match context.replaced() {
-        Some(path) => Err(format!(
-            "`{}` holds other bytes now, and it may have read these",
-            path.display()
-        )),
+        Some(path) => Err(NotProven::Replaced(path.to_owned())),
         None => Ok(()),
     }
 }

@@ -2,12 +2,15 @@
 
 use std::{io, path::PathBuf};
 
+use super::stat::BlockingAttribute;
+use crate::{config::ReadError, refusal::Refusal};
+
 /// The reason that a target cannot be staged or installed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InstallError {
     /// A check refused it.
     #[error("`{}` cannot be installed: {}", .0.display(), .1)]
-    Refused(PathBuf, String),
+    Refused(PathBuf, Refusal<InstallReason>),
     /// Its content is not that of the survey. It was not replaced.
     #[error("`{}` was changed by another process during the run; not replaced", .0.display())]
     Drifted(PathBuf),
@@ -21,4 +24,45 @@ pub(crate) enum InstallError {
     /// The system's error.
     #[error("`{}`: {}", .0.display(), .1)]
     Io(PathBuf, io::Error),
+}
+
+/// Why a check refuses to install a target.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InstallReason {
+    #[error("it is now a symbolic link")]
+    Link,
+    #[error("it is not a regular file")]
+    NotFile,
+    #[error("it is a directory, and would become a file")]
+    NotDirectory,
+    #[error("it {}", .0.text())]
+    Blocked(BlockingAttribute),
+    #[error("its directory is sticky, and you own neither of the two")]
+    Sticky,
+    #[error("it belongs to uid {0}, and only root can give its replacement the same owner")]
+    OtherOwner(u32),
+    /// It is no config, or cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
+    #[error("cannot stage new content next to it: {0}")]
+    NotStaged(io::Error),
+    #[error("its filesystem does not preserve names, modes or links")]
+    NotPreserved,
+    #[error("its filesystem cannot exchange it in one step: {0}")]
+    NotExchanged(io::Error),
+    #[error("its filesystem cannot exchange two directories in one step")]
+    NoExchange,
+}
+
+impl InstallError {
+    /// Returns the error for a report, with what helps.
+    pub(crate) fn reported(&self) -> Refusal {
+        let Self::Refused(path, Refusal { why, hint }) = self else {
+            return self.to_string().into();
+        };
+        Refusal {
+            why: format!("`{}` cannot be installed: {why}", path.display()),
+            hint: hint.clone(),
+        }
+    }
 }

@@ -14,13 +14,13 @@ use rustix::{
 use self::content::{ChangeTime, digest_of, fill, link, snapshot};
 use super::{
     entries::Entries,
-    error::InstallError,
+    error::{InstallError, InstallReason},
     late_edit::{LateEdit, ReplacedFile},
     slot::{SideEntry, Snapshot, TargetSlot},
     sync::Sync,
 };
 use crate::{
-    config::{self, MAX_TARGET},
+    config::{self, MAX_TARGET, ReadError},
     runs::Stage,
     step::Content,
     tree::{Identity, Known, kind, open_file, status},
@@ -64,15 +64,17 @@ impl FileTarget {
     /// created it since the path was resolved.
     fn open(&self) -> Result<OwnedFd, InstallError> {
         open_file(&self.slot.dir, &self.slot.name).map_err(|e| match e {
-            Errno::LOOP => self.slot.refused("it is now a symbolic link"),
-            e => self.slot.refused(e.to_string()),
+            Errno::LOOP => self.slot.refused(InstallReason::Link),
+            e => self
+                .slot
+                .refused(InstallReason::Unreadable(ReadError::Io(e.into()))),
         })
     }
 
     fn content(&self, file: OwnedFd) -> Result<Content, InstallError> {
         config::read_fd(file, MAX_TARGET)
             .map(Content::new)
-            .map_err(|e| self.slot.refused(e.to_string()))
+            .map_err(|e| self.slot.refused(InstallReason::from(e)))
     }
 
     pub(super) fn is_public(&self) -> bool {
@@ -88,7 +90,7 @@ impl FileTarget {
         if kind(&stat) == FileType::RegularFile {
             self.slot.guard(&stat)
         } else {
-            Err(self.slot.refused("it is not a regular file"))
+            Err(self.slot.refused(InstallReason::NotFile))
         }
     }
 

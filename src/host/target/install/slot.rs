@@ -14,8 +14,12 @@ use rustix::{
     io::Errno,
 };
 
-use super::{entries::Entries, error::InstallError};
+use super::{
+    entries::Entries,
+    error::{InstallError, InstallReason},
+};
 use crate::{
+    refusal::Refusal,
     runs::{Stage, Staging},
     step::Content,
     tree::{Identity, Known, Tree, names, status},
@@ -90,7 +94,7 @@ impl TargetSlot {
         InstallError::Io(self.path.clone(), e.into())
     }
 
-    pub(super) fn refused(&self, why: impl Into<String>) -> InstallError {
+    pub(super) fn refused(&self, why: impl Into<Refusal<InstallReason>>) -> InstallError {
         InstallError::Refused(self.path.clone(), why.into())
     }
 
@@ -101,10 +105,11 @@ impl TargetSlot {
     /// Returns the error of a write next to the target.
     pub(super) fn staging_error(&self, e: impl Into<io::Error>) -> InstallError {
         let e = e.into();
-        let why = format!("cannot stage new content next to it: {e}");
-        match e.kind() {
+        let kind = e.kind();
+        let why = InstallReason::NotStaged(e);
+        match kind {
             io::ErrorKind::PermissionDenied => self.refused(why),
-            _ => self.io(io::Error::new(e.kind(), why)),
+            _ => self.io(io::Error::new(kind, why.to_string())),
         }
     }
 

@@ -12,7 +12,7 @@ use rustix::fs::Statx;
 use self::snapshot::{digest_of, read, read_with_entries, snapshot};
 use super::{
     entries::Entries,
-    error::InstallError,
+    error::{InstallError, InstallReason},
     late_edit::LateEdit,
     slot::{SideEntry, Snapshot, TargetSlot},
     stat::ctime,
@@ -46,7 +46,7 @@ impl TreeTarget {
         let tree = self
             .open()
             .and_then(|dir| read(&dir, |_| None))
-            .map_err(|e| self.slot.refused(e.to_string()))?;
+            .map_err(|e| self.slot.refused(InstallReason::from(e)))?;
         Content::from_tree(tree).map_err(|e| self.slot.io(e))
     }
 
@@ -54,7 +54,7 @@ impl TreeTarget {
         let (tree, entries) = self
             .open()
             .and_then(|dir| read_with_entries(&dir))
-            .map_err(|e| self.slot.refused(e.to_string()))?;
+            .map_err(|e| self.slot.refused(InstallReason::from(e)))?;
         self.slot.expected = Some(entries);
         Content::from_tree(tree).map_err(|e| self.slot.io(e))
     }
@@ -103,9 +103,7 @@ impl TreeTarget {
                 self.slot.expected = Some(attributes);
                 Ok(true)
             }
-            Err(e) => Err(self.slot.refused(format!(
-                "its filesystem cannot exchange it in one step: {e}"
-            ))),
+            Err(e) => Err(self.slot.refused(InstallReason::NotExchanged(e.into()))),
         }
     }
 

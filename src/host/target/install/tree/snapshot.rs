@@ -5,14 +5,14 @@ use std::{ffi::OsStr, io, os::fd::OwnedFd, path::Path};
 use rustix::fs::{FileType, Statx, StatxAttributes};
 
 use crate::{
-    config::ReadError,
-    host::target::install::{entries::Entries, slot::Snapshot},
+    config::{ReadError, Unacceptable},
+    host::target::install::{entries::Entries, slot::Snapshot, stat::BlockingAttribute},
     step::Content,
     tree::{Tree, kind, named_in, open, status},
 };
 
 /// Returns the reason that an entry is refused; none if it is not.
-type Refuse = fn(&Statx) -> Option<&'static str>;
+type Refuse = fn(&Statx) -> Option<BlockingAttribute>;
 
 /// Reads a directory. A mount in it is refused, because it would be copied or deleted; an entry
 /// that `refuse` refuses is too.
@@ -32,7 +32,7 @@ pub(super) fn read_with_entries(dir: &OwnedFd) -> Result<(Tree, Entries), ReadEr
 fn check(
     dir: &OwnedFd,
     refuse: Refuse,
-) -> io::Result<impl FnMut(&Path, &Statx) -> Result<(), String>> {
+) -> io::Result<impl FnMut(&Path, &Statx) -> Result<(), Unacceptable>> {
     let device = |stat: &Statx| (stat.stx_dev_major, stat.stx_dev_minor);
     let outer = status(dir, OsStr::new("")).map(|stat| device(&stat))?;
     Ok(move |path: &Path, stat: &Statx| {
@@ -40,11 +40,13 @@ fn check(
         let is_foreign = kind(stat) == FileType::Directory && device(stat) != outer;
         let is_mount = is_foreign || stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
         let why = if is_mount {
-            Some("is a mount point")
+            Some(BlockingAttribute::MountPoint)
         } else {
             refuse(stat)
         };
-        why.map_or(Ok(()), |why| Err(format!("{} {why}", named_in(path))))
+        why.map_or(Ok(()), |why| {
+            Err(Unacceptable::Entry(named_in(path), why.text()))
+        })
     })
 }
 

@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     host::target::install::{
-        error::InstallError, slot::SideEntry, stat::replace_blocker, sync::SYNCED_SINGLY,
+        error::{InstallError, InstallReason},
+        slot::SideEntry,
+        stat::replace_blocker,
+        sync::SYNCED_SINGLY,
     },
     runs::Stage,
     step::Content,
@@ -32,7 +35,8 @@ impl TreeTarget {
         let stat = self.slot.status().map_err(|e| self.slot.io(e))?;
         self.slot.guard(&stat)?;
         let live = open(&self.slot.dir, &self.slot.name).map_err(|e| self.slot.io(e))?;
-        let content = read(&live, replace_blocker).map_err(|e| self.slot.refused(e.to_string()))?;
+        let content =
+            read(&live, replace_blocker).map_err(|e| self.slot.refused(InstallReason::from(e)))?;
         Ok((live, content))
     }
 
@@ -42,14 +46,12 @@ impl TreeTarget {
         run: &str,
     ) -> Result<PathBuf, InstallError> {
         let Some(tree) = &to.tree else {
-            return Err(self
-                .slot
-                .refused("it is a directory, and would become a file"));
+            return Err(self.slot.refused(InstallReason::NotDirectory));
         };
         let (live, live_tree) = self.guard()?;
         self.slot.check_writable()?;
         let (_, entries) =
-            read_with_entries(&live).map_err(|e| self.slot.refused(e.to_string()))?;
+            read_with_entries(&live).map_err(|e| self.slot.refused(InstallReason::from(e)))?;
         let live_identities: Vec<Identity> = entries.identities().collect();
         self.slot.expected.get_or_insert(entries);
         let name = self.slot.staging_name(run);
@@ -65,9 +67,7 @@ impl TreeTarget {
             .write(&name, tree, (&live, &live_tree), live_identities)
             .and_then(|()| match snapshot(&self.slot.dir, &name) {
                 Some(staged) if staged.sha256 == to.sha256 => Ok(()),
-                _ => Err(self
-                    .slot
-                    .refused("its filesystem does not preserve names, modes or links")),
+                _ => Err(self.slot.refused(InstallReason::NotPreserved)),
             });
         match staged {
             Ok(()) => Ok(self.slot.path.with_file_name(name)),
@@ -108,7 +108,7 @@ impl TreeTarget {
         // The owner may enter the directory from the next step on. Its known entries are the staged
         // ones and, after the exchange, the live ones.
         let (_, entries) =
-            read_with_entries(&staged).map_err(|e| self.slot.refused(e.to_string()))?;
+            read_with_entries(&staged).map_err(|e| self.slot.refused(InstallReason::from(e)))?;
         let known: Vec<Identity> = entries
             .identities()
             .chain([identity.owned_by(owner.0.as_raw())])
@@ -145,9 +145,9 @@ impl TreeTarget {
         self.slot.staging.gone(&probe_path);
         match exchanged {
             Ok(()) => Ok(()),
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Err(self
-                .slot
-                .refused("its filesystem cannot exchange two directories in one step")),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                Err(self.slot.refused(InstallReason::NoExchange))
+            }
             Err(e) => Err(self.slot.staging_error(e)),
         }
     }
