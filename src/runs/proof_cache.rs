@@ -9,7 +9,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-use procfs::process::Process;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -18,7 +17,7 @@ use super::{
     open_runs::open_runs,
     state_dir::{self, Lock},
 };
-use crate::exact::Key;
+use crate::{exact::Key, kernel::is_alive};
 
 /// Largest `proven.json` that is read, in bytes: 100,000 instances need about 20 MB.
 const MAX_PROVEN: u64 = 64 << 20;
@@ -211,12 +210,11 @@ impl ProofCache {
 
     /// Drops processes that have ended, and those of which nothing was proven.
     fn drop_ended(&mut self) {
-        let started =
-            |pid: &str| Some(Process::new(pid.parse().ok()?).ok()?.stat().ok()?.starttime);
         let alive = |key: &String| {
-            key.split_once(':').is_some_and(|(pid, start)| {
-                started(pid).is_some_and(|now| start.parse() == Ok(now))
-            })
+            let id = key
+                .split_once(':')
+                .and_then(|(pid, started)| Some((pid.parse().ok()?, started.parse().ok()?)));
+            id.is_some_and(|(pid, started)| is_alive(pid, started))
         };
         self.instances
             .retain(|key, targets| !targets.is_empty() && alive(key));
@@ -229,6 +227,7 @@ impl ProofCache {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
     use super::*;
+    use crate::kernel::Stat;
 
     fn targets(sha256: &str) -> BTreeMap<PathBuf, ProvenTarget> {
         BTreeMap::from([(
@@ -264,7 +263,7 @@ mod tests {
     fn the_last_proof_of_a_living_process_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        let now = Process::myself().unwrap().stat().unwrap().starttime;
+        let now = Stat::of(me).unwrap().started;
         let over = || Reload::Over(Timestamp::now());
         let proofs = [
             proof(me, now, targets("one"), over()),
@@ -290,7 +289,7 @@ mod tests {
     fn proofs_of_another_boot_are_not_read() {
         let dir = tempfile::tempdir().unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        let now = Process::myself().unwrap().stat().unwrap().starttime;
+        let now = Stat::of(me).unwrap().started;
         let proof = proof(me, now, targets("one"), Reload::Open);
         ProofCache::keep(dir.path(), [proof].into_iter()).unwrap();
         let file = dir.path().join("proven.json");

@@ -18,8 +18,8 @@ use super::{
     spaces::Spaces,
 };
 use crate::{
-    host::proc::kernel::{Proc, gives_another_id, strip_deleted},
     identity::Credentials,
+    kernel::{Proc, gives_another_id, strip_deleted},
 };
 
 /// Why a command about a process is not run.

@@ -12,10 +12,10 @@ use crate::{
         discover::{found::Found, renewal},
         exec::{placeholders::Values, quoted, start, typed},
         probe::limits::ProbeLimits,
-        proc::kernel,
         reload::{context::ProofContext, successor},
     },
     identity::{Line, Sees},
+    kernel,
     step::PlannedInstance,
 };
 

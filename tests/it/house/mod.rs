@@ -31,6 +31,7 @@ const FLOORS: &[&[&str]] = &[
     &["change"],
     &["step"],
     &["event"],
+    &["kernel"],
     &["fleet"],
     &["assertion"],
     &["tree"],
