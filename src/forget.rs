@@ -33,8 +33,9 @@ pub(crate) struct Options {
 /// 0: removed. 1: the state directory cannot be used. 2: several match. 3: nothing matches. 5: an
 /// open run needs it. 9: other runs hold the store.
 #[must_use]
-pub(crate) fn run(options: &Options) -> u8 {
-    match attempt(options) {
+pub(crate) async fn run(options: Options) -> u8 {
+    let options = &options;
+    match attempt(options).await {
         Ok(done) => {
             screen::tell(&screen::worded("Forgotten", &done));
             Verdict::Converged.exit()
@@ -87,7 +88,7 @@ impl Refusal {
 }
 
 /// Removes the run or content, and returns what was removed.
-fn attempt(options: &Options) -> Result<String, Refusal> {
+async fn attempt(options: &Options) -> Result<String, Refusal> {
     let state = &options.state;
     let prefix = options.id.to_ascii_lowercase();
     for (path, why) in runs::sweep(state) {
@@ -120,24 +121,26 @@ fn attempt(options: &Options) -> Result<String, Refusal> {
                 state.display()
             ),
         )),
-        ([id], []) => forget_run(id, options),
-        ([], [sha256]) => forget_content(sha256, options),
+        ([id], []) => forget_run(id, options).await,
+        ([], [sha256]) => forget_content(sha256, options).await,
         _ => Err(ambiguous(&prefix, &[ids, contents].concat())),
     }
 }
 
-fn forget_run(id: &str, options: &Options) -> Result<String, Refusal> {
-    let contents =
-        runs::forget_run(&options.state, id, options.open).map_err(|e| refusal(e, options))?;
+async fn forget_run(id: &str, options: &Options) -> Result<String, Refusal> {
+    let contents = runs::forget_run(&options.state, id, options.open)
+        .await
+        .map_err(|e| refusal(e, options))?;
     Ok(format!(
         "run {id}, and {} that nothing else needs",
         screen::counted(contents, "content")
     ))
 }
 
-fn forget_content(sha256: &str, options: &Options) -> Result<String, Refusal> {
-    let (runs, proven) =
-        runs::forget_bytes(&options.state, sha256).map_err(|e| refusal(e, options))?;
+async fn forget_content(sha256: &str, options: &Options) -> Result<String, Refusal> {
+    let (runs, proven) = runs::forget_bytes(&options.state, sha256)
+        .await
+        .map_err(|e| refusal(e, options))?;
     let proven = if proven {
         "; processes that run now were last proven on it"
     } else {

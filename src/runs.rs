@@ -36,7 +36,7 @@ pub(crate) use self::{
     format::{Operator, Readings, RunBegan, RunEnded},
     info::{RunInfo, events, find, run_ids},
     interrupted::{InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord, later},
-    journal::Journal,
+    journal::{Journal, NotBegun},
     last_seen::{LastInstance, LastSeen},
     open_runs::{is_left, marked_runs, open_runs, targets as open_targets},
     proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload},

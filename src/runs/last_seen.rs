@@ -89,15 +89,17 @@ impl LastSeen {
         }
     }
 
-    /// Keeps the instances that a run over `groups` left alive.
+    /// Keeps the instances that a run over `groups` left alive. `interrupted` ends the wait for
+    /// other runs.
     ///
     /// # Errors
     /// Fails if the state directory cannot be written. `status` then does not notice an instance
     /// that ends after this run.
-    pub(crate) fn keep<'a>(
+    pub(crate) async fn keep<'a>(
         state: &Path,
         groups: &[Group],
         instances: impl Iterator<Item = &'a Instance>,
+        interrupted: impl Future<Output = ()>,
     ) -> io::Result<()> {
         let mut alive: BTreeMap<&str, Vec<LastInstance>> = BTreeMap::new();
         for i in instances {
@@ -113,7 +115,8 @@ impl LastSeen {
                 });
             }
         }
-        let Some(_lock) = state_dir::lock(&state.join("last.lock"), Lock::Alone, LOCK_WAIT)? else {
+        let lock = state.join("last.lock");
+        let Some(_lock) = state_dir::lock(&lock, Lock::Alone, LOCK_WAIT, interrupted).await? else {
             return Err(io::ErrorKind::TimedOut.into());
         };
         let mut last = Self::load(state);
