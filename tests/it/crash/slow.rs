@@ -111,3 +111,28 @@ fn an_interrupt_is_seen_before_the_next_sync_of_a_run_that_begins() {
         .filter(|line| line.contains("sync(") && line.contains("/state/runs/"));
     assert!(synced.count() <= 3, "{log}");
 }
+
+#[test]
+fn an_interrupt_ends_the_survey_while_a_filesystem_does_not_answer() {
+    if !can_trace() {
+        return;
+    }
+    let fleet = Fleet::start(1);
+    let target = fleet.path("web.toml").canonicalize().unwrap();
+    let log = log(fleet.dir.path());
+    let delays = "inject=read:delay_enter=600000000";
+    let path = target.to_str().unwrap();
+    let run = SlowRun::start(
+        &fleet,
+        &log,
+        &["-P", path, "-e", "trace=read", "-e", delays],
+    );
+    let descriptors = Path::new("/proc").join(run.pid.to_string()).join("fd");
+    until("it reads the target", || {
+        let mut links = names(&descriptors)
+            .into_iter()
+            .map(|fd| descriptors.join(fd));
+        links.any(|fd| std::fs::read_link(fd).is_ok_and(|link| link == target))
+    });
+    run.interrupt(&fleet);
+}
