@@ -4,11 +4,11 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 mod abort;
 mod direction;
 mod instance;
+mod interrupts;
 mod outcome;
 mod phase;
 mod target;
@@ -18,6 +18,7 @@ pub(crate) use self::{
     abort::{Abort, failures},
     direction::Direction,
     instance::Instance,
+    interrupts::{Interrupted, Interrupts, check_interrupts, interrupted},
     outcome::{Failure, FailureKind, Outcome, Proof},
     phase::Phase,
     target::{EntryChange, EntryReport, TargetKind, TargetReport},
@@ -26,9 +27,6 @@ pub(crate) use self::{
 
 /// Version of the journal and of every JSON answer.
 pub(crate) const VERSION: u32 = 2;
-
-/// How many interrupts the operator has sent. 1: send no new signal, and roll back. 2: leave now.
-pub(crate) type Interrupts = watch::Receiver<u8>;
 
 /// The text of a failure where the run did not wait for the proof to the end.
 pub(crate) const INTERRUPTED: &str = "not waited for to the end: interrupted by the operator";

@@ -3,11 +3,11 @@
 
 use crate::{
     engine::{self, EngineOptions, RunEnd},
-    event::{Abort, Event, Instance, Interrupts, Outcome, Verdict},
+    event::{Abort, Event, Instance, Interrupts, Outcome, Verdict, check_interrupts, interrupted},
     host::{Host, local::check::Recheck},
     plan::{Plan, Wave},
     report::RunReport,
-    runs::{self, Journal, LastSeen, ProofCache},
+    runs::{self, Journal, LastSeen, NotBegun, ProofCache},
     step::PlannedInstance,
 };
 
@@ -35,6 +35,10 @@ use self::{
     summarize::run_report,
 };
 
+/// The interrupts that the end of a run tolerates while it waits for other runs. An interrupted run
+/// still records what it has done; the second interrupt ends that wait.
+const PATIENCE: u8 = 1;
+
 /// Carries out `plan`, or shows what it would do.
 ///
 /// # Errors
@@ -56,10 +60,8 @@ pub(crate) async fn execute(
     if !has_work && !must_close_a_run(&context, &plan) {
         return unchanged(&context, &mut plan, &mut host, interrupts).await;
     }
-    if *interrupts.borrow() > 0 {
-        return Err(Abort::interrupted());
-    }
-    let mut journal = begin(&context, &plan, &host)?;
+    check_interrupts(interrupts)?;
+    let mut journal = begin(&context, &plan, &host, interrupts).await?;
     on_event(&Event::Waves {
         instances: plan.waves.iter().map(Wave::instances).collect(),
     });
@@ -77,19 +79,32 @@ pub(crate) async fn execute(
         on_event,
     )
     .await;
-    conclude(
-        &context, &plan, &mut host, journal, ended, has_work, on_event,
-    )
+    let end = End {
+        ended,
+        has_work,
+        interrupts,
+    };
+    conclude(&context, &plan, &mut host, journal, end, on_event).await
+}
+
+/// How the engine ended, and what the rest of the run depends on.
+struct End<'a> {
+    ended: Result<RunEnd, Abort>,
+    has_work: bool,
+    interrupts: &'a Interrupts,
 }
 
 /// Ends a run on its host and in the state directory, and reports it.
-fn conclude(
+async fn conclude(
     context: &RunContext<'_>,
     plan: &Plan,
     host: &mut Host,
     mut journal: Journal,
-    ended: Result<RunEnd, Abort>,
-    has_work: bool,
+    End {
+        ended,
+        has_work,
+        interrupts,
+    }: End<'_>,
     on_event: &mut impl FnMut(&Event),
 ) -> Result<RunReport, Abort> {
     for event in final_events(host, &journal) {
@@ -98,7 +113,7 @@ fn conclude(
         host.note(event);
     }
     let report = report_of(context, &ended, plan, host, has_work);
-    for event in closed_runs(context, &ended, plan) {
+    for event in closed_runs(context, &ended, plan, interrupts).await {
         on_event(&event);
         // The journal of the closed run has this too.
         let _ = journal.record(&event);
@@ -110,9 +125,10 @@ fn conclude(
     };
     // The verdict stands, whether or not the last line of the journal can be written.
     let _ = journal.record(&finished);
-    keep_proofs(context, plan, host);
+    keep_proofs(context, plan, host, interrupts).await;
     journal.close(&finished);
-    if let Err(e) = runs::prune(context.state, context.keep, context.id) {
+    let until = interrupted(interrupts, 0);
+    if let Err(e) = runs::prune(context.state, context.keep, context.id, until).await {
         on_event(&Event::NotPruned { why: e.to_string() });
     }
     on_event(&finished);
@@ -185,7 +201,8 @@ async fn unchanged(
     recheck_unchanged(plan, host, interrupts).await?;
     let verdict = Verdict::of(plan.ends(), false);
     let reason = Reasons::new(context, plan, false).unchanged();
-    let _ = LastSeen::keep(context.state, context.groups, plan.instances());
+    let until = interrupted(interrupts, 0);
+    let _ = LastSeen::keep(context.state, context.groups, plan.instances(), until).await;
     Ok(run_report(verdict, reason, plan, host))
 }
 
@@ -229,11 +246,21 @@ async fn recheck_unchanged(
     }
 }
 
-fn begin(context: &RunContext<'_>, plan: &Plan, host: &Host) -> Result<Journal, Abort> {
-    let mut journal = Journal::begin(context.state, &record(context, plan)).map_err(|e| {
-        let state = context.state.display();
-        let why = format!("the state directory `{state}` cannot be used: {e}");
-        Abort::new(Verdict::Failed, why)
+async fn begin(
+    context: &RunContext<'_>,
+    plan: &Plan,
+    host: &Host,
+    interrupts: &Interrupts,
+) -> Result<Journal, Abort> {
+    let record = record(context, plan);
+    let begun = Journal::begin(context.state, &record, interrupts).await;
+    let mut journal = begun.map_err(|why| match why {
+        NotBegun::Interrupted(interrupted) => interrupted.into(),
+        NotBegun::Io(e) => {
+            let state = context.state.display();
+            let why = format!("the state directory `{state}` cannot be used: {e}");
+            Abort::new(Verdict::Failed, why)
+        }
     })?;
     for note in host.notes() {
         let _ = journal.record(note);
@@ -244,7 +271,12 @@ fn begin(context: &RunContext<'_>, plan: &Plan, host: &Host) -> Result<Journal, 
 /// Closes the runs that this one takes the place of. These are the run that it continues and, where
 /// it has proven everything, open runs over the same targets. If this run touched nothing, those
 /// runs stay open.
-fn closed_runs(context: &RunContext<'_>, ended: &Result<RunEnd, Abort>, plan: &Plan) -> Vec<Event> {
+async fn closed_runs(
+    context: &RunContext<'_>,
+    ended: &Result<RunEnd, Abort>,
+    plan: &Plan,
+    interrupts: &Interrupts,
+) -> Vec<Event> {
     let is_proven = |i: &Instance| matches!(i.outcome, Outcome::Confirmed | Outcome::Unchanged);
     let Ok(end) = ended else { return Vec::new() };
     let all = end.verdict == Verdict::Converged && plan.instances().all(is_proven);
@@ -253,15 +285,25 @@ fn closed_runs(context: &RunContext<'_>, ended: &Result<RunEnd, Abort>, plan: &P
     } else {
         (Vec::new(), Vec::new())
     };
-    runs::supersede(context.state, context.id, context.of, &paths, &groups)
-        .into_iter()
-        .map(|run| Event::Superseded { run })
-        .collect()
+    let until = interrupted(interrupts, PATIENCE);
+    runs::supersede(
+        context.state,
+        context.id,
+        context.of,
+        &paths,
+        &groups,
+        until,
+    )
+    .await
+    .into_iter()
+    .map(|run| Event::Superseded { run })
+    .collect()
 }
 
 /// Keeps what the run has proven. A proof that cannot be kept costs the next run a signal. The run
 /// is still open here, so that no other run removes the bytes that the proofs name.
-fn keep_proofs(context: &RunContext<'_>, plan: &Plan, host: &Host) {
-    let _ = ProofCache::keep(context.state, proofs_of(plan, host));
-    let _ = LastSeen::keep(context.state, context.groups, plan.instances());
+async fn keep_proofs(context: &RunContext<'_>, plan: &Plan, host: &Host, interrupts: &Interrupts) {
+    let until = || interrupted(interrupts, PATIENCE);
+    let _ = ProofCache::keep(context.state, proofs_of(plan, host), until()).await;
+    let _ = LastSeen::keep(context.state, context.groups, plan.instances(), until()).await;
 }

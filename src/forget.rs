@@ -31,8 +31,9 @@ pub(crate) struct Options {
 /// 0: removed. 1: the state directory cannot be used. 2: several match. 3: nothing matches. 5: an
 /// open run needs it. 9: other runs hold the store.
 #[must_use]
-pub(crate) fn run(options: &Options) -> u8 {
-    match attempt(options) {
+pub(crate) async fn run(options: Options) -> u8 {
+    let options = &options;
+    match attempt(options).await {
         Ok(done) => {
             screen::tell(&screen::worded("Forgotten", &done));
             Verdict::Converged.exit()
@@ -85,7 +86,7 @@ impl Refusal {
 }
 
 /// Removes the run or content, and returns what was removed.
-fn attempt(options: &Options) -> Result<String, Refusal> {
+async fn attempt(options: &Options) -> Result<String, Refusal> {
     let state = &options.state;
     let name = options.id.strip_prefix("sha256:").unwrap_or(&options.id);
     let digits = runs::digits(name);
@@ -121,8 +122,8 @@ fn attempt(options: &Options) -> Result<String, Refusal> {
                 options.id
             ),
         )),
-        ([id], []) => forget_run(id, options),
-        ([], [sha256]) => forget_content(sha256, options),
+        ([id], []) => forget_run(id, options).await,
+        ([], [sha256]) => forget_content(sha256, options).await,
         _ => Err(Refusal::new(
             Verdict::Usage,
             format!("{} matches {}", options.id, found.describe(state)),
@@ -131,11 +132,12 @@ fn attempt(options: &Options) -> Result<String, Refusal> {
 }
 
 /// Removes a run. The answer describes it, because the name may have been a place from the end.
-fn forget_run(id: &str, options: &Options) -> Result<String, Refusal> {
+async fn forget_run(id: &str, options: &Options) -> Result<String, Refusal> {
     let ids = ShortIds::of(&options.state);
     let info = RunInfo::of(&options.state, id);
-    let contents =
-        runs::forget_run(&options.state, id, options.open).map_err(|e| refusal(e, options))?;
+    let contents = runs::forget_run(&options.state, id, options.open)
+        .await
+        .map_err(|e| refusal(e, options))?;
     let what = info.began.as_ref().map_or_else(String::new, |began| {
         format!(" ({}{})", action(began, &ids), operator(began))
     });
@@ -145,9 +147,10 @@ fn forget_run(id: &str, options: &Options) -> Result<String, Refusal> {
     ))
 }
 
-fn forget_content(sha256: &str, options: &Options) -> Result<String, Refusal> {
-    let (runs, proven) =
-        runs::forget_bytes(&options.state, sha256).map_err(|e| refusal(e, options))?;
+async fn forget_content(sha256: &str, options: &Options) -> Result<String, Refusal> {
+    let (runs, proven) = runs::forget_bytes(&options.state, sha256)
+        .await
+        .map_err(|e| refusal(e, options))?;
     let proven = if proven {
         "; processes that run now were last proven on it"
     } else {

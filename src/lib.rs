@@ -21,8 +21,9 @@
 //!          proc         what the kernel says of processes
 //!          parallel     many things at once
 //! ----------------------------------------------------------------------------------------------
-//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> assertion
-//!          tree -> config -> diagnostic · identity · self_report · trust · runtime
+//! words    runs (journal, stored bytes)   change -> step -> event · kernel (what /proc/PID says)
+//!          fleet -> assertion · tree -> config -> diagnostic · identity · self_report · trust
+//!          runtime
 //! floor    screen (all that is printed)   exact (paths in JSON)   names (lists in sentences)
 //!          refusal (reason and next step)
 //! ```
@@ -48,6 +49,7 @@ mod forget;
 mod history;
 pub mod host;
 mod identity;
+mod kernel;
 mod names;
 mod plan;
 mod refusal;

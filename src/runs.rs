@@ -40,7 +40,7 @@ pub(crate) use self::{
     interrupted::{
         InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord, later, plan_targets,
     },
-    journal::Journal,
+    journal::{Journal, NotBegun},
     last_change::{LastChange, last_change},
     last_seen::{LastInstance, LastSeen},
     open_runs::{is_left, marked_runs, open_runs, targets as open_targets},

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{refusal::fail, state::StateArg, values::OutputArg};
+use super::{refusal::fail, run::run_readonly, state::StateArg, values::OutputArg};
 use crate::{event::Verdict, forget, history, runs::OpenRuns};
 
 #[derive(Debug, clap::Args)]
@@ -60,7 +60,7 @@ pub(super) fn history(args: HistoryArgs) -> ExitCode {
 
 pub(super) fn forget(args: ForgetArgs) -> ExitCode {
     match args.state.resolve() {
-        Ok(state) => ExitCode::from(forget::run(&forget::Options {
+        Ok(state) => run_readonly(forget::run(forget::Options {
             id: args.id,
             state: state.path,
             state_args: state.args,

@@ -30,7 +30,7 @@ pub(super) fn run_until_interrupted<F: Future<Output = u8> + 'static>(
     })
 }
 
-/// Runs a command that changes nothing; its output is the exit code.
+/// Runs a command that SIGINT and SIGTERM may end anywhere; its output is the exit code.
 pub(super) fn run_readonly(command: impl Future<Output = u8> + 'static) -> ExitCode {
     block_on(|| async { ExitCode::from(command.await) })
 }

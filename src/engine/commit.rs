@@ -2,7 +2,7 @@
 
 use super::log::{EventLog, EventStore};
 use crate::{
-    event::{Abort, Direction, Event, Interrupts, Outcome, Verdict},
+    event::{Abort, Direction, Event, Interrupts, Outcome, Verdict, check_interrupts},
     host::Host,
     step::Step,
 };
@@ -68,9 +68,7 @@ pub(super) async fn commit<J: EventStore, R: FnMut(&Event)>(
 /// # Errors
 /// Fails if the journal has missed an event, or the operator has interrupted the run.
 fn ensure_going<J, R>(interrupts: &Interrupts, log: &EventLog<'_, J, R>) -> Result<(), Abort> {
-    if *interrupts.borrow() > 0 {
-        return Err(Abort::interrupted());
-    }
+    check_interrupts(interrupts)?;
     if log.journal_failed {
         return Err(journal_abort());
     }

@@ -1,6 +1,6 @@
 //! Why a run ended before it touched anything.
 
-use super::{Instance, Verdict};
+use super::{Instance, Interrupted, Verdict};
 use crate::names;
 
 /// Why a run ended before it touched anything, or why one of its steps failed.
@@ -41,7 +41,7 @@ impl Abort {
     /// Returns the abort of a run that the operator interrupted before it touched anything.
     #[must_use]
     pub fn interrupted() -> Self {
-        Self::new(Verdict::Failed, "interrupted by the operator")
+        Self::from(Interrupted)
     }
 
     /// Returns the abort of a run that a guard refused because of `instances`.
@@ -63,4 +63,10 @@ pub(crate) fn failures(instances: &[Instance]) -> String {
         format!("pid {} {why}", instance.pid)
     };
     names::list(instances.iter().map(text), "; ", names::MOST)
+}
+
+impl From<Interrupted> for Abort {
+    fn from(interrupted: Interrupted) -> Self {
+        Self::new(Verdict::Failed, interrupted.to_string())
+    }
 }

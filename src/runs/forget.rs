@@ -1,6 +1,6 @@
 //! Removes one run, or one content, for `hello forget`.
 
-use std::{collections::BTreeSet, io, path::Path, time::Duration};
+use std::{collections::BTreeSet, future::pending, io, path::Path, time::Duration};
 
 use super::{
     ProofCache,
@@ -46,9 +46,11 @@ pub(super) fn bytes_of(state: &Path, prefix: &str) -> io::Result<Vec<String>> {
     Ok(all)
 }
 
-fn lock(state: &Path) -> Result<std::fs::File, NotForgotten> {
+async fn lock(state: &Path) -> Result<std::fs::File, NotForgotten> {
     state_dir::trusted(state)?;
-    state_dir::lock(&state.join("store.lock"), Lock::Alone, LOCK_WAIT)?.ok_or(NotForgotten::Busy)
+    let path = state.join("store.lock");
+    let lock = state_dir::lock(&path, Lock::Alone, LOCK_WAIT, pending()).await?;
+    lock.ok_or(NotForgotten::Busy)
 }
 
 /// Removes the run `id`, and the contents that no other run has and no living process was last
@@ -56,8 +58,12 @@ fn lock(state: &Path) -> Result<std::fs::File, NotForgotten> {
 ///
 /// # Errors
 /// See [`NotForgotten`].
-pub(crate) fn forget_run(state: &Path, id: &str, open: OpenRuns) -> Result<usize, NotForgotten> {
-    let _lock = lock(state)?;
+pub(crate) async fn forget_run(
+    state: &Path,
+    id: &str,
+    open: OpenRuns,
+) -> Result<usize, NotForgotten> {
+    let _lock = lock(state).await?;
     let run = RunInfo::of(state, id);
     if run.running || (run.open && open == OpenRuns::Refused) {
         return Err(NotForgotten::Open(Box::new(run)));
@@ -83,8 +89,11 @@ pub(crate) fn forget_run(state: &Path, id: &str, open: OpenRuns) -> Result<usize
 ///
 /// # Errors
 /// See [`NotForgotten`].
-pub(crate) fn forget_bytes(state: &Path, sha256: &str) -> Result<(usize, bool), NotForgotten> {
-    let _lock = lock(state)?;
+pub(crate) async fn forget_bytes(
+    state: &Path,
+    sha256: &str,
+) -> Result<(usize, bool), NotForgotten> {
+    let _lock = lock(state).await?;
     let has = |id: &&String| layout::folder_of(state, id).join(sha256).exists();
     for id in open_runs::all(state).iter().filter(has) {
         let run = RunInfo::of(state, id);

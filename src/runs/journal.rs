@@ -20,7 +20,7 @@ use super::{
     store, syslog,
 };
 use crate::{
-    event::{Event, VERSION, Verdict},
+    event::{Event, Interrupted, Interrupts, VERSION, Verdict, check_interrupts, interrupted},
     step::Content,
 };
 
@@ -47,6 +47,17 @@ pub(crate) struct Journal {
     /// True once the last line is written, unless the run ended mixed.
     closed: bool,
     syslog: syslog::Line,
+}
+
+/// Why a run has not begun.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotBegun {
+    /// The operator has interrupted it.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+    /// The system's error.
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 fn cut(text: &str) -> String {
@@ -138,9 +149,13 @@ impl Journal {
     /// rollback may need.
     ///
     /// # Errors
-    /// Fails if the state directory cannot be written, or if another user can write it. Nothing was
-    /// touched then.
-    pub(crate) fn begin(state: &Path, record: &Record<'_>) -> io::Result<Self> {
+    /// Fails if the state directory cannot be written, if another user can write it, or if the
+    /// operator interrupts the run. Nothing was touched then.
+    pub(crate) async fn begin(
+        state: &Path,
+        record: &Record<'_>,
+        interrupts: &Interrupts,
+    ) -> Result<Self, NotBegun> {
         state_dir::make(state)?;
         let runs = state.join("runs");
         let mut new = false;
@@ -151,22 +166,36 @@ impl Journal {
             state_dir::sync(state)?;
         }
         let dir = runs.join(record.id);
-        Self::create(state, &dir, record).inspect_err(|_| {
+        let created = Self::create(state, &dir, record, interrupts).await;
+        created.inspect_err(|_| {
             // The run has not begun, and its files take space that the disk may lack.
             let _ = std::fs::remove_file(layout::mark_of(state, record.id));
             let _ = std::fs::remove_dir_all(&dir);
         })
     }
 
-    fn create(state: &Path, dir: &Path, record: &Record<'_>) -> io::Result<Self> {
+    async fn create(
+        state: &Path,
+        dir: &Path,
+        record: &Record<'_>,
+        interrupts: &Interrupts,
+    ) -> Result<Self, NotBegun> {
         // While this is held, no other run removes contents from the store.
-        let _lock = state_dir::lock(&state.join("store.lock"), Lock::Shared, STORE_WAIT)?;
+        let lock = state.join("store.lock");
+        let until = interrupted(interrupts, 0);
+        let _lock = state_dir::lock(&lock, Lock::Shared, STORE_WAIT, until).await?;
+        // A slow disk takes seconds for each sync, and no process can leave one half-way: so each
+        // comes after a check.
+        check_interrupts(interrupts)?;
         state_dir::folder(dir)?;
         let began = RunBegan::of(record);
         let syslog = syslog::Line::new(record, &began);
-        let events = write_files(state, dir, record, began)?;
-        state_dir::sync(dir)?;
-        state_dir::sync(&state.join("runs"))?;
+        let events = write_files(state, dir, record, began, interrupts)?;
+        for dir in [dir, &state.join("runs")] {
+            check_interrupts(interrupts)?;
+            state_dir::sync(dir)?;
+        }
+        check_interrupts(interrupts)?;
         // The mark comes last: a run with a mark is complete.
         let targets: Vec<PathBuf> = record.targets.iter().map(|t| t.path.clone()).collect();
         let mark = layout::mark_of(state, record.id);
@@ -234,7 +263,13 @@ impl Journal {
 }
 
 /// Writes and syncs every file of a run but its mark, and returns its journal.
-fn write_files(state: &Path, dir: &Path, record: &Record<'_>, began: RunBegan) -> io::Result<File> {
+fn write_files(
+    state: &Path,
+    dir: &Path,
+    record: &Record<'_>,
+    began: RunBegan,
+    interrupts: &Interrupts,
+) -> Result<File, NotBegun> {
     // Many steps share one content.
     let contents: BTreeMap<&str, &Content> = record
         .contents
@@ -247,9 +282,18 @@ fn write_files(state: &Path, dir: &Path, record: &Record<'_>, began: RunBegan) -
     let events = state_dir::create(&dir.join("events.jsonl"), &first)?;
     // On a filesystem without locks the run looks like one whose coordinator was killed.
     let _ = events.try_lock();
-    let files = fresh.iter().map(|f| f.file.as_ref());
-    state_dir::sync_files(dir, files.chain([Some(&plan), Some(&events)]))?;
+    let files: Option<Vec<&File>> = fresh.iter().map(|f| f.file.as_ref()).collect();
+    if let Some(files) = files {
+        for file in files.into_iter().chain([&plan, &events]) {
+            check_interrupts(interrupts)?;
+            file.sync_all()?;
+        }
+    } else {
+        check_interrupts(interrupts)?;
+        rustix::fs::syncfs(&events).map_err(io::Error::from)?;
+    }
     if !fresh.is_empty() {
+        check_interrupts(interrupts)?;
         store::publish(state, dir, &fresh)?;
         state_dir::sync(&store::folder_of(state))?;
     }

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use procfs::process::{ProcState, Process};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -19,6 +18,7 @@ use crate::{
     config,
     event::{Instance, Outcome},
     fleet::Group,
+    kernel::is_alive,
 };
 
 /// Largest `last.json` that is read, in bytes: 100,000 instances need about 20 MB.
@@ -68,14 +68,6 @@ fn key(group: &Group) -> String {
     format!("{} {}", group.name, config::digest(&matches))
 }
 
-fn lives(pid: i32, started: u64) -> bool {
-    let stat = Process::new(pid).and_then(|process| process.stat());
-    stat.is_ok_and(|stat| {
-        stat.starttime == started
-            && !matches!(stat.state(), Ok(ProcState::Zombie | ProcState::Dead))
-    })
-}
-
 impl LastSeen {
     /// Reads what is kept under `state`. It is empty where the file is of another boot, where it
     /// cannot be read, or where another user can write it.
@@ -97,15 +89,17 @@ impl LastSeen {
         }
     }
 
-    /// Keeps the instances that a run over `groups` left alive.
+    /// Keeps the instances that a run over `groups` left alive. `interrupted` ends the wait for
+    /// other runs.
     ///
     /// # Errors
     /// Fails if the state directory cannot be written. `status` then does not notice an instance
     /// that ends after this run.
-    pub(crate) fn keep<'a>(
+    pub(crate) async fn keep<'a>(
         state: &Path,
         groups: &[Group],
         instances: impl Iterator<Item = &'a Instance>,
+        interrupted: impl Future<Output = ()>,
     ) -> io::Result<()> {
         let mut alive: BTreeMap<&str, Vec<LastInstance>> = BTreeMap::new();
         for i in instances {
@@ -113,7 +107,7 @@ impl LastSeen {
                 i.outcome,
                 Outcome::RevertFailed | Outcome::TimedOut | Outcome::Rejected
             );
-            if i.outcome != Outcome::Died && (!ends || lives(i.pid, i.started)) {
+            if i.outcome != Outcome::Died && (!ends || is_alive(i.pid, i.started)) {
                 alive.entry(&i.group).or_default().push(LastInstance {
                     pid: i.pid,
                     started: i.started,
@@ -121,7 +115,8 @@ impl LastSeen {
                 });
             }
         }
-        let Some(_lock) = state_dir::lock(&state.join("last.lock"), Lock::Alone, LOCK_WAIT)? else {
+        let lock = state.join("last.lock");
+        let Some(_lock) = state_dir::lock(&lock, Lock::Alone, LOCK_WAIT, interrupted).await? else {
             return Err(io::ErrorKind::TimedOut.into());
         };
         let mut last = Self::load(state);
@@ -169,7 +164,7 @@ impl LastSeen {
         let gone = left
             .instances
             .iter()
-            .filter(|alive| !lives(alive.pid, alive.started));
+            .filter(|alive| !is_alive(alive.pid, alive.started));
         let unreplaced = gone.filter(|alive| match new.get_mut(alive.targets.as_slice()) {
             Some(places) if *places > 0 => {
                 *places -= 1;

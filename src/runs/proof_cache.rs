@@ -9,7 +9,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-use procfs::process::Process;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -18,7 +17,7 @@ use super::{
     open_runs::open_runs,
     state_dir::{self, Lock},
 };
-use crate::exact::Key;
+use crate::{exact::Key, kernel::is_alive};
 
 /// Largest `proven.json` that is read, in bytes: 100,000 instances need about 20 MB.
 const MAX_PROVEN: u64 = 64 << 20;
@@ -167,21 +166,23 @@ impl ProofCache {
     }
 
     /// Keeps the proof of each process that a run touched. Processes that ended are dropped.
+    /// `interrupted` ends the wait for other runs.
     ///
     /// # Errors
     /// Fails if the state directory cannot be written, or if other runs write there for too long.
     /// The next run then signals instances that would have needed no signal.
-    pub(crate) fn keep(
+    pub(crate) async fn keep(
         state: &Path,
         proofs: impl Iterator<Item = ProvenInstance>,
+        interrupted: impl Future<Output = ()>,
     ) -> io::Result<()> {
         let mut proofs = proofs.peekable();
         if proofs.peek().is_none() {
             return Ok(());
         }
         // Runs on other targets may end at the same moment.
-        let Some(_lock) = state_dir::lock(&state.join("proven.lock"), Lock::Alone, LOCK_WAIT)?
-        else {
+        let lock = state.join("proven.lock");
+        let Some(_lock) = state_dir::lock(&lock, Lock::Alone, LOCK_WAIT, interrupted).await? else {
             return Err(io::ErrorKind::TimedOut.into());
         };
         let mut proven = Self::load(state);
@@ -211,12 +212,11 @@ impl ProofCache {
 
     /// Drops processes that have ended, and those of which nothing was proven.
     fn drop_ended(&mut self) {
-        let started =
-            |pid: &str| Some(Process::new(pid.parse().ok()?).ok()?.stat().ok()?.starttime);
         let alive = |key: &String| {
-            key.split_once(':').is_some_and(|(pid, start)| {
-                started(pid).is_some_and(|now| start.parse() == Ok(now))
-            })
+            let id = key
+                .split_once(':')
+                .and_then(|(pid, started)| Some((pid.parse().ok()?, started.parse().ok()?)));
+            id.is_some_and(|(pid, started)| is_alive(pid, started))
         };
         self.instances
             .retain(|key, targets| !targets.is_empty() && alive(key));
@@ -228,7 +228,10 @@ impl ProofCache {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use std::future::pending;
+
     use super::*;
+    use crate::kernel::Stat;
 
     fn targets(sha256: &str) -> BTreeMap<PathBuf, ProvenTarget> {
         BTreeMap::from([(
@@ -260,11 +263,11 @@ mod tests {
         Some(&target.sha256)
     }
 
-    #[test]
-    fn the_last_proof_of_a_living_process_is_kept() {
+    #[tokio::test]
+    async fn the_last_proof_of_a_living_process_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        let now = Process::myself().unwrap().stat().unwrap().starttime;
+        let now = Stat::of(me).unwrap().started;
         let over = || Reload::Over(Timestamp::now());
         let proofs = [
             proof(me, now, targets("one"), over()),
@@ -272,7 +275,9 @@ mod tests {
             proof(me, 7, targets("dead"), Reload::Open),
             proof(i32::MAX, 7, targets("dead"), over()),
         ];
-        ProofCache::keep(dir.path(), proofs.into_iter()).unwrap();
+        ProofCache::keep(dir.path(), proofs.into_iter(), pending())
+            .await
+            .unwrap();
         let proven = ProofCache::load(dir.path());
         assert_eq!(sha256(&proven, me, now), Some("one"));
         assert_eq!(sha256(&proven, me, 7), None);
@@ -280,19 +285,23 @@ mod tests {
         assert!(!proven.is_open(me, now));
         assert!(!proven.is_open(me, 7), "that process has ended");
         let unproven = proof(me, now, BTreeMap::new(), Reload::Open);
-        ProofCache::keep(dir.path(), [unproven].into_iter()).unwrap();
+        ProofCache::keep(dir.path(), [unproven].into_iter(), pending())
+            .await
+            .unwrap();
         let proven = ProofCache::load(dir.path());
         assert_eq!(sha256(&proven, me, now), None);
         assert!(proven.is_open(me, now));
     }
 
-    #[test]
-    fn proofs_of_another_boot_are_not_read() {
+    #[tokio::test]
+    async fn proofs_of_another_boot_are_not_read() {
         let dir = tempfile::tempdir().unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        let now = Process::myself().unwrap().stat().unwrap().starttime;
+        let now = Stat::of(me).unwrap().started;
         let proof = proof(me, now, targets("one"), Reload::Open);
-        ProofCache::keep(dir.path(), [proof].into_iter()).unwrap();
+        ProofCache::keep(dir.path(), [proof].into_iter(), pending())
+            .await
+            .unwrap();
         let file = dir.path().join("proven.json");
         let text = std::fs::read_to_string(&file).unwrap();
         let kept: ProofCache = serde_json::from_str(&text).unwrap();

@@ -73,11 +73,17 @@ impl FromStr for Retention {
 
 /// Removes runs beyond `keep`, and the contents that only they had. It never removes the run `own`,
 /// the newest run, a run that is open or begins, or a content that a living process was last proven
-/// on. Its time is limited; the next run removes what is left.
+/// on. Its time is limited, and `interrupted` ends the wait for other runs. The next run removes
+/// what is left.
 ///
 /// # Errors
 /// Fails if a file could not be removed, or a directory could not be read.
-pub(crate) fn prune(state: &Path, keep: Retention, own: &str) -> io::Result<()> {
+pub(crate) async fn prune(
+    state: &Path,
+    keep: Retention,
+    own: &str,
+    interrupted: impl Future<Output = ()>,
+) -> io::Result<()> {
     let ids = info::run_ids(state)?;
     let oldest = Timestamp::now()
         .as_nanosecond()
@@ -93,7 +99,8 @@ pub(crate) fn prune(state: &Path, keep: Retention, own: &str) -> io::Result<()> 
         .filter(beyond)
         .map(|(_, id)| id)
         .filter(|id| *id != own);
-    let Some(_lock) = state_dir::lock(&state.join("store.lock"), Lock::Alone, LOCK_WAIT)? else {
+    let lock = state.join("store.lock");
+    let Some(_lock) = state_dir::lock(&lock, Lock::Alone, LOCK_WAIT, interrupted).await? else {
         return Ok(());
     };
     let until = Instant::now() + TIME_LIMIT;

@@ -15,12 +15,14 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use procfs::process::Process;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{boot_id, state_dir};
-use crate::tree::{Identity, Known, status};
+use crate::{
+    kernel::{Proc, is_alive},
+    tree::{Identity, Known, status},
+};
 
 /// Largest record that is read, in bytes: 10,000 entries need about 1 MB.
 const MAX_RECORD: u64 = 64 << 20;
@@ -35,20 +37,17 @@ struct Owner {
 
 impl Owner {
     fn now() -> Self {
-        let stat = Process::myself().and_then(|process| process.stat());
+        let stat = Proc::own().and_then(|own| own.stat());
+        let (pid, started) = stat.map_or((0, 0), |stat| (stat.pid, stat.started));
         Self {
             boot_id: boot_id(),
-            pid: std::process::id().cast_signed(),
-            started: stat.map_or(0, |stat| stat.starttime),
+            pid,
+            started,
         }
     }
 
     fn is_alive(&self) -> bool {
-        let stat = Process::new(self.pid).and_then(|process| process.stat());
-        self.boot_id == boot_id()
-            && stat.is_ok_and(|stat| {
-                stat.starttime == self.started && !matches!(stat.state, 'Z' | 'X')
-            })
+        self.boot_id == boot_id() && is_alive(self.pid, self.started)
     }
 }
 

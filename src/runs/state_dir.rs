@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::{
@@ -14,6 +14,9 @@ use rustix::{
 };
 
 use crate::trust::{Distrust, ResolvedPath};
+
+/// The pause between two attempts to take a lock.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Checks that no other user can write `state`: its files decide which bytes are restored, and
 /// which processes are signalled.
@@ -127,18 +130,6 @@ pub(super) fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Syncs new files below `dir`, all on its filesystem. If one of them is not open any more, the
-/// whole filesystem is synced.
-pub(super) fn sync_files<'a>(
-    dir: &Path,
-    files: impl Iterator<Item = Option<&'a File>>,
-) -> io::Result<()> {
-    match files.collect::<Option<Vec<&File>>>() {
-        Some(files) => files.into_iter().try_for_each(File::sync_all),
-        None => Ok(rustix::fs::syncfs(File::open(dir)?)?),
-    }
-}
-
 /// The mode of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lock {
@@ -147,28 +138,37 @@ pub(super) enum Lock {
 }
 
 /// Takes the lock on the file at `path`. It is held until the file is dropped. Returns none if it
-/// was not free within `wait`.
-pub(super) fn lock(path: &Path, mode: Lock, wait: Duration) -> io::Result<Option<File>> {
+/// was not free within `limit`, or before `interrupted` ended.
+pub(super) async fn lock(
+    path: &Path,
+    mode: Lock,
+    limit: Duration,
+    interrupted: impl Future<Output = ()>,
+) -> io::Result<Option<File>> {
     let file = OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o600)
         .open(path)?;
-    let until = Instant::now() + wait;
-    loop {
-        let result = if mode == Lock::Shared {
-            file.try_lock_shared()
-        } else {
-            file.try_lock()
-        };
-        match result {
-            Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(10))
+    let taken = async {
+        loop {
+            let result = if mode == Lock::Shared {
+                file.try_lock_shared()
+            } else {
+                file.try_lock()
+            };
+            match result {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(PAUSE).await,
+                Err(TryLockError::Error(e)) => return Err(e),
             }
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(e)) => return Err(e),
         }
+    };
+    tokio::select! {
+        biased;
+        taken = taken => taken.map(|()| Some(file)),
+        () = interrupted => Ok(None),
+        () = tokio::time::sleep(limit) => Ok(None),
     }
 }
 

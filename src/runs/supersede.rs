@@ -5,7 +5,11 @@ use std::{
     time::Duration,
 };
 
-use super::{info::RunInfo, journal, layout, open_runs, state_dir};
+use super::{
+    info::RunInfo,
+    journal, layout, open_runs,
+    state_dir::{self, Lock},
+};
 use crate::event::Event;
 
 /// Longest wait for another run that closes runs.
@@ -14,13 +18,15 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// Closes the open runs that the run `id` takes the place of, and returns their ids. The run `of`
 /// is closed as a whole, any other run as far as its targets are among `own`. The caller holds the
 /// locks of these targets. It calls this when `id` is at its end, and only if `id` touched
-/// something: until then the open runs describe what is on disk.
-pub(crate) fn supersede(
+/// something: until then the open runs describe what is on disk. `interrupted` ends the wait for
+/// other runs.
+pub(crate) async fn supersede(
     state: &Path,
     id: &str,
     of: Option<&str>,
     own: &[PathBuf],
     groups: &[&str],
+    interrupted: impl Future<Output = ()>,
 ) -> Vec<String> {
     let left = |other: &&String| {
         *other != id && (of == Some(other.as_str()) || open_runs::shares(state, other, own, groups))
@@ -30,9 +36,8 @@ pub(crate) fn supersede(
     }
     // Two runs may each take a part of the same open run. Without the lock it stays open, and the
     // next run closes it.
-    let Ok(Some(_lock)) =
-        state_dir::lock(&state.join("open.lock"), state_dir::Lock::Alone, LOCK_WAIT)
-    else {
+    let lock = state.join("open.lock");
+    let Ok(Some(_lock)) = state_dir::lock(&lock, Lock::Alone, LOCK_WAIT, interrupted).await else {
         return Vec::new();
     };
     let mut closed = Vec::new();

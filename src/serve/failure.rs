@@ -24,5 +24,5 @@ pub enum Failure {
     Io(#[from] io::Error),
     /// `/proc/self` does not give the identity of this process.
     #[error("cannot read /proc/self: {0}")]
-    Proc(#[from] procfs::ProcError),
+    Proc(#[source] io::Error),
 }

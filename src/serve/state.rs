@@ -19,6 +19,7 @@ use super::{failure::Failure, manager::notify, metrics::Metrics, proof::Proof};
 use crate::{
     config::{self, Config, Level, MAX_CONFIG, ReadError},
     diagnostic::ConfigError,
+    kernel::Proc,
     self_report::{Attempt, AttemptResult, Effective, InstanceId, SelfReport},
 };
 
@@ -108,12 +109,13 @@ impl Server {
         levels: LevelHandle,
         due: Arc<AtomicBool>,
         began: Instant,
-    ) -> Result<Self, procfs::ProcError> {
+    ) -> Result<Self, Failure> {
         // The logger of a test is another one and keeps its level.
         let _ = levels.reload(filter(first.config.log));
-        let process = procfs::process::Process::myself()?;
-        let pid = process.pid;
-        let started = process.stat()?.starttime;
+        let process = Proc::own().map_err(Failure::Proc)?;
+        let stat = process.stat().map_err(Failure::Proc)?;
+        let exe = process.link("exe").map_err(Failure::Proc)?;
+        let (pid, started) = (stat.pid, stat.started);
         let now = jiff::Timestamp::now();
         let Loaded { config, sha256 } = first;
         let report = SelfReport {
@@ -121,7 +123,7 @@ impl Server {
             instance: InstanceId {
                 pid,
                 started,
-                exe: process.exe()?,
+                exe,
                 version: env!("CARGO_PKG_VERSION").into(),
             },
             effective: Effective {

@@ -27,7 +27,7 @@ pub(super) fn add_targets(
     proofs: &ProofCache,
 ) {
     let restart_only = discover::fixed_of(found, group);
-    let started_ns = guard::start_time_ns(found.pid).unwrap_or(i128::MIN);
+    let started_ns = guard::start_time_ns(found.started);
     for path in &restart_only {
         let target = current.iter().find(|target| target.path == *path);
         let ctime = target.and_then(|target| target.ctime);

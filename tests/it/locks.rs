@@ -97,6 +97,27 @@ fn a_lock_holder_without_write_access_is_named_and_ignored() {
 }
 
 #[test]
+fn a_lock_holder_without_write_access_is_ignored_by_any_name() {
+    if !is_root() {
+        return;
+    }
+    let fleet = Fleet::start(1);
+    mode(fleet.dir.path(), 0o755);
+    let dir = fleet.dir.path();
+    let alice = alice(&format!(
+        "exec 9<'{}'; flock 9; printf '\\377' >/proc/$$/comm; while :; do sleep 1 9<&-; done",
+        dir.display()
+    ));
+    let comm = format!("/proc/{}/comm", alice.0.id());
+    until("it has its name", || {
+        std::fs::read(&comm).unwrap() == b"\xff\n"
+    });
+    assert!(is_locked(dir));
+    let result = fleet.broadcast(&["--set", "message=two"]).expect(0);
+    assert!(result.stderr.contains("Foreign lock"), "{}", result.stderr);
+}
+
+#[test]
 fn a_lock_holder_with_write_access_blocks_a_run() {
     if !is_root() {
         return;

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -290,6 +291,48 @@ fn the_wait_for_all_locks_has_one_deadline() {
         "{}",
         result.stderr
     );
+}
+
+#[test]
+fn an_interrupt_while_another_command_uses_the_store_touches_nothing() {
+    let fleet = Fleet::start(1);
+    fleet.broadcast(&["--set", "message=first"]).expect(0);
+    let runs = || std::fs::read_dir(fleet.path("state/runs")).unwrap().count();
+    let (before, store) = (runs(), fleet.path("state/store.lock"));
+    let mut holder = Command::new("flock")
+        .arg(&store)
+        .args(["-c", "echo held; read end"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let mut run = fleet
+        .command(&["-q", "--set", "message=two"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let descriptors = Path::new("/proc").join(run.id().to_string()).join("fd");
+    until("it waits for the store", || {
+        let entries = std::fs::read_dir(&descriptors).into_iter().flatten();
+        entries
+            .flatten()
+            .any(|fd| std::fs::read_link(fd.path()).is_ok_and(|link| link.ends_with("store.lock")))
+    });
+    kill(
+        Pid::from_raw(i32::try_from(run.id()).unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(1));
+    // The lock is still held: a run that waited to the end would have begun without it.
+    assert_eq!(runs(), before);
+    assert_eq!(fleet.bodies(), ["first"]);
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
 }
 
 #[test]

@@ -8,9 +8,10 @@ use crate::{
     host::{
         discover::{inspect::Inspected, owner, reason::MatchRefusal, renewal, title::Telling},
         exec::sees,
-        proc::{guard, kernel::Status},
+        proc::guard::{self, Namespace},
     },
     identity::{Identity, Sees},
+    kernel::Status,
 };
 
 /// One file or directory of a process's config.
@@ -120,9 +121,9 @@ impl Found {
 /// are the ones that cost little to read.
 fn has_own_namespace(seen: &Identity) -> bool {
     seen.inside != seen.pid
-        || ["mnt", "net"]
+        || [Namespace::Mount, Namespace::Network]
             .into_iter()
-            .any(|space| guard::shares(seen.pid, space) == Some(false))
+            .any(|namespace| guard::shares(seen.pid, namespace) == Some(false))
 }
 
 /// The result of a scan for one group, by pid.

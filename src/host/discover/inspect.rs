@@ -9,12 +9,9 @@ use std::{
 
 use crate::{
     fleet::{Match, fits, in_unit, lacking},
-    host::proc::{
-        cmdline::CommandLine,
-        kernel::{Proc, Status, is_gone, is_own, strip_deleted},
-        user::uid_of,
-    },
+    host::proc::{cmdline::CommandLine, user::uid_of},
     identity::{Identity, Line},
+    kernel::{Proc, Status, is_gone, is_own, strip_deleted},
 };
 
 /// The flag of a thread of the kernel in `/proc/PID/stat` (`PF_KTHREAD`).

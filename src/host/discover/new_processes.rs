@@ -7,10 +7,8 @@ use std::{
 
 use crate::{
     fleet::Group,
-    host::{
-        discover::scan::Scan,
-        proc::{kernel::pids, snapshot::ProcessSnapshot},
-    },
+    host::{discover::scan::Scan, proc::snapshot::ProcessSnapshot},
+    kernel::pids,
 };
 
 /// The processes during a run, and which of them started after the survey. One serves every

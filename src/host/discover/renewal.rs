@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::host::proc::kernel::strip_deleted;
+use crate::kernel::strip_deleted;
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, open, openat2};
 
 use crate::{

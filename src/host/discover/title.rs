@@ -1,6 +1,6 @@
 //! The arguments of a process that wrote a title over its command line.
 
-use crate::fleet::Reading;
+use crate::{fleet::Reading, kernel::Stat};
 
 /// Longest title that the kernel shows if it extends into the environment, in bytes: one page
 /// (proc(5)).
@@ -74,15 +74,13 @@ pub(super) fn is_cut(pid: i32, length: usize) -> bool {
     if length + MARGIN >= SHOWN {
         return true;
     }
-    let Ok(stat) = procfs::process::Process::new(pid).and_then(|process| process.stat()) else {
-        return true;
-    };
-    match (stat.arg_start, stat.env_end) {
-        // A process that moved its arguments elsewhere has room for them there.
-        (Some(start), Some(end)) if start > 0 && end > start => {
-            usize::try_from(end - start).is_ok_and(|room| length + MARGIN >= room)
+    match Stat::of(pid) {
+        Ok(stat) if stat.arguments > 0 => {
+            // A process that moved its arguments elsewhere has room for them there.
+            let room = stat.environment_end.checked_sub(stat.arguments);
+            room.filter(|room| *room > 0)
+                .is_some_and(|room| usize::try_from(room).is_ok_and(|room| length + MARGIN >= room))
         }
-        (Some(start), Some(_)) if start > 0 => false,
         _ => true,
     }
 }

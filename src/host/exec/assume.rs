@@ -9,19 +9,14 @@ use rustix::thread::{
     set_keep_capabilities,
 };
 
-use crate::{host::proc::kernel::Proc, identity::Credentials};
+use crate::{identity::Credentials, kernel::Proc};
 
 /// Returns the credentials of this process.
 ///
 /// # Errors
 /// Fails if `/proc` cannot be read.
 pub(super) fn own() -> io::Result<Credentials> {
-    let pid = std::fs::read_link("/proc/self")?;
-    let pid = pid
-        .to_str()
-        .and_then(|pid| pid.parse().ok())
-        .ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Proc::open(pid)?.status()?.1)
+    Ok(Proc::own()?.status()?.1)
 }
 
 /// Assumes `credentials`. The process never gains a capability. An ordinary user finds only its own

@@ -1,13 +1,16 @@
 //! Ends every descendant of this process, including those that left its process group or session.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use rustix::{
     io::Errno,
     process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, wait},
 };
 
-use crate::host::proc::kernel::Proc;
+use crate::kernel::{self, Proc, Stat};
 
 /// The time in which children are killed without a pause. A child that forks again and again lives
 /// for less than a millisecond, so a pause would miss it.
@@ -17,7 +20,7 @@ const WITHOUT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// Fails if the kernel does not allow it.
-pub(super) fn adopt() -> std::io::Result<()> {
+pub(super) fn adopt() -> io::Result<()> {
     Ok(set_child_subreaper(Pid::from_raw(1))?)
 }
 
@@ -56,24 +59,25 @@ fn children() -> Vec<Pid> {
         .collect();
     if text.is_empty() {
         // A kernel without CONFIG_PROC_CHILDREN has no such file (proc(5)).
-        let own = std::fs::read_link("/proc/self")
-            .ok()
-            .and_then(|pid| pid.to_str()?.parse::<i32>().ok());
-        pids = crate::host::proc::kernel::pids()
+        let own = Proc::own().and_then(|own| own.stat()).map(|stat| stat.pid);
+        pids = kernel::pids()
             .unwrap_or_default()
             .into_iter()
             .filter(|pid| {
-                crate::host::proc::kernel::Stat::of(*pid).is_ok_and(|stat| Some(stat.parent) == own)
+                Stat::of(*pid).is_ok_and(|stat| own.as_ref().is_ok_and(|own| stat.parent == *own))
             })
             .collect();
     }
     // `/proc` may belong to an outer PID namespace, in which the pids differ.
-    let depth = nested_pids("self").map_or(1, |pids| pids.len());
+    let depth = Proc::own()
+        .and_then(nested_pids)
+        .map_or(1, |pids| pids.len());
     let inner = |pid: i32| {
         if depth <= 1 {
             Some(pid)
         } else {
-            nested_pids(&pid.to_string())?.get(depth - 1).copied()
+            let nested = Proc::open(pid).and_then(nested_pids).ok()?;
+            nested.get(depth - 1).copied()
         }
     };
     pids.into_iter()
@@ -83,15 +87,6 @@ fn children() -> Vec<Pid> {
 }
 
 /// Returns the pids of a process in each nested PID namespace, the outermost first.
-fn nested_pids(pid: &str) -> Option<Vec<i32>> {
-    let pid = if pid == "self" {
-        std::fs::read_link("/proc/self")
-            .ok()?
-            .to_str()?
-            .parse()
-            .ok()?
-    } else {
-        pid.parse().ok()?
-    };
-    Proc::open(pid).ok()?.status().ok().map(|(_, _, pids)| pids)
+fn nested_pids(process: Proc) -> io::Result<Vec<i32>> {
+    process.status().map(|(_, _, pids)| pids)
 }

@@ -6,7 +6,7 @@ use std::{
     os::unix::ffi::{OsStrExt, OsStringExt},
 };
 
-use crate::{config::digest, host::proc::kernel::Proc};
+use crate::{config::digest, kernel::Proc};
 
 /// The size in bytes from which an environment counts as cut off.
 const CUT: usize = 4 << 20;

@@ -19,8 +19,8 @@ use super::{
     spaces::Spaces,
 };
 use crate::{
-    host::proc::kernel::{Proc, gives_another_id, strip_deleted},
     identity::Credentials,
+    kernel::{Proc, gives_another_id, strip_deleted},
 };
 
 /// The open files of a process that is still the surveyed one.

@@ -13,7 +13,7 @@ use std::{
 
 use rustix::fs::{Mode, OFlags, openat};
 
-use crate::host::proc::guard::unescaped;
+use crate::kernel;
 
 /// The most sockets of other processes that a command can connect to in a view. Each is a mount of
 /// its own.
@@ -67,14 +67,17 @@ pub(super) struct Mount {
 /// `/proc/self/fd`.
 pub(super) fn visible(numbers: &impl AsFd) -> io::Result<Vec<Mount>> {
     let mut mounts: Vec<Mount> = Vec::new();
-    for (path, writable, kind) in read(numbers, "../mountinfo")?
-        .split(|b| *b == b'\n')
-        .filter_map(parse)
+    for kernel::Mount {
+        point: path,
+        is_writable,
+        kind,
+        ..
+    } in kernel::mounts(&read(numbers, "../mountinfo")?)
     {
         // A later mount hides earlier ones at its path and below.
         mounts.retain(|mount| !mount.path.starts_with(&path));
         let used = match path.symlink_metadata() {
-            _ if !writable || is_kernels(&path, &kind) => Use::Kept,
+            _ if !is_writable || is_kernels(&path, &kind) => Use::Kept,
             Ok(meta) if meta.is_dir() => Use::Covered,
             Ok(meta)
                 if meta.file_type().is_char_device()
@@ -96,20 +99,6 @@ fn is_kernels(path: &Path, kind: &str) -> bool {
         || below("/proc")
         || below("/sys")
         || (below("/dev") && !below("/dev/shm"))
-}
-
-/// Returns the path of a line of `/proc/PID/mountinfo` (proc(5)), whether it is writable, and its
-/// filesystem.
-fn parse(line: &[u8]) -> Option<(PathBuf, bool, String)> {
-    let line: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
-    let dash = line.iter().position(|field| *field == b"-")?;
-    let is_writable = |options: &[u8]| options.split(|b| *b == b',').next() != Some(b"ro");
-    let writable = is_writable(line.get(5)?) && is_writable(line.get(dash + 3)?);
-    Some((
-        unescaped(line.get(4)?),
-        writable,
-        String::from_utf8_lossy(line.get(dash + 1)?).into_owned(),
-    ))
 }
 
 /// Returns the paths of the Unix sockets that are bound in this network namespace.
@@ -153,20 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mount_point_with_a_blank_is_parsed() {
-        let line = b"36 35 98:0 /mnt1 /srv/my\\040app rw,noatime shared:1 master:2 - ext4 \
-                     /dev/root rw,errors=continue";
-        assert_eq!(
-            parse(line),
-            Some(("/srv/my app".into(), true, "ext4".into()))
-        );
-        let read_only = b"36 35 98:0 / /x rw,noatime - squashfs /dev/loop1 ro";
-        assert_eq!(
-            parse(read_only),
-            Some(("/x".into(), false, "squashfs".into()))
-        );
-        assert_eq!(parse(b""), None);
-        assert_eq!(unescaped(b"a\\134b\\0x"), PathBuf::from("a\\b\\0x"));
+    fn a_mount_of_the_kernel_is_told_by_its_path() {
         assert!(
             is_kernels(Path::new("/dev/console"), "tmpfs")
                 && !is_kernels(Path::new("/dev/shm"), "tmpfs")

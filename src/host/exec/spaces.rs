@@ -5,7 +5,7 @@ use std::{io, os::fd::OwnedFd};
 use rustix::fs::{AtFlags, OFlags, StatxFlags, fstat, open, statx};
 
 use super::error::SpacesError;
-use crate::{host::proc::kernel::Proc, identity::Sees};
+use crate::{identity::Sees, kernel::Proc};
 
 /// The namespaces in the order in which they are entered. The mounts are last, because their
 /// `/proc` may not show the others.

@@ -13,9 +13,9 @@ use crate::{
         },
         local::{failed::not_proven, host::LocalHost},
         parallel::admission::Slot,
-        proc::kernel::pids,
         reload::successor::prove,
     },
+    kernel::pids,
     step::{PlannedInstance, Step},
 };
 

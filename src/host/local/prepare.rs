@@ -3,7 +3,7 @@
 use std::{cell::LazyCell, collections::BTreeMap, path::PathBuf};
 
 use crate::{
-    event::{Abort, Event, Interrupts, Outcome, Phase},
+    event::{Abort, Event, Interrupts, Outcome, Phase, check_interrupts},
     host::{
         local::{
             host::LocalHost,
@@ -99,9 +99,7 @@ impl LocalHost {
         let all: usize = steps.iter().map(|step| step.changes.len()).sum();
         for step in steps {
             for change in &step.changes {
-                if *interrupts.borrow() > 0 {
-                    return Err(Abort::interrupted());
-                }
+                check_interrupts(interrupts)?;
                 emit(Event::Phase {
                     phase: Phase::Staging,
                     done: staged.len(),
@@ -109,11 +107,13 @@ impl LocalHost {
                 });
                 self.check_directory_not_held(step, change)?;
                 if !staged.contains_key(&change.path) {
-                    staged.insert(change.path.clone(), self.stage(change, sync, emit)?);
+                    let path = self.stage(change, sync, interrupts, emit)?;
+                    staged.insert(change.path.clone(), path);
                 }
             }
         }
         if sync == Sync::Together {
+            check_interrupts(interrupts)?;
             sync_all(self.targets.values()).map_err(install_abort)?;
         }
         Ok(staged)
@@ -184,6 +184,7 @@ impl LocalHost {
         &mut self,
         change: &TargetChange,
         sync: Sync,
+        interrupts: &Interrupts,
         emit: &mut impl FnMut(Event),
     ) -> Result<PathBuf, Abort> {
         let Some(target) = self.targets.get_mut(&change.path) else {
@@ -197,6 +198,7 @@ impl LocalHost {
                 .stage(&change.to, &self.run, sync)
                 .map_err(install_abort)?
         };
+        check_interrupts(interrupts)?;
         match &change.from {
             // A rollback changes nothing where the run changes nothing.
             Some(from) if from.sha256 == change.to.sha256 => {}

@@ -1,7 +1,12 @@
 //! The first verb: finds the instances, what each runs, and whether each can be reloaded. It takes
 //! locks, and changes nothing else.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use self::inspect::{SurveyedInstance, inspect, intern, probe, wait_until_ready};
 use crate::{
@@ -23,11 +28,15 @@ use crate::{
             source,
         },
     },
-    step::{PlannedInstance, Survey, SurveyedTarget},
+    runtime::off_thread,
+    step::{Survey, SurveyedTarget},
 };
 
 mod inspect;
 mod open;
+
+/// An instance that reads a target: its group, and its pid.
+type Reader = (Arc<Group>, i32);
 
 impl LocalHost {
     /// Surveys the matches of `groups`; the first problem of the whole host is its `abort`.
@@ -66,7 +75,7 @@ impl LocalHost {
                 return survey;
             }
         }
-        self.survey_targets(&mut survey);
+        self.survey_targets(&mut survey).await;
         survey
     }
 
@@ -98,21 +107,33 @@ impl LocalHost {
         Ok(probe_in_parallel(inspected, listeners, self.limits.clone()).await)
     }
 
-    /// Reads every target.
-    fn survey_targets(&mut self, survey: &mut Survey) {
-        let mut readers: BTreeMap<&Path, Vec<&PlannedInstance>> = BTreeMap::new();
+    /// Reads every target. A filesystem of the network may answer late or never, so this thread
+    /// only waits.
+    async fn survey_targets(&mut self, survey: &mut Survey) {
+        let mut readers: BTreeMap<PathBuf, Vec<Reader>> = BTreeMap::new();
         for planned in survey.instances.iter().chain(&survey.unresponsive) {
             for path in &planned.instance.targets {
-                readers.entry(path).or_default().push(planned);
+                let reader = (planned.group.clone(), planned.instance.pid);
+                readers.entry(path.clone()).or_default().push(reader);
             }
         }
-        for (path, target) in &mut self.targets {
+        let mut targets = std::mem::take(&mut self.targets);
+        let (targets, surveyed) = off_thread(move || {
+            let survey = |(path, target): (&PathBuf, &mut Target)| {
+                let readers = readers.get(path).map_or(&[][..], Vec::as_slice);
+                (path.clone(), survey_target(path, target, readers))
+            };
+            let surveyed: Vec<_> = targets.iter_mut().map(survey).collect();
+            (targets, surveyed)
+        })
+        .await;
+        self.targets = targets;
+        for (path, surveyed) in surveyed {
             self.since.insert(path.clone(), self.surveyed.clone());
-            let readers = readers.get(path.as_path()).map_or(&[][..], Vec::as_slice);
-            match survey_target(path, target, readers) {
+            match surveyed {
                 Ok((surveyed, follow)) => {
                     self.follows.insert(path.clone(), follow);
-                    survey.targets.insert(path.clone(), surveyed);
+                    survey.targets.insert(path, surveyed);
                 }
                 Err(e) => drop(survey.abort.get_or_insert_with(|| install_abort(e))),
             }
@@ -214,27 +235,29 @@ fn sort_results(results: Vec<SurveyedInstance>, survey: &mut Survey) {
 fn survey_target(
     path: &Path,
     target: &mut Target,
-    readers: &[&PlannedInstance],
+    readers: &[Reader],
 ) -> Result<(SurveyedTarget, Follow), InstallError> {
     let content = target.survey()?;
     let sources: BTreeMap<String, &str> = readers
         .iter()
-        .filter_map(|m| Some((m.group.name.clone(), m.group.source.as_deref()?)))
+        .filter_map(|(group, _)| Some((group.name.clone(), group.source.as_deref()?)))
         .collect();
     let staged = sources
         .into_iter()
         .map(|(group, source)| (group, source::read_source(source, path)))
         .collect();
-    let includes = readers.iter().flat_map(|m| &m.group.reading.includes);
+    let includes = readers
+        .iter()
+        .flat_map(|(group, _)| &group.reading.includes);
     // A process that speaks the protocol reports what it has read.
     let silent = readers
         .iter()
-        .filter(|m| m.group.speaks == Speaks::None)
-        .map(|m| m.instance.pid);
+        .filter(|(group, _)| group.speaks == Speaks::None)
+        .map(|(_, pid)| *pid);
     let follow = Follow::of(path, includes, silent.collect());
     let secret = readers
         .first()
-        .and_then(|m| m.group.secret)
+        .and_then(|(group, _)| group.secret)
         .unwrap_or(!target.is_public(&content));
     let surveyed = SurveyedTarget {
         content,

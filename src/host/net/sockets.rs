@@ -17,10 +17,10 @@ use crate::{
     assertion::Source,
     fleet::{Group, ListenAt, Speaks},
     host::proc::{
-        guard::shares,
-        kernel::{descriptors, socket},
+        guard::{Namespace, shares},
         tree::{ProcessTree, family},
     },
+    kernel::{descriptors, socket},
     refusal::Refusal,
 };
 
@@ -328,7 +328,7 @@ fn scheme(group: &Group) -> &'static str {
 /// Fails if they cannot be read, or if the process is in another network namespace, whose sockets
 /// this host does not see.
 pub(crate) fn sockets_of(pid: i32) -> Result<Vec<u64>, SocketsError> {
-    if shares(pid, "net") != Some(true) {
+    if shares(pid, Namespace::Network) != Some(true) {
         return Err(SocketsError::OtherNetwork);
     }
     let mut inodes = Vec::new();

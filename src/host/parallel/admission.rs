@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::event::Interrupts;
+use crate::event::{Interrupts, interrupted};
 
 /// Most instances that have begun and not given their slots back. These are signalled before any of
 /// them is probed; each later one begins as a slot is given back, between the probes of others.
@@ -64,13 +64,6 @@ pub(crate) async fn run_admitted<T, W: Future>(
             Some(done) => each(done),
             None => return true,
         }
-    }
-}
-
-async fn interrupted(interrupts: &mut Interrupts, patience: u8) {
-    // The sender lives as long as the command; without one there is no interrupt.
-    if interrupts.wait_for(|n| *n > patience).await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 

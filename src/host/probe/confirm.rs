@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use procfs::process::Process;
 use tokio::sync::{Notify, SemaphorePermit};
 
 use crate::{
@@ -24,6 +23,7 @@ use crate::{
             tree::{Child, children},
         },
     },
+    kernel::Stat,
     step::PlannedInstance,
 };
 
@@ -206,10 +206,7 @@ impl Polls<'_> {
         let Some(before) = &self.expected.children_before else {
             return;
         };
-        let id = |pid: &i32| {
-            let stat = Process::new(*pid).and_then(|process| process.stat()).ok()?;
-            Some((*pid, stat.starttime))
-        };
+        let id = |pid: &i32| Some((*pid, Stat::of(*pid).ok()?.started));
         let now = children(self.signalled.pid).unwrap_or_default();
         let new: Vec<Child> = now
             .difference(before)

@@ -12,11 +12,9 @@ use crate::{
     host::{
         net::sockets::{Listeners, sockets_of},
         probe::limits::ProbeLimits,
-        proc::{
-            kernel::{Stat, descriptors, pids, socket},
-            tree::family,
-        },
+        proc::tree::family,
     },
+    kernel::{Stat, descriptors, pids, socket},
 };
 
 /// The most ancestors of a process that are checked for a process of the run.

@@ -6,7 +6,7 @@ mod interpreters;
 use std::path::Path;
 
 use self::interpreters::{ANY, known};
-use crate::host::proc::kernel::strip_deleted;
+use crate::kernel::strip_deleted;
 
 /// The command line of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

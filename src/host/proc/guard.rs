@@ -10,16 +10,14 @@ use std::{io, time::Duration};
 use tokio::time::Instant;
 
 pub(crate) use self::{
-    clock::{age, start_time_ns, started_at, ticks},
+    clock::{age, start_time_ns, tick_ns, ticks},
     presence::{Presence, is_over, is_ready, is_same, presence},
-    view::{KeptOpen, View, keeps_directory_open, sees_the_same, shares, unescaped},
+    view::{KeptOpen, Namespace, View, keeps_directory_open, sees_the_same, shares},
 };
 use crate::{
     fleet::{ExecutesItself, Group, Reloads, Signal},
-    host::proc::{
-        kernel::{Stat, Status, bit, descriptors, is_gone, threads},
-        sigwait,
-    },
+    host::proc::sigwait,
+    kernel::{Stat, Status, bit, descriptors, is_gone, threads},
 };
 
 /// The age at which a process has certainly installed its handlers.

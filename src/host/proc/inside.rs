@@ -1,9 +1,7 @@
 //! The pid and the start time by which a process in its own PID or time namespace reports itself.
 //! Both differ from what this host shows.
 
-use procfs::ticks_per_second;
-
-use super::kernel::{Proc, read_proc_file};
+use crate::{host::proc::guard::tick_ns, kernel::Proc};
 
 /// Tells whether the process of this pid and start time can report itself as `claimed`, a pid and a
 /// start time.
@@ -26,9 +24,7 @@ fn names(pid: i32, started: u64) -> Option<(Vec<i32>, [u64; 2])> {
         return None;
     }
     let other = process.read("timens_offsets").ok();
-    let own = std::fs::File::open("/proc/self/timens_offsets")
-        .and_then(read_proc_file)
-        .ok();
+    let own = Proc::own().and_then(|own| own.read("timens_offsets")).ok();
     // A kernel without time namespaces has no such file.
     let shift = match (
         other.as_deref().and_then(boottime),
@@ -37,9 +33,8 @@ fn names(pid: i32, started: u64) -> Option<(Vec<i32>, [u64; 2])> {
         (Some(other), Some(own)) => other - own,
         _ => 0,
     };
-    let nanos = i128::from(started) * i128::from(1_000_000_000 / ticks_per_second()) + shift;
-    let ticks =
-        u64::try_from(nanos / i128::from(1_000_000_000 / ticks_per_second())).unwrap_or(started);
+    let nanos = i128::from(started) * tick_ns() + shift;
+    let ticks = u64::try_from(nanos / tick_ns()).unwrap_or(started);
     Some((pids, [started, ticks]))
 }
 
@@ -67,7 +62,7 @@ pub(crate) fn parsed(name: &str) -> Option<(i32, u64)> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
     use super::*;
-    use crate::host::proc::kernel::Stat;
+    use crate::kernel::Stat;
 
     #[test]
     fn in_the_namespace_of_this_host_a_process_has_one_name() {

@@ -4,7 +4,6 @@ pub(crate) mod argument;
 pub(crate) mod cmdline;
 pub(crate) mod guard;
 pub(crate) mod inside;
-pub(crate) mod kernel;
 pub(crate) mod pidfd;
 pub(crate) mod sigwait;
 pub(crate) mod snapshot;

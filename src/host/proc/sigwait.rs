@@ -6,8 +6,8 @@ use std::{fs::File, os::unix::fs::FileExt};
 
 use nix::libc::SYS_rt_sigtimedwait;
 
-use super::kernel::{Status, bit, read_proc_file, threads};
 use crate::fleet::Signal;
+use crate::kernel::{Status, bit, read_proc_file, threads};
 
 /// Tells whether a thread of `pid` waits for `signal` in `sigwait`, and every other thread blocks
 /// it. A thread that does not block it would end the process.

@@ -2,8 +2,8 @@
 
 use std::{io, sync::Arc};
 
-use crate::host::proc::{
-    guard,
+use crate::{
+    host::proc::guard,
     kernel::{Stat, pids},
 };
 

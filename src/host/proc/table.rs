@@ -81,7 +81,7 @@ fn number(pid: Pid) -> Option<i32> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
     use super::*;
-    use crate::host::proc::kernel::{Stat, pids, strip_deleted};
+    use crate::kernel::{Stat, pids, strip_deleted};
 
     #[test]
     fn a_row_has_parent_and_executable_as_the_kernel_shows_them() {

@@ -8,7 +8,7 @@ use std::{
     sync::LazyLock,
 };
 
-use crate::host::proc::kernel::{Stat, is_gone, pids, read_proc_file};
+use crate::kernel::{Stat, is_gone, pids, read_proc_file};
 
 /// A process by pid and start time.
 pub(crate) type Child = (i32, u64);

@@ -16,10 +16,10 @@ use crate::{
             quoted, start, typed,
         },
         probe::limits::ProbeLimits,
-        proc::kernel,
         reload::{context::ProofContext, successor},
     },
     identity::{Line, Sees},
+    kernel,
     step::PlannedInstance,
 };
 

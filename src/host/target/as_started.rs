@@ -19,9 +19,7 @@ use crate::{
 /// not known.
 pub(crate) fn is_as_it_started(planned: &PlannedInstance, path: &Path) -> bool {
     let instance = &planned.instance;
-    let Some(started) = guard::start_time_ns(instance.pid) else {
-        return false;
-    };
+    let started = guard::start_time_ns(instance.started);
     let readers: &[i32] = if planned.group.speaks == Speaks::None {
         &[instance.pid]
     } else {

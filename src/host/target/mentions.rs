@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::host::proc::kernel::descriptors;
+use crate::kernel::descriptors;
 
 /// The most distinct words of one text that are examined. Each costs up to three system calls,
 /// about 5 us.

@@ -6,10 +6,8 @@
 
 use crate::{
     fleet::{option_of, placeholder},
-    host::{
-        discover::title::{arguments as arguments_of, certain as certain_of},
-        proc::kernel::strip_deleted,
-    },
+    host::discover::title::{arguments as arguments_of, certain as certain_of},
+    kernel::strip_deleted,
     step::PlannedInstance,
 };
 

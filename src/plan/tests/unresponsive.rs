@@ -1,5 +1,7 @@
 //! Instances whose endpoint did not respond before the run.
 
+use std::future::pending;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -167,7 +169,7 @@ fn unresponsive_instances_count() {
 }
 
 /// A proof of this process, which is alive, on the file `/e`.
-fn proof_of_this_process(started: u64) -> (tempfile::TempDir, ProofCache) {
+async fn proof_of_this_process(started: u64) -> (tempfile::TempDir, ProofCache) {
     let dir = tempfile::tempdir().unwrap();
     let proven = runs::ProvenTarget {
         sha256: file("old").sha256,
@@ -180,19 +182,21 @@ fn proof_of_this_process(started: u64) -> (tempfile::TempDir, ProofCache) {
         targets: BTreeMap::from([(PathBuf::from("/e"), proven)]),
         reload: runs::Reload::Over(jiff::Timestamp::now()),
     };
-    ProofCache::keep(dir.path(), [instance].into_iter()).unwrap();
+    ProofCache::keep(dir.path(), [instance].into_iter(), pending())
+        .await
+        .unwrap();
     let cache = ProofCache::load(dir.path());
     (dir, cache)
 }
 
-#[test]
-fn an_included_unresponsive_instance_is_signalled_even_if_it_was_proven() {
+#[tokio::test]
+async fn an_included_unresponsive_instance_is_signalled_even_if_it_was_proven() {
     let started = procfs::process::Process::myself()
         .unwrap()
         .stat()
         .unwrap()
         .starttime;
-    let (_dir, proven) = proof_of_this_process(started);
+    let (_dir, proven) = proof_of_this_process(started).await;
     let mut group = (*group("web", 1, true)).clone();
     group.confirm.clear();
     let group = Arc::new(group);

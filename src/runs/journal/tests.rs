@@ -1,4 +1,8 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+use std::future::pending;
+
+use tokio::{sync::watch, time::Instant};
+
 use super::*;
 use crate::{
     fleet::Order,
@@ -22,6 +26,11 @@ fn record<'a>(id: &'a str, of: Option<&'a str>) -> Record<'a> {
     }
 }
 
+async fn begin(state: &Path, record: &Record<'_>) -> Journal {
+    let (_sender, interrupts) = watch::channel(0);
+    Journal::begin(state, record, &interrupts).await.unwrap()
+}
+
 fn stopped(why: &str) -> Event {
     Event::Stopped { why: why.into() }
 }
@@ -34,22 +43,45 @@ fn mixed() -> Event {
     }
 }
 
-#[test]
-fn a_run_is_open_and_running_while_its_journal_is_held() {
+#[tokio::test]
+async fn a_run_is_open_and_running_while_its_journal_is_held() {
     let dir = tempfile::tempdir().unwrap();
     let id = new_id();
-    let _journal = Journal::begin(dir.path(), &record(&id, Some("another"))).unwrap();
+    let _journal = begin(dir.path(), &record(&id, Some("another"))).await;
     let info = RunInfo::of(dir.path(), &id);
     assert!(info.running);
     assert!(info.open);
     assert_eq!(info.began.unwrap().command, [".."], "it is cut");
 }
 
-#[test]
-fn a_torn_line_spoils_no_other_line() {
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_run_does_not_wait_for_the_store_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store.lock");
+    let held = File::create(&store).unwrap();
+    held.lock().unwrap();
+    let (sender, interrupts) = watch::channel(0);
+    let id = new_id();
+    let record = record(&id, None);
+    let begins = Journal::begin(dir.path(), &record, &interrupts);
+    let interrupt = async {
+        // Now it waits, for seconds.
+        tokio::task::yield_now().await;
+        sender.send(1).unwrap();
+    };
+    let began = Instant::now();
+    let (begun, ()) = tokio::join!(begins, interrupt);
+    assert!(began.elapsed() < STORE_WAIT);
+    assert!(matches!(begun, Err(NotBegun::Interrupted(_))), "{begun:?}");
+    assert!(open(dir.path()).is_empty());
+    assert!(!dir.path().join("runs").join(&id).exists());
+}
+
+#[tokio::test]
+async fn a_torn_line_spoils_no_other_line() {
     let dir = tempfile::tempdir().unwrap();
     let id = new_id();
-    let mut journal = Journal::begin(dir.path(), &record(&id, None)).unwrap();
+    let mut journal = begin(dir.path(), &record(&id, None)).await;
     let full = File::options().write(true).open("/dev/full").unwrap();
     let file = std::mem::replace(&mut journal.events, full);
     assert!(journal.record(&stopped("a full disk")).is_err());
@@ -64,11 +96,11 @@ fn a_torn_line_spoils_no_other_line() {
     assert_eq!(reasons, ["-", "later", "last"]);
 }
 
-#[test]
-fn a_mixed_run_stays_open_until_a_run_that_continues_it_ends() {
+#[tokio::test]
+async fn a_mixed_run_stays_open_until_a_run_that_continues_it_ends() {
     let dir = tempfile::tempdir().unwrap();
     let id = new_id();
-    let mut journal = Journal::begin(dir.path(), &record(&id, None)).unwrap();
+    let mut journal = begin(dir.path(), &record(&id, None)).await;
     journal.record(&mixed()).unwrap();
     journal.close(&mixed());
     let left = open(dir.path());
@@ -77,8 +109,8 @@ fn a_mixed_run_stays_open_until_a_run_that_continues_it_ends() {
     assert_eq!(left[0].verdict(), "mixed");
     // They share no target.
     let next = new_id();
-    let journal = Journal::begin(dir.path(), &record(&next, Some(&id))).unwrap();
-    let closed = supersede(dir.path(), &next, Some(&id), &[], &[]);
+    let journal = begin(dir.path(), &record(&next, Some(&id))).await;
+    let closed = supersede(dir.path(), &next, Some(&id), &[], &[], pending()).await;
     assert_eq!(closed, [id.as_str()]);
     assert_eq!(RunInfo::of(dir.path(), &id).verdict(), "superseded");
     drop(journal);

@@ -33,6 +33,7 @@ const FLOORS: &[&[&str]] = &[
     &["change"],
     &["step"],
     &["event"],
+    &["kernel"],
     &["fleet"],
     &["assertion"],
     &["tree"],

@@ -13,11 +13,9 @@ use crate::{
         discover::inspect::inspect,
         net::sockets::Listeners,
         parallel::par_map::par_chunks,
-        proc::{
-            kernel::{pids, strip_deleted},
-            table::{Row, TableReader},
-        },
+        proc::table::{Row, TableReader},
     },
+    kernel::{pids, strip_deleted},
 };
 
 /// A process that may run the program of a group.

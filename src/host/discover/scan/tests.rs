@@ -57,7 +57,7 @@ fn only_processes_that_run_a_program_are_in_the_scan() {
     assert!(pids.len() > 1 && pids.is_sorted(), "{pids:?}");
     assert!(!pids.contains(&pid), "a zombie runs no program");
     assert!(!pids.contains(&own), "this process is not found");
-    let threads = crate::host::proc::kernel::threads(own).unwrap();
+    let threads = crate::kernel::threads(own).unwrap();
     assert!(!threads.iter().any(|tid| pids.contains(tid)));
     zombie.wait().unwrap();
 }

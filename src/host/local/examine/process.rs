@@ -8,12 +8,10 @@ use crate::{
     host::{
         discover::{found::Found, renewal},
         local::guards::{check_declared, check_not_stopped, may_signal},
-        proc::{
-            guard::{self, Disposition},
-            kernel,
-        },
+        proc::guard::{self, Disposition, Namespace},
     },
     identity::Renewal,
+    kernel,
 };
 
 /// The longest wait for the signal handler of a process that re-executes itself or has just
@@ -140,7 +138,7 @@ pub(super) fn state(pid: i32) -> Finding {
 
 /// Returns whether the process shares the mounts of this host.
 pub(super) fn mounts(pid: i32) -> Finding {
-    match guard::shares(pid, "mnt") {
+    match guard::shares(pid, Namespace::Mount) {
         Some(true) => Finding::good(Topic::Mounts, "sees the mounts of this host"),
         Some(false) => Finding::note(
             Topic::Mounts,
@@ -155,7 +153,7 @@ pub(super) fn mounts(pid: i32) -> Finding {
 
 /// Checks that this host can probe the process; it decides only where a probe `is_needed`.
 pub(super) fn network(pid: i32, is_needed: bool) -> Finding {
-    match guard::shares(pid, "net") {
+    match guard::shares(pid, Namespace::Network) {
         Some(true) => Finding::good(Topic::Network, "is in the network of this host"),
         None => Finding::note(
             Topic::Network,

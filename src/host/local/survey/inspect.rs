@@ -78,7 +78,7 @@ pub(super) fn inspect(
     planned.timeout = request.timeout.unwrap_or(group.timeout);
     planned.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();
     planned.restart_only_paths = discover::fixed_of(found, group);
-    planned.started_ns = guard::started_at(found.started);
+    planned.started_ns = guard::start_time_ns(found.started);
     if let Some(why) = unresponsive {
         planned.mark_unresponsive(why.to_string());
     }

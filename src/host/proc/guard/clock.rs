@@ -2,26 +2,21 @@
 
 use std::time::Duration;
 
-use procfs::ticks_per_second;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    param::clock_ticks_per_second,
+    time::{ClockId, clock_gettime},
+};
 
-use crate::host::proc::kernel::Stat;
+use crate::kernel::Stat;
 
 /// Ticks that a start time is moved back by, since the kernel rounds it: a process that started
 /// after a file was changed may appear older than that, never younger.
 const MARGIN: u64 = 2;
 
-/// How long a process has run.
+/// Returns the nanoseconds of a tick.
 #[must_use]
-pub(crate) fn age(pid: i32) -> Option<Duration> {
-    let started = Stat::of(pid).ok()?.started;
-    let up: f64 = std::fs::read_to_string("/proc/uptime")
-        .ok()?
-        .split(' ')
-        .next()?
-        .parse()
-        .ok()?;
-    Duration::try_from_secs_f64(up - started as f64 / ticks_per_second() as f64).ok()
+pub(crate) fn tick_ns() -> i128 {
+    1_000_000_000 / i128::from(clock_ticks_per_second())
 }
 
 /// The present time by the clock of start times, in its ticks.
@@ -29,21 +24,22 @@ pub(crate) fn age(pid: i32) -> Option<Duration> {
 pub(crate) fn ticks() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     let nanos = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
-    u64::try_from(nanos * i128::from(ticks_per_second()) / 1_000_000_000).unwrap_or_default()
+    u64::try_from(nanos / tick_ns()).unwrap_or_default()
 }
 
-/// The start time of a process in nanoseconds since 1970. If it is inexact, it is too early.
+/// How long a process has run.
 #[must_use]
-pub(crate) fn start_time_ns(pid: i32) -> Option<i128> {
-    let margin = Duration::from_secs(MARGIN).as_nanos() / u128::from(ticks_per_second());
-    let before = age(pid)?.as_nanos() + margin;
-    Some(jiff::Timestamp::now().as_nanosecond() - i128::try_from(before).ok()?)
+pub(crate) fn age(pid: i32) -> Option<Duration> {
+    let ran = i128::from(ticks()) - i128::from(Stat::of(pid).ok()?.started);
+    u64::try_from(ran * tick_ns())
+        .ok()
+        .map(Duration::from_nanos)
 }
 
-/// Converts a start time in ticks since boot into nanoseconds since 1970, as [`start_time_ns`].
+/// Converts a start time in ticks since boot into nanoseconds since 1970. If it is inexact, it is
+/// too early.
 #[must_use]
-pub(crate) fn started_at(started: u64) -> i128 {
-    let per_tick = 1_000_000_000 / i128::from(ticks_per_second());
+pub(crate) fn start_time_ns(started: u64) -> i128 {
     let since_start = i128::from(ticks()) - i128::from(started) + i128::from(MARGIN);
-    jiff::Timestamp::now().as_nanosecond() - since_start * per_tick
+    jiff::Timestamp::now().as_nanosecond() - since_start * tick_ns()
 }

@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use crate::{
     fleet::Signal,
-    host::proc::kernel::{Stat, is_gone, strip_deleted},
+    kernel::{Stat, is_gone, strip_deleted},
 };
 
 /// The state of a process that was found earlier.

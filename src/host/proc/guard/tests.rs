@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 use nix::sys::signal::SigSet;
 
-use super::{view::mount_point, *};
+use super::*;
 use crate::fleet::Fleet;
 
 #[tokio::test(start_paused = true)]
@@ -43,21 +43,4 @@ async fn a_process_that_blocks_the_signal_gets_the_time_of_a_load() {
             "{grace_period:?}"
         );
     }
-}
-
-#[test]
-fn mount_points_with_escaped_bytes_are_read() {
-    let point = |field: &str| {
-        let line = format!("36 35 98:0 /mnt1 {field} rw,noatime master:1 - ext3 /dev/root rw");
-        mount_point(line.as_bytes())
-    };
-    for (field, path) in [
-        ("/a", "/a"),
-        ("/a\\040b\\134", "/a b\\"),
-        ("/a\\", "/a\\"),
-        ("/a\\04", "/a\\04"),
-    ] {
-        assert_eq!(point(field), Some(path.into()));
-    }
-    assert_eq!(mount_point(b""), None);
 }

@@ -1,30 +1,47 @@
 //! Whether a process sees the same files as this host does.
 
 use std::{
-    ffi::OsString,
     io,
-    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     sync::LazyLock,
 };
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
-use crate::refusal::Refusal;
+use crate::{kernel::Proc, refusal::Refusal};
 
-/// Tells whether a process is in the same namespace of this type (`mnt`, `net`) as this program;
-/// none if this user may not see that.
-#[must_use]
-pub(crate) fn shares(pid: i32, namespace: &str) -> Option<bool> {
-    fn link(process: &str, namespace: &str) -> Option<PathBuf> {
-        std::fs::read_link(format!("/proc/{process}/ns/{namespace}")).ok()
+/// A kind of namespace (namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Namespace {
+    Mount,
+    Network,
+}
+
+impl Namespace {
+    /// Returns the name of a process's own one; none if this user may not see it.
+    fn of(self, process: &str) -> Option<PathBuf> {
+        let name = match self {
+            Self::Mount => "mnt",
+            Self::Network => "net",
+        };
+        std::fs::read_link(format!("/proc/{process}/ns/{name}")).ok()
     }
-    // This program never changes its namespaces.
-    static OWN: LazyLock<[Option<PathBuf>; 2]> =
-        LazyLock::new(|| ["net", "mnt"].map(|namespace| link("self", namespace)));
-    let [net, mnt] = &*OWN;
-    let own = if namespace == "net" { net } else { mnt };
-    Some(link(&pid.to_string(), namespace)? == *own.as_ref()?)
+
+    /// Returns that of this program, which never changes its namespaces.
+    fn own(self) -> Option<&'static Path> {
+        static MOUNT: LazyLock<Option<PathBuf>> = LazyLock::new(|| Namespace::Mount.of("self"));
+        static NETWORK: LazyLock<Option<PathBuf>> = LazyLock::new(|| Namespace::Network.of("self"));
+        match self {
+            Self::Mount => MOUNT.as_deref(),
+            Self::Network => NETWORK.as_deref(),
+        }
+    }
+}
+
+/// Tells whether a process is in the namespace of this program; none if this user may not see that.
+#[must_use]
+pub(crate) fn shares(pid: i32, namespace: Namespace) -> Option<bool> {
+    Some(namespace.of(&pid.to_string())? == namespace.own()?)
 }
 
 /// Tells whether the file at `path`, as the process sees it, is the one that this host sees, and a
@@ -45,7 +62,7 @@ pub(crate) fn sees_the_same(pid: i32, path: &Path) -> bool {
 /// from the same root.
 fn sees_all(pid: i32) -> bool {
     // The kernel writes the link relative to the root of this program.
-    shares(pid, "mnt") == Some(true)
+    shares(pid, Namespace::Mount) == Some(true)
         && std::fs::read_link(format!("/proc/{pid}/root")).is_ok_and(|root| root == Path::new("/"))
 }
 
@@ -122,33 +139,11 @@ pub(crate) fn keeps_directory_open(pid: i32, dir: &Path) -> Option<Refusal<KeptO
         }
     }
     // A mount stays on the directory that it was mounted on.
-    match std::fs::read(proc.join("mountinfo")) {
+    match Proc::open(pid).and_then(|process| process.mounts()) {
         Ok(mounts) => mounts
-            .split(|b| *b == b'\n')
-            .filter_map(mount_point)
-            .find(|point| point.starts_with(dir))
-            .map(|point| KeptOpen::Mount(point).into()),
+            .into_iter()
+            .find(|mount| mount.point.starts_with(dir))
+            .map(|mount| KeptOpen::Mount(mount.point).into()),
         Err(e) => Some(KeptOpen::Unknown("mounts", e).into()),
     }
-}
-
-/// Returns the fifth field of a line of `/proc/PID/mountinfo`, in which a blank and the like are
-/// written as `\040` (proc(5)).
-pub(crate) fn mount_point(line: &[u8]) -> Option<PathBuf> {
-    line.split(|b| *b == b' ').nth(4).map(unescaped)
-}
-
-/// Returns a path without its octal escapes such as `\040`.
-pub(crate) fn unescaped(text: &[u8]) -> PathBuf {
-    let mut path = Vec::new();
-    let mut rest = text;
-    while let [first, tail @ ..] = rest {
-        let escaped = tail
-            .get(..3)
-            .filter(|_| *first == b'\\')
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        path.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { &tail[3..] } else { tail };
-    }
-    OsString::from_vec(path).into()
 }

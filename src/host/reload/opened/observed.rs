@@ -8,7 +8,7 @@ use std::{
 use nix::sys::fanotify::FanotifyEvent;
 use rustix::fs::fstat;
 
-use crate::host::proc::kernel::Stat;
+use crate::kernel::Stat;
 
 /// The most ancestors of an opener that are checked for an instance.
 const MAX_ANCESTORS: usize = 64;

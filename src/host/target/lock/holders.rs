@@ -10,15 +10,14 @@ use std::{
     time::Instant,
 };
 
-use procfs::process::Process;
 use rustix::{
     fs::{self, Stat},
     io::Errno,
 };
 
-use crate::host::proc::{
-    guard,
-    kernel::{self, is_gone},
+use crate::{
+    host::proc::guard,
+    kernel::{self, Proc, Status, is_gone},
 };
 
 /// The inode of the first pid namespace, in which no process is hidden (`PROC_PID_INIT_INO` of the
@@ -187,7 +186,7 @@ impl Holders {
             return Some(holder.clone());
         }
         let is_complete = self.scan(first_scan).is_complete;
-        let text = if Process::new(taker).is_ok() {
+        let text = if Proc::open(taker).is_ok() {
             description(taker)
         } else {
             format!(": no visible process has it open; pid {taker} took it")
@@ -225,19 +224,20 @@ const WRITE: u16 = 2;
 /// Tells whether a process may write the directory or one of the targets; none if it cannot be
 /// read.
 fn may_write(pid: i32, dir: &OwnedFd, names: &[&OsStr]) -> Option<bool> {
-    let status = Process::new(pid)
-        .and_then(|process| process.status())
-        .ok()?;
+    let (status, credentials, _) = Proc::open(pid).and_then(|process| process.status()).ok()?;
     // A set-user-ID process was started by its real user, so all three users must be permitted.
-    let uids = [status.ruid, status.euid, status.suid];
-    let groups: BTreeSet<u32> = status.groups.iter().copied().chain([status.egid]).collect();
+    let uids = credentials.uids;
+    let groups: BTreeSet<u32> = [credentials.gid()]
+        .into_iter()
+        .chain(credentials.groups)
+        .collect();
     let same_user_namespace = std::fs::read_link(format!("/proc/{pid}/ns/user")).ok()
         == std::fs::read_link("/proc/self/ns/user").ok();
     if uids == [0; 3] {
         return Some(true);
     }
     let same_uids = uids.iter().all(|uid| *uid == status.euid);
-    if same_user_namespace && same_uids && status.capeff & DAC_OVERRIDE != 0 {
+    if same_user_namespace && same_uids && status.effective & DAC_OVERRIDE != 0 {
         return Some(true);
     }
     let may = |stat: &Stat, list: Option<Vec<u8>>, by_mode: bool| {
@@ -326,16 +326,10 @@ pub(crate) fn permitted(
 fn description(pid: i32) -> String {
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command).replace('\0', " ");
-    let process = Process::new(pid);
-    let user = process
-        .as_ref()
-        .ok()
-        .and_then(|p| p.status().ok())
-        .map_or(String::new(), |s| format!(" of uid {}", s.euid));
-    let age = process
-        .ok()
-        .and_then(|p| Some(guard::age(p.pid())?.as_secs()))
-        .map_or(String::new(), |s| format!(", running for {s} s"));
+    let user = Status::of(pid).map_or(String::new(), |status| format!(" of uid {}", status.euid));
+    let age = guard::age(pid).map_or(String::new(), |age| {
+        format!(", running for {} s", age.as_secs())
+    });
     format!(": pid {pid}{user}{age}: {}", command.trim())
 }
 

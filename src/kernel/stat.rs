@@ -8,6 +8,7 @@ use crate::fleet::Signal;
 /// The fields of `/proc/PID/stat` that a run needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stat {
+    pub(crate) pid: i32,
     /// The kernel's name of the process, at most 15 bytes.
     pub(crate) comm: String,
     /// One letter of `RSDZTtXI`.
@@ -25,6 +26,10 @@ pub(crate) struct Stat {
     pub(super) blocked: u64,
     pub(super) ignored: u64,
     pub(super) caught: u64,
+    /// The address of the arguments that it was started with; 0 if this user may not see it.
+    pub(crate) arguments: u64,
+    /// The address behind its environment, which follows the arguments; 0 as above.
+    pub(crate) environment_end: u64,
 }
 
 impl Stat {
@@ -41,12 +46,14 @@ impl Stat {
         // The name may hold any byte, brackets too: it ends at the last bracket.
         let open = raw.iter().position(|b| *b == b'(')?;
         let close = raw.iter().rposition(|b| *b == b')')?;
+        let pid = std::str::from_utf8(&raw[..open]).ok()?.trim_ascii_end();
         let comm = String::from_utf8_lossy(raw.get(open + 1..close)?).into_owned();
         // The next field is the third, as proc(5) counts them.
         let mut fields = std::str::from_utf8(raw.get(close + 1..)?)
             .ok()?
             .split_ascii_whitespace();
         Some(Self {
+            pid: pid.parse().ok()?,
             comm,
             state: fields.next()?.chars().next()?,
             parent: fields.next()?.parse().ok()?,
@@ -56,6 +63,8 @@ impl Stat {
             blocked: fields.nth(9)?.parse().ok()?,
             ignored: fields.next()?.parse().ok()?,
             caught: fields.next()?.parse().ok()?,
+            arguments: fields.nth(13)?.parse().ok()?,
+            environment_end: fields.nth(2)?.parse().ok()?,
         })
     }
 
@@ -71,4 +80,11 @@ impl Stat {
     pub(crate) fn lives(&self) -> bool {
         !matches!(self.state, 'Z' | 'X') || self.threads > 1
     }
+}
+
+/// Tells whether the process of this pid and start time is there and has not ended. It is false if
+/// the process cannot be read.
+#[must_use]
+pub(crate) fn is_alive(pid: i32, started: u64) -> bool {
+    Stat::of(pid).is_ok_and(|stat| stat.started == started && stat.lives())
 }

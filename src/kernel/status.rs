@@ -18,6 +18,8 @@ pub(crate) struct Status {
     pub(super) blocked: u64,
     pub(super) ignored: u64,
     pub(super) caught: u64,
+    /// Its effective capabilities, as bits.
+    pub(crate) effective: u64,
     stopped: bool,
 }
 
@@ -48,12 +50,13 @@ impl Status {
                 b"SigBlk" => status.blocked = mask()?,
                 b"SigIgn" => status.ignored = mask()?,
                 b"SigCgt" => status.caught = mask()?,
+                b"CapEff" => status.effective = mask()?,
                 _ => continue,
             }
             seen += 1;
         }
         // A missing line must not count as a mask without bits.
-        (seen == 8).then_some(status)
+        (seen == 9).then_some(status)
     }
 
     /// Tells whether the signal was sent and not taken yet.

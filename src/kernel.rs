@@ -1,8 +1,14 @@
-//! Reads `/proc/PID` exactly: the fields that a run asks of every instance several times.
+//! Reads `/proc/PID` exactly: every field that `hello` asks of a process.
 //!
-//! The process table (`table.rs`) is read by `sysinfo`; this file reads the candidates.
+//! The whole process table (`host/proc/table.rs`) is read by `sysinfo`; this room reads the
+//! candidates. It parses by itself, because a process chooses its own name and its own mounts.
+//! `procfs` 0.18 refuses a status whose `Name:` is not UTF-8, as `prctl(PR_SET_NAME)` may set it,
+//! and as the kernel itself makes it where it cuts a name at 15 bytes inside a character. It also
+//! refuses a mount table with such a path, and leaves its octal escapes. Besides, its status takes
+//! 59 us where this one takes 24 us. The tests compare both.
 
 mod descriptors;
+mod mounts;
 mod read;
 mod stat;
 mod status;
@@ -10,7 +16,7 @@ mod status;
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io,
+    io::{self, Read},
     os::{
         fd::OwnedFd,
         unix::ffi::{OsStrExt, OsStringExt},
@@ -26,8 +32,9 @@ use rustix::{
 use self::read::unexpected_format;
 pub(crate) use self::{
     descriptors::{descriptors, socket},
+    mounts::{Mount, mounts},
     read::{bit, read_proc_file},
-    stat::Stat,
+    stat::{Stat, is_alive},
     status::Status,
 };
 use crate::identity::Credentials;
@@ -43,8 +50,21 @@ impl Proc {
     /// # Errors
     /// Fails if there is no such process.
     pub(crate) fn open(pid: i32) -> io::Result<Self> {
+        Self::at(&format!("/proc/{pid}"))
+    }
+
+    /// Opens the directory of this process. `/proc` may belong to an outer PID namespace, in which
+    /// its pid differs.
+    ///
+    /// # Errors
+    /// Fails if `/proc` is not mounted.
+    pub(crate) fn own() -> io::Result<Self> {
+        Self::at("/proc/self")
+    }
+
+    fn at(path: &str) -> io::Result<Self> {
         Ok(Self(open(
-            format!("/proc/{pid}"),
+            path,
             OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )?))
@@ -121,6 +141,17 @@ impl Proc {
         let (credentials, pids) = status::credentials(&raw).ok_or_else(unexpected_format)?;
         let status = Status::parse(&raw).ok_or_else(unexpected_format)?;
         Ok((status, credentials, pids))
+    }
+
+    /// Reads `/proc/PID/mountinfo`: the mounts that the process sees.
+    ///
+    /// # Errors
+    /// As [`Proc::read`].
+    pub(crate) fn mounts(&self) -> io::Result<Vec<Mount>> {
+        // A line may be longer than a page: an overlay names all its layers.
+        let mut table = Vec::new();
+        File::from(self.hold("mountinfo", OFlags::RDONLY)?).read_to_end(&mut table)?;
+        Ok(mounts(&table))
     }
 }
 

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::fleet::Signal;
 
+/// The fields of a stat behind the masks of signals.
+const BEHIND_MASKS: &str = "0 0 0 17 1 0 0 0 0 0 400 500 600 700 750 800 900 0";
+
 #[test]
 fn stat_and_status_are_what_procfs_reads() {
     let pid = i32::try_from(std::process::id()).unwrap();
@@ -19,7 +22,13 @@ fn stat_and_status_are_what_procfs_reads() {
         (stat.blocked, stat.ignored, stat.caught),
         (known.blocked, known.sigignore, known.sigcatch)
     );
-    assert!(stat.lives(), "{stat:?}");
+    let memory = (known.arg_start, known.env_end);
+    assert_eq!(
+        (stat.pid, Some(stat.arguments), Some(stat.environment_end)),
+        (known.pid, memory.0, memory.1)
+    );
+    assert!(stat.lives() && is_alive(pid, stat.started), "{stat:?}");
+    assert!(!is_alive(pid, stat.started + 1) && !is_alive(i32::MAX, 0));
     let known = me.status().unwrap();
     assert_eq!(
         (status.leader, status.ruid, status.euid),
@@ -29,6 +38,7 @@ fn stat_and_status_are_what_procfs_reads() {
         (status.blocked, status.ignored, status.caught),
         (known.sigblk, known.sigign, known.sigcgt)
     );
+    assert_eq!(status.effective, known.capeff);
     assert!(!status.is_stopped() && Stat::of(i32::MAX).is_err() && Status::of(i32::MAX).is_err());
     assert!(
         descriptors(pid, |_, to| assert!(to.is_ok_and(|to| !to.is_empty()))).is_ok()
@@ -49,7 +59,7 @@ fn a_process_whose_first_thread_has_ended_lives_as_long_as_another_does() {
     let stat = |state: char, threads: u32| {
         let line = format!(
             "7 (a) b) {state} 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 {threads} 0 99 0 0 0 0 \
-             0 0 0 0 0 0 1 2 3"
+             0 0 0 0 0 0 1 2 3 {BEHIND_MASKS}"
         );
         Stat::parse(line.as_bytes()).unwrap()
     };
@@ -107,12 +117,13 @@ fn stat_is_parsed_with_any_name() {
     let stat = |name: &str| {
         let line = format!(
             "7 ({name}) T 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 12345 1 2 3 4 5 6 7 8 \
-             0 512 2048 2561 0"
+             0 512 2048 2561 {BEHIND_MASKS}"
         );
         Stat::parse(line.as_bytes())
     };
     for name in ["a", "a) R (b", "", ") Z 1", "\u{e4} b"] {
         let wanted = Stat {
+            pid: 7,
             comm: name.into(),
             state: 'T',
             parent: 3,
@@ -122,6 +133,8 @@ fn stat_is_parsed_with_any_name() {
             blocked: 512,
             ignored: 2048,
             caught: 2561,
+            arguments: 700,
+            environment_end: 900,
         };
         // It catches all three signals, blocks one and ignores another.
         assert!(
@@ -136,7 +149,7 @@ fn stat_is_parsed_with_any_name() {
 fn a_status_without_a_mask_is_refused() {
     let whole = "Name:\ta\nState:\tt (tracing \
                  stop)\nTgid:\t7\nUid:\t1\t2\t3\t4\nSigPnd:\t0\nShdPnd:\t1\n\
-                 SigBlk:\t200\nSigIgn:\t0\nSigCgt:\t1\n";
+                 SigBlk:\t200\nSigIgn:\t0\nSigCgt:\t1\nCapEff:\t2\n";
     let status = Status::parse(whole.as_bytes()).unwrap();
     assert!(
         status.is_stopped()
@@ -153,4 +166,79 @@ fn a_status_without_a_mask_is_refused() {
         Status::parse(whole.replace("SigIgn", "Sig").as_bytes()),
         None
     );
+}
+
+#[test]
+fn a_name_that_is_not_utf8_hides_nothing() {
+    for name in [&b"\xff"[..], "\u{e4}".repeat(8).as_bytes(), b"a\nUid:\t7"] {
+        let name = name.to_vec();
+        let read = std::thread::spawn(move || {
+            std::fs::write("/proc/thread-self/comm", &name).unwrap();
+            let thread = Proc::at("/proc/thread-self").unwrap();
+            (thread.stat().unwrap(), thread.status().unwrap())
+        });
+        let (stat, (status, credentials, _)) = read.join().unwrap();
+        assert!(stat.lives());
+        assert_eq!(status.leader, i32::try_from(std::process::id()).unwrap());
+        assert_eq!(
+            credentials.uid(),
+            rustix::process::geteuid().as_raw(),
+            "{stat:?}"
+        );
+    }
+}
+
+#[test]
+fn a_line_of_the_mount_table_is_parsed_with_any_path() {
+    let mount = |point: &[u8], options: &str| {
+        let line = [
+            &b"36 35 98:0 /a\\040b "[..],
+            point,
+            b" ",
+            options.as_bytes(),
+        ];
+        Mount::parse(&line.concat())
+    };
+    let rest = "rw,noatime shared:1 master:2 - ext4 /dev/root rw,errors=continue";
+    for (field, path) in [
+        (&b"/-"[..], &b"/-"[..]),
+        (b"/a\\040b\\134", b"/a b\\"),
+        (b"/a\\0x", b"/a\\0x"),
+        (b"/\xff", b"/\xff"),
+    ] {
+        let wanted = Mount {
+            device: b"98:0".into(),
+            root: "/a b".into(),
+            point: PathBuf::from(OsStr::from_bytes(path)),
+            is_writable: true,
+            kind: "ext4".into(),
+        };
+        assert_eq!(mount(field, rest), Some(wanted));
+    }
+    for read_only in ["ro - ext4  rw", "rw - squashfs /dev/loop1 ro"] {
+        assert!(!mount(b"/x", read_only).unwrap().is_writable);
+    }
+    assert_eq!(mount(b"/x", "rw shared:1"), None);
+    assert_eq!(Mount::parse(b""), None);
+}
+
+#[test]
+fn the_mounts_are_those_that_procfs_reads() {
+    let known: Vec<_> = procfs::process::Process::myself()
+        .unwrap()
+        .mountinfo()
+        .unwrap()
+        .into_iter()
+        .map(|mount| {
+            // It leaves the escapes.
+            let point = mounts::unescaped(mount.mount_point.as_os_str().as_bytes());
+            (mount.majmin.into_bytes(), point, mount.fs_type)
+        })
+        .collect();
+    let own = Proc::own().unwrap().mounts().unwrap();
+    let read: Vec<_> = own
+        .into_iter()
+        .map(|mount| (mount.device, mount.point, mount.kind))
+        .collect();
+    assert_eq!(read, known);
 }
