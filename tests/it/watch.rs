@@ -43,7 +43,7 @@ fn requests(fleet: &Fleet) -> u64 {
     let metrics = get(fleet.url(0), "/-/metrics").1;
     let line = metrics
         .lines()
-        .find(|line| line.starts_with("http_requests_total "));
+        .find(|line| line.starts_with("hello_http_requests_total "));
     line.unwrap().split(' ').nth(1).unwrap().parse().unwrap()
 }
 
