@@ -47,6 +47,12 @@ fn requests(fleet: &Fleet) -> u64 {
     line.unwrap().split(' ').nth(1).unwrap().parse().unwrap()
 }
 
+/// Replaces the config in one step: a look never sees a half of it.
+fn replace(fleet: &Fleet, text: &str) {
+    let new = fleet.write("new.toml", text);
+    std::fs::rename(new, fleet.path("web.toml")).unwrap();
+}
+
 /// Waits until the watch has looked three times more: each look asks the server.
 fn looks_again(fleet: &Fleet) {
     let before = requests(fleet);
@@ -74,11 +80,11 @@ fn each_change_is_one_object_and_the_exit_code_is_that_of_the_last() {
         assert!(first["at"].is_string(), "{first:#}");
         looks_again(&fleet);
         let text = fleet.text();
-        fleet.write("web.toml", &text.replace("message", "# changed\nmessage"));
+        replace(&fleet, &text.replace("message", "# changed\nmessage"));
         let second = next();
         assert_eq!(second["exit"], 7, "{second:#}");
         // The next change is the next line, however long nothing happened.
-        fleet.write("web.toml", &text);
+        replace(&fleet, &text);
         let third = next();
         assert_eq!(third["exit"], 0, "{third:#}");
         fleet
@@ -104,7 +110,7 @@ fn a_pipe_gets_each_change_with_its_time() {
     // A look that shows the same is not printed.
     looks_again(&fleet);
     let text = fleet.text();
-    fleet.write("web.toml", &text.replace("one", "two"));
+    replace(&fleet, &text.replace("one", "two"));
     let head = next();
     assert!(head.ends_with(" mixed (exit 7)"), "{head}");
     assert!(head.starts_with("20"), "{head}");
