@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     pty::Terminal,
-    support::{CommandResult, Fleet, Killed, until},
+    support::{CommandResult, Fleet, Killed, get, until},
 };
 
 fn watch(fleet: &Fleet, args: &[&str]) -> Command {
@@ -38,6 +38,31 @@ fn piped(fleet: &Fleet, args: &[&str]) -> (Killed, Lines<BufReader<ChildStdout>>
     (Killed(child), out.lines())
 }
 
+/// The requests that the first server got, with this one.
+fn requests(fleet: &Fleet) -> u64 {
+    let metrics = get(fleet.url(0), "/-/metrics").1;
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with("hello_http_requests_total "));
+    line.unwrap().split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// Replaces the config in one step: a look never sees a half of it.
+fn replace(fleet: &Fleet, text: &str) {
+    let new = fleet.write("new.toml", text);
+    std::fs::rename(new, fleet.path("web.toml")).unwrap();
+}
+
+/// Waits until the watch has looked three times more: each look asks the server.
+fn looks_again(fleet: &Fleet) {
+    let before = requests(fleet);
+    let mut own = 0;
+    until("it looks again", || {
+        own += 1;
+        requests(fleet) >= before + own + 3
+    });
+}
+
 fn end(child: &mut Killed, signal: Signal) -> Option<i32> {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     kill(pid, signal).unwrap();
@@ -53,12 +78,13 @@ fn each_change_is_one_object_and_the_exit_code_is_that_of_the_last() {
         let first = next();
         assert_eq!(first["verdict"], "converged", "{first:#}");
         assert!(first["at"].is_string(), "{first:#}");
+        looks_again(&fleet);
         let text = fleet.text();
-        fleet.write("web.toml", &text.replace("message", "# changed\nmessage"));
+        replace(&fleet, &text.replace("message", "# changed\nmessage"));
         let second = next();
         assert_eq!(second["exit"], 7, "{second:#}");
         // The next change is the next line, however long nothing happened.
-        fleet.write("web.toml", &text);
+        replace(&fleet, &text);
         let third = next();
         assert_eq!(third["exit"], 0, "{third:#}");
         fleet
@@ -81,8 +107,10 @@ fn a_pipe_gets_each_change_with_its_time() {
     let mut next = || lines.next().unwrap().unwrap();
     assert!(next().ends_with(" converged (exit 0)"));
     assert!(next().ends_with(" ok"));
+    // A look that shows the same is not printed.
+    looks_again(&fleet);
     let text = fleet.text();
-    fleet.write("web.toml", &text.replace("one", "two"));
+    replace(&fleet, &text.replace("one", "two"));
     let head = next();
     assert!(head.ends_with(" mixed (exit 7)"), "{head}");
     assert!(head.starts_with("20"), "{head}");
