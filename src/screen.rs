@@ -131,7 +131,7 @@ pub(crate) fn answer<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) {
     let _ = out.flush();
 }
 
-/// Writes JSON to stdout, one value per line, unfiltered.
+/// Writes JSON, or a script of this program, to stdout: one value per line, unfiltered.
 pub(crate) fn data<D: Display>(values: impl IntoIterator<Item = D>) {
     let mut out = Noted(io::stdout().lock());
     for value in values {

@@ -10,7 +10,7 @@ use crate::{
     runs::Retention,
 };
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "serve",
     "check",
     "broadcast",
@@ -21,6 +21,7 @@ const COMMANDS: [&str; 11] = [
     "doctor",
     "history",
     "forget",
+    "completions",
     "help",
 ];
 const OPTIONS: [&str; 22] = [
