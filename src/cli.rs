@@ -11,6 +11,7 @@ use crate::{event::Verdict, host::exec, screen, serve::ReloadSignals};
 mod aliases;
 mod broadcast;
 mod colour;
+mod completions;
 mod descriptors;
 mod diff;
 mod exports;
@@ -116,6 +117,19 @@ enum Command {
     ///
     /// Nothing that an open run needs is removed.
     Forget(history::ForgetArgs),
+    /// Print the script that completes hello in a shell.
+    ///
+    /// `hello help install` says where each shell looks for it.
+    Completions {
+        /// Print the script of this shell.
+        shell: completions::Shell,
+    },
+    /// Writes the manual pages into a directory.
+    #[command(hide = true)]
+    Man {
+        /// Write into this directory, which is made if it is missing.
+        dir: PathBuf,
+    },
     /// Print this overview, the help of a command, or a topic.
     Help {
         /// Print the help of this command, or this page of the manual. [default: the overview]
@@ -143,6 +157,8 @@ impl Command {
             | Self::History(_)
             | Self::Show(_)
             | Self::Forget(_)
+            | Self::Completions { .. }
+            | Self::Man { .. }
             | Self::Help { .. } => false,
         }
     }
@@ -212,6 +228,8 @@ fn run_command(signals: ReloadSignals) -> ExitCode {
         Command::Status(args) => status::status(args),
         Command::Diff(args) => diff::diff(args),
         Command::Doctor(args) => status::doctor(args),
+        Command::Completions { shell } => completions::print(command_line(), shell),
+        Command::Man { dir } => help::man(command_line(), &dir),
         Command::Help { subject } => help::help(command_line(), subject.as_deref()),
     }
 }

@@ -158,7 +158,7 @@ pub(crate) fn content(bytes: &[u8]) {
     let _ = write!(out, "{text}{newline}").and_then(|()| out.flush());
 }
 
-/// Writes JSON to stdout, one value per line, unfiltered.
+/// Writes JSON, or a script of this program, to stdout: one value per line, unfiltered.
 pub(crate) fn data<D: Display>(values: impl IntoIterator<Item = D>) {
     let mut out = Noted(io::stdout().lock());
     for value in values {

@@ -1,6 +1,6 @@
 //! `hello help`: the overview, the help of a command, and the pages of the manual.
 
-use std::{fmt::Write as _, process::ExitCode};
+use std::{fmt::Write as _, fs, path::Path, process::ExitCode};
 
 use clap::Command;
 
@@ -11,6 +11,7 @@ use self::{
 use super::refusal::fail;
 use crate::{diagnostic, event::Verdict, screen};
 
+mod manual;
 mod pages;
 #[cfg(test)]
 mod tests;
@@ -48,12 +49,7 @@ pub(super) fn help(mut cli: Command, subject: Option<&str>) -> ExitCode {
         return print(topic.text);
     }
     cli.build();
-    let known = cli
-        .get_subcommands()
-        .filter(|command| !command.is_hide_set())
-        .map(Command::get_name)
-        .chain(TOPICS.iter().map(|topic| topic.name));
-    let hint = diagnostic::suggest(subject, known).unwrap_or_default();
+    let hint = diagnostic::suggest(subject, subjects(&cli)).unwrap_or_default();
     match cli
         .find_subcommand_mut(subject)
         .filter(|command| !command.is_hide_set())
@@ -63,6 +59,23 @@ pub(super) fn help(mut cli: Command, subject: Option<&str>) -> ExitCode {
             Verdict::Usage.exit(),
             &format!("no command or topic `{subject}`; {hint}"),
         ),
+    }
+}
+
+/// Returns the subjects of `hello help`: each visible command, and each topic.
+pub(super) fn subjects(cli: &Command) -> impl Iterator<Item = &str> {
+    cli.get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .map(Command::get_name)
+        .chain(TOPICS.iter().map(|topic| topic.name))
+}
+
+/// Writes the manual pages into `dir`, and makes that if it is missing.
+pub(super) fn man(cli: Command, dir: &Path) -> ExitCode {
+    let made = fs::create_dir_all(dir).map_err(|e| (dir.display().to_string(), e));
+    match made.and_then(|()| manual::write(cli, dir)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((path, e)) => fail(Verdict::Failed.exit(), &format!("cannot write {path}: {e}")),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     runs::Retention,
 };
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "serve",
     "check",
     "broadcast",
@@ -23,6 +23,7 @@ const COMMANDS: [&str; 13] = [
     "show",
     "diff",
     "forget",
+    "completions",
     "help",
 ];
 const OPTIONS: [&str; 22] = [

@@ -22,6 +22,7 @@ mod help;
 mod history;
 mod house;
 mod inputs;
+mod install;
 mod limits;
 mod load;
 mod locks;

@@ -221,6 +221,15 @@ pub(super) const PAGES: &[Page] = &[
         exits: Exits::Of(&[(Converged, "valid"), (Invalid, "not valid")]),
     },
     Page {
+        command: "completions",
+        group: Group::More,
+        examples: [
+            ("hello completions bash", "print the script"),
+            ("hello completions fish", "for another shell"),
+        ],
+        exits: Exits::Of(&[(Converged, "printed")]),
+    },
+    Page {
         command: "help",
         group: Group::More,
         examples: [

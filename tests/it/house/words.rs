@@ -97,7 +97,15 @@ fn texts() -> Vec<PathBuf> {
         let entries = std::fs::read_dir(root.join(folder)).unwrap();
         texts.extend(entries.map(|entry| entry.unwrap().path()));
     }
-    texts.extend(["README.md", "fleet.toml", "demo/run"].map(|name| root.join(name)));
+    let others = [
+        "README.md",
+        "fleet.toml",
+        "demo/ci.sh",
+        "demo/run",
+        "packaging/deb",
+        "packaging/hello-serve@.service",
+    ];
+    texts.extend(others.map(|name| root.join(name)));
     texts
 }
 
@@ -129,6 +137,8 @@ fn no_help_text_uses_a_word_that_the_glossary_replaces() {
         "show",
         "diff",
         "forget",
+        "completions",
+        "man",
     ] {
         let help = Command::new(hello)
             .args(command.split_whitespace())
