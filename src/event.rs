@@ -57,14 +57,24 @@ pub enum Event {
     Skipped { pid: i32, why: String },
     /// A process holds a lock on this directory and may write none of the targets in it. The lock
     /// is ignored.
-    ForeignLock { path: PathBuf, holder: String },
+    ForeignLock {
+        #[serde(with = "crate::exact")]
+        path: PathBuf,
+        holder: String,
+    },
     /// A file beside a target has the name of a staged file, and could not be removed safely.
-    LeftBeside { path: PathBuf, why: String },
+    LeftBeside {
+        #[serde(with = "crate::exact")]
+        path: PathBuf,
+        why: String,
+    },
     /// A process wrote to a replaced file later, through a descriptor from before. Its bytes are
     /// kept in the file `kept`.
     LateEdit {
+        #[serde(with = "crate::exact")]
         path: PathBuf,
         what: String,
+        #[serde(default, with = "crate::exact")]
         kept: Option<PathBuf>,
     },
     /// For this many replaced files it is not known whether they were changed later.

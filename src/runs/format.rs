@@ -167,6 +167,8 @@ pub(super) struct OldTarget {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+
     use serde::de::DeserializeOwned;
 
     use super::*;
@@ -265,6 +267,25 @@ mod tests {
             verdict: Verdict::Mixed,
             reason: "why".into(),
             counts: BTreeMap::from([(Outcome::TimedOut, 1)]),
+        }));
+    }
+
+    #[test]
+    fn a_path_that_is_not_utf_8_is_read_back_from_every_event() {
+        let path = PathBuf::from(OsString::from_vec(b"/a\xff".to_vec()));
+        let text = String::new;
+        assert_round_trip(line(Event::ForeignLock {
+            path: path.clone(),
+            holder: text(),
+        }));
+        assert_round_trip(line(Event::LeftBeside {
+            path: path.clone(),
+            why: text(),
+        }));
+        assert_round_trip(line(Event::LateEdit {
+            path: path.clone(),
+            what: text(),
+            kept: Some(path),
         }));
     }
 
