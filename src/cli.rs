@@ -22,6 +22,7 @@ mod refusal;
 mod resume;
 mod run;
 mod run_args;
+mod schema;
 mod serve;
 mod state;
 mod status;
@@ -105,6 +106,14 @@ enum Command {
     ///
     /// Nothing that an open run needs is removed.
     Forget(history::ForgetArgs),
+    /// Print the JSON Schema of an output, or of fleet.toml.
+    ///
+    /// Editors complete and check a fleet.toml with it; programs learn what they may read.
+    Schema {
+        /// Print the schema of this.
+        #[arg(value_enum)]
+        subject: schema::Subject,
+    },
     /// Print this overview, the help of a command, or a topic.
     Help {
         /// Print the help of this command, or this page of the manual. [default: the overview]
@@ -130,6 +139,7 @@ impl Command {
             | Self::Kinds { .. }
             | Self::History(_)
             | Self::Forget(_)
+            | Self::Schema { .. }
             | Self::Help { .. } => false,
         }
     }
@@ -197,6 +207,7 @@ fn run_command(signals: ReloadSignals) -> ExitCode {
         Command::Forget(args) => history::forget(args),
         Command::Status(args) => status::status(args),
         Command::Doctor(args) => status::doctor(args),
+        Command::Schema { subject } => schema::schema(subject),
         Command::Help { subject } => help::help(command_line(), subject.as_deref()),
     }
 }

@@ -3,8 +3,10 @@
 
 use std::cell::RefCell;
 
+use schemars::{Schema, SchemaGenerator};
+
 use self::{
-    faults::{Findings, GroupRow},
+    faults::{Answer, Findings, GroupRow},
     probe::StatusProbe,
     row::Row,
 };
@@ -29,7 +31,13 @@ mod probe;
 mod row;
 mod targets;
 
-pub(crate) use self::options::Options;
+pub(crate) use self::{faults::no_rows, options::Options};
+
+/// Returns the schema of the answer.
+#[must_use]
+pub(crate) fn schema(mut generator: SchemaGenerator) -> Schema {
+    generator.root_schema_for::<Answer<'_>>()
+}
 
 /// Probes every instance. Returns the exit code: 0 if all agree with their disk, 7 if one does not,
 /// 3 if nothing was found, 9 if a run is under way.
@@ -105,11 +113,5 @@ async fn group_rows(probe: &StatusProbe, group: &Group, finds: Finds) -> Vec<Row
 
 /// Reports why the processes could not be read. Returns the exit code.
 fn failed(options: &Options, why: &str) -> u8 {
-    fail(
-        options.output,
-        Verdict::Failed,
-        why,
-        &[],
-        serde_json::Map::new(),
-    )
+    fail(options.output, Verdict::Failed, why, &[], no_rows())
 }

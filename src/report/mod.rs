@@ -14,6 +14,7 @@ pub(crate) use self::{
     exports::Exports,
     refusal::{fail, refused},
     run_report::{CommandContext, RunReport, WaveReport},
+    schema::{event_schema, result_schema},
     summary::Summary,
 };
 use crate::{
@@ -32,6 +33,7 @@ mod junit;
 mod lines;
 mod refusal;
 mod run_report;
+mod schema;
 mod summary;
 #[cfg(test)]
 mod tests;

@@ -37,6 +37,7 @@ mod reports;
 mod resume;
 mod rogue;
 mod rollout;
+mod schema;
 mod serve;
 mod status;
 mod successor;
