@@ -10,7 +10,9 @@ use crate::{
     runs::Retention,
 };
 
-const COMMANDS: [&str; 11] = [
+mod reference;
+
+const COMMANDS: [&str; 12] = [
     "serve",
     "check",
     "broadcast",
@@ -21,6 +23,7 @@ const COMMANDS: [&str; 11] = [
     "doctor",
     "history",
     "forget",
+    "schema",
     "help",
 ];
 const OPTIONS: [&str; 22] = [

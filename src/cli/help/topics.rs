@@ -31,6 +31,7 @@ macro_rules! topics {
 /// Every page, in the order in which a newcomer reads them.
 pub(super) const TOPICS: &[Topic] = &topics![
     "tutorial",
+    "commands",
     "fleet-file",
     "matching",
     "validation",
