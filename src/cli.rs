@@ -24,6 +24,7 @@ mod refusal;
 mod resume;
 mod run;
 mod run_args;
+mod schema;
 mod serve;
 mod show;
 mod state;
@@ -130,6 +131,14 @@ enum Command {
         /// Write into this directory, which is made if it is missing.
         dir: PathBuf,
     },
+    /// Print the JSON Schema of an output, or of fleet.toml.
+    ///
+    /// Editors complete and check a fleet.toml with it; programs learn what they may read.
+    Schema {
+        /// Print the schema of this.
+        #[arg(value_enum)]
+        subject: schema::Subject,
+    },
     /// Print this overview, the help of a command, or a topic.
     Help {
         /// Print the help of this command, or this page of the manual. [default: the overview]
@@ -159,6 +168,7 @@ impl Command {
             | Self::Forget(_)
             | Self::Completions { .. }
             | Self::Man { .. }
+            | Self::Schema { .. }
             | Self::Help { .. } => false,
         }
     }
@@ -230,6 +240,7 @@ fn run_command(signals: ReloadSignals) -> ExitCode {
         Command::Doctor(args) => status::doctor(args),
         Command::Completions { shell } => completions::print(command_line(), shell),
         Command::Man { dir } => help::man(command_line(), &dir),
+        Command::Schema { subject } => schema::schema(subject),
         Command::Help { subject } => help::help(command_line(), subject.as_deref()),
     }
 }

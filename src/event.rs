@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod abort;
@@ -32,13 +33,14 @@ pub(crate) const VERSION: u32 = 2;
 pub(crate) const INTERRUPTED: &str = "not waited for to the end: interrupted by the operator";
 
 /// Something that happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// The survey ended.
     Survey {
         instances: usize,
         #[serde(default, with = "crate::exact")]
+        #[schemars(with = "Option<crate::exact::Shape<'static>>")]
         fleet: Option<PathBuf>,
     },
     /// This run takes the place of an earlier run that was left open.
@@ -55,14 +57,28 @@ pub enum Event {
     Skipped { pid: i32, why: String },
     /// A process holds a lock on this directory and may write none of the targets in it. The lock
     /// is ignored.
-    ForeignLock { path: PathBuf, holder: String },
+    ForeignLock {
+        #[serde(with = "crate::exact")]
+        #[schemars(with = "crate::exact::Shape<'static>")]
+        path: PathBuf,
+        holder: String,
+    },
     /// A file beside a target has the name of a staged file, and could not be removed safely.
-    LeftBeside { path: PathBuf, why: String },
+    LeftBeside {
+        #[serde(with = "crate::exact")]
+        #[schemars(with = "crate::exact::Shape<'static>")]
+        path: PathBuf,
+        why: String,
+    },
     /// A process wrote to a replaced file later, through a descriptor from before. Its bytes are
     /// kept in the file `kept`.
     LateEdit {
+        #[serde(with = "crate::exact")]
+        #[schemars(with = "crate::exact::Shape<'static>")]
         path: PathBuf,
         what: String,
+        #[serde(default, with = "crate::exact")]
+        #[schemars(with = "Option<crate::exact::Shape<'static>>")]
         kept: Option<PathBuf>,
     },
     /// For this many replaced files it is not known whether they were changed later.
@@ -84,11 +100,13 @@ pub enum Event {
         pid: i32,
         instances: usize,
         #[serde(with = "crate::exact")]
+        #[schemars(with = "crate::exact::Shape<'static>")]
         path: PathBuf,
     },
     /// A validator passed the candidate.
     Valid {
         #[serde(with = "crate::exact")]
+        #[schemars(with = "crate::exact::Shape<'static>")]
         path: PathBuf,
         sha256: String,
         by: String,
@@ -96,6 +114,7 @@ pub enum Event {
     /// No copy of the served config is known, so a failure could not be rolled back.
     NoRollbackContent {
         #[serde(with = "crate::exact")]
+        #[schemars(with = "crate::exact::Shape<'static>")]
         path: PathBuf,
     },
     /// An instance's validator could not be run; that refuses nothing and proves nothing.
@@ -112,6 +131,7 @@ pub enum Event {
     /// The target has its new bytes.
     Installed {
         #[serde(with = "crate::exact")]
+        #[schemars(with = "crate::exact::Shape<'static>")]
         path: PathBuf,
         sha256: String,
     },
@@ -142,12 +162,14 @@ pub enum Event {
             serialize_with = "crate::exact::absent::text",
             deserialize_with = "crate::exact::absent::text_or_none"
         )]
+        #[schemars(with = "Option<String>")]
         endpoint: String,
         why: String,
         skipped: bool,
     },
     /// The run is in this phase: `done` of `all`, where that is known. It is shown while it lasts,
     /// and never kept.
+    #[schemars(skip)]
     Phase {
         phase: Phase,
         done: usize,
@@ -162,6 +184,7 @@ pub enum Event {
             serialize_with = "crate::exact::absent::text",
             deserialize_with = "crate::exact::absent::text_or_none"
         )]
+        #[schemars(with = "Option<String>")]
         endpoint: String,
         moved_from: Option<String>,
         successor_of: Option<i32>,

@@ -9,16 +9,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) mod absent;
 
-/// A path in JSON.
-#[derive(Serialize, Deserialize)]
+/// A path: text, or its bytes in hex if it is not UTF-8.
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
-enum Shape<'a> {
+#[schemars(rename = "Path")]
+pub(crate) enum Shape<'a> {
+    /// A path in UTF-8.
     Text(Cow<'a, str>),
-    Bytes { bytes: String },
+    /// Any other path.
+    Bytes {
+        /// Two digits for each byte.
+        #[schemars(regex(pattern = "^([0-9a-f]{2})*$"))]
+        bytes: String,
+    },
 }
 
 impl<'a> Shape<'a> {

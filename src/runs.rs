@@ -7,6 +7,7 @@
 //! - `proven.json`: what processes were last proven to run.
 //! - `last.json`: the instances that the last run over each group left alive.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -35,7 +36,7 @@ mod syslog;
 
 pub(crate) use self::{
     forget::{NotForgotten, OpenRuns, forget_bytes, forget_run},
-    format::{Operator, Readings, RunBegan, RunEnded},
+    format::{Operator, Readings, RunBegan, RunEnded, first_event_schema},
     info::{RunInfo, events, run_ids},
     interrupted::{
         InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord, later, plan_targets,
@@ -54,7 +55,7 @@ pub(crate) use self::{
 };
 
 /// The command of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verb {
     /// Installs a new config.

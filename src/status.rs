@@ -3,8 +3,10 @@
 
 use std::{cell::RefCell, path::Path};
 
+use schemars::{Schema, SchemaGenerator};
+
 use self::{
-    faults::{Findings, GroupRow},
+    faults::{Answer, Findings, GroupRow},
     probe::StatusProbe,
     row::Row,
     snapshot::Snapshot,
@@ -31,11 +33,18 @@ mod targets;
 mod watch;
 
 pub(crate) use self::{
+    faults::no_rows,
     options::Options,
     row::skipped_lines,
     running::{Ask, ReadTarget, Readings, read_targets},
     watch::watch,
 };
+
+/// Returns the schema of the answer.
+#[must_use]
+pub(crate) fn schema(mut generator: SchemaGenerator) -> Schema {
+    generator.root_schema_for::<Answer<'_>>()
+}
 
 /// Probes every instance. Returns the exit code: 0 if all agree with their disk, 7 if one does not,
 /// 3 if nothing was found, 9 if a run is under way.
@@ -51,7 +60,7 @@ async fn take(options: &Options) -> Snapshot {
     // A problem of this program is no fault of an instance.
     let (probe, finds) = match find(&options.fleet, state).await {
         Ok(found) => found,
-        Err(why) => return Snapshot::failed(why.to_string()),
+        Err(why) => return Snapshot::failed(why.to_string(), no_rows()),
     };
     let last = state.map(LastSeen::load).unwrap_or_default();
     let groups = &options.fleet.groups;

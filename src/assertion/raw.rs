@@ -2,6 +2,7 @@
 
 use std::{ops::Range, path::PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -12,33 +13,59 @@ use super::{
 };
 
 /// An [`Assertion`] as `fleet.toml` has it.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Assertion")]
 pub(crate) struct RawAssertion {
+    /// Source: a GET request of this URL; `{listen}` is the address of the instance.
+    #[schemars(with = "Option<String>")]
     http: Option<Spanned<String>>,
+    /// Sent as `Host`, and the name that the certificate must have.
     host: Option<String>,
+    /// PEM certificates that are trusted instead of those of the system.
     ca: Option<PathBuf>,
+    /// True to accept any certificate.
     #[serde(default)]
     insecure: bool,
+    /// The only status whose answer counts. Default: every 2xx.
+    #[schemars(range(min = 200, max = 599))]
     status: Option<u16>,
+    /// Holds `USER:PASSWORD`.
     auth_file: Option<PathBuf>,
+    /// Holds a token.
     bearer_file: Option<PathBuf>,
+    /// The PEM certificate that the client shows over https.
     client_cert: Option<PathBuf>,
+    /// The private key of `client_cert`.
     client_key: Option<PathBuf>,
+    /// Source: a command, run as the user of the instance, without a shell.
     exec: Option<Vec<String>>,
+    /// Source: the worker processes, from the kernel; goes with `replaced`.
     #[serde(default)]
     workers: bool,
+    /// Source: the listening sockets of the process, from the kernel; goes with `replaced`.
     #[serde(default)]
     listener: bool,
+    /// What is read: `body`, `status`, `header:NAME`, `json:/POINTER`, `metric:NAME`, `stdout`,
+    /// `exit`.
+    #[schemars(with = "Option<String>")]
     read: Option<Spanned<String>>,
+    /// The reading is exactly this; `{candidate.KEY}` is a key of the new config.
+    #[schemars(with = "Option<String>")]
     equals: Option<Spanned<String>>,
+    /// The reading contains this.
+    #[schemars(with = "Option<String>")]
     contains: Option<Spanned<String>>,
+    /// The reading is another than before the signal.
     #[serde(default)]
     changed: bool,
+    /// The reading is a greater number than before the signal.
     #[serde(default)]
     increased: bool,
+    /// The reading is a moment not before the signal.
     #[serde(default)]
     after_signal: bool,
+    /// The workers, or the sockets, are others than before.
     #[serde(default)]
     replaced: bool,
 }

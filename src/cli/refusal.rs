@@ -9,7 +9,7 @@ use super::{aliases, exports::ExportError, state::NoStateDir};
 use crate::{
     event::{Abort, Verdict},
     report::{self, Summary},
-    screen,
+    screen, status,
 };
 
 /// The short options without a value. Other short options may follow them in one word.
@@ -87,7 +87,7 @@ impl RawArguments {
                 let summary = Summary::refused(abort, next, self.dry_run);
                 return serde_json::to_value(summary).unwrap_or_default();
             }
-            "status" => json!({ "instances": [], "groups": [], "open": [], "running": [] }),
+            "status" => status::no_rows().into(),
             "doctor" => json!({ "processes": [], "missing": [] }),
             "diff" => json!({ "targets": [], "unknown": [], "skipped": [] }),
             "history" => json!({ "runs": [] }),

@@ -10,7 +10,9 @@ use crate::{
     runs::Retention,
 };
 
-const COMMANDS: [&str; 14] = [
+mod reference;
+
+const COMMANDS: [&str; 15] = [
     "serve",
     "check",
     "broadcast",
@@ -24,6 +26,7 @@ const COMMANDS: [&str; 14] = [
     "diff",
     "forget",
     "completions",
+    "schema",
     "help",
 ];
 const OPTIONS: [&str; 22] = [

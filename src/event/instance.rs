@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Outcome, Proof};
@@ -12,7 +13,7 @@ pub(super) fn local() -> &'static str {
 }
 
 /// One process to reload. Its identity is `pid` and `started`, never the pid alone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Instance {
     /// The host.
     #[serde(skip_deserializing, default = "local")]
@@ -28,15 +29,18 @@ pub struct Instance {
         serialize_with = "crate::exact::absent::path",
         deserialize_with = "crate::exact::absent::path_or_none"
     )]
+    #[schemars(with = "Option<crate::exact::Shape<'static>>")]
     pub exe: PathBuf,
     /// Its URL.
     #[serde(
         serialize_with = "crate::exact::absent::text",
         deserialize_with = "crate::exact::absent::text_or_none"
     )]
+    #[schemars(with = "Option<String>")]
     pub endpoint: String,
     /// The files and directories of its config, resolved.
     #[serde(with = "crate::exact")]
+    #[schemars(with = "Vec<crate::exact::Shape<'static>>")]
     pub targets: Vec<PathBuf>,
     /// The number of its wave, from 1. All instances of one wave are signalled together; the next
     /// wave starts only when this one is proven. 0 for a skipped instance.

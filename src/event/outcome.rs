@@ -1,9 +1,12 @@
 //! How one instance ended: its outcome, its failure and its proof.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How one instance ended; exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Never signalled.
@@ -40,7 +43,7 @@ impl Outcome {
 }
 
 /// The kind of a failure, finer than the outcome that it led to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// Its endpoint did not answer before the run.
@@ -72,7 +75,7 @@ impl FailureKind {
 }
 
 /// Why one step on one instance failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
     /// Its kind.
     pub kind: FailureKind,
@@ -81,7 +84,9 @@ pub struct Failure {
 }
 
 /// The strongest thing that an outcome was proven by; the strongest comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Proof {
     /// The process reported the digest of the bytes that it loaded.

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::instance::local;
 
 /// The kind of a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetKind {
     File,
@@ -15,7 +16,7 @@ pub enum TargetKind {
 }
 
 /// The change of one entry of a directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryChange {
     Added,
@@ -24,7 +25,7 @@ pub enum EntryChange {
 }
 
 /// One entry of a directory that changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EntryReport {
     /// Path below the directory, on one line whatever characters are in it.
     pub path: String,
@@ -33,13 +34,14 @@ pub struct EntryReport {
 }
 
 /// A file or directory that a run replaces.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetReport {
     /// The host.
     #[serde(skip_deserializing, default = "local")]
     pub host: &'static str,
     /// Its path.
     #[serde(with = "crate::exact")]
+    #[schemars(with = "crate::exact::Shape<'static>")]
     pub path: PathBuf,
     /// Its kind; the digests of a directory are those of its archive.
     pub kind: TargetKind,

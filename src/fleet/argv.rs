@@ -1,7 +1,7 @@
 //! Placeholders in the argv of a command; the host replaces them.
 
 /// The placeholders besides `opt:OPTION` and `arg:OPTION`.
-const NAMES: [&str; 8] = [
+pub(crate) const NAMES: [&str; 8] = [
     "exe",
     "config",
     "candidate",

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -120,7 +121,7 @@ impl Group {
 }
 
 /// The reaction of a program to a config that it cannot load.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBadConfig {
     /// It keeps the old config.
@@ -141,7 +142,7 @@ pub enum Validation {
 }
 
 /// The verdict of a run in which nothing proves the new config of a signalled instance.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Unproven {
     /// The run is unproven, exit code 12.
@@ -204,7 +205,7 @@ impl Signal {
 }
 
 /// The report that a program gives about itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Speaks {
     /// Nothing: only the assertions of `confirm` count.
@@ -214,7 +215,7 @@ pub enum Speaks {
 }
 
 /// A process that is listed by its pid.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listed {
     /// Its pid.

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use schemars::{Schema, SchemaGenerator};
+
 use crate::{
     assertion::{password_in, without_passwords},
     config::{self, ReadError},
@@ -23,9 +25,12 @@ mod path_base;
 mod raw;
 mod reading;
 mod rollout;
+mod shapes;
 mod spanned;
 mod validation;
 
+#[cfg(test)]
+pub(crate) use self::argv::NAMES as PLACEHOLDERS;
 pub use self::{
     argv::{option_of, placeholder, uses, value_of},
     count::{Count, CountError, DurationError, parse_count, parse_duration},
@@ -91,6 +96,12 @@ pub struct Fleet {
     pub groups: Vec<Group>,
     /// The groups that each group of the file comes after, also of groups that are not in a run.
     pub order: Order,
+}
+
+/// Returns the schema of the file.
+#[must_use]
+pub(crate) fn schema(generator: SchemaGenerator) -> Schema {
+    raw::schema(generator)
 }
 
 impl Fleet {

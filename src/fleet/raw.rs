@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, ops::Range, time::Duration};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
@@ -27,14 +28,24 @@ mod matching;
 mod proof;
 mod values;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawFleet {
+    /// Version of this format; required.
+    #[schemars(with = "u32", extend("const" = 1))]
     version: Spanned<u32>,
+    /// Defaults of the rollout for every group.
     #[serde(default)]
     rollout: RawRollout,
+    /// The groups of processes; at least one.
     #[serde(default)]
+    #[schemars(with = "Vec<RawGroup>")]
     group: Vec<Spanned<RawGroup>>,
+}
+
+/// Returns the schema of a `fleet.toml`.
+pub(super) fn schema(mut generator: SchemaGenerator) -> Schema {
+    generator.root_schema_for::<RawFleet>()
 }
 
 /// How long an instance may take from its signal to its proof, if its group does not say it.

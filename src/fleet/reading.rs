@@ -1,5 +1,6 @@
 //! How a program reads its command line, and the file that it reads by default.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::PathBase;
@@ -28,7 +29,7 @@ pub struct Reading {
 }
 
 /// The value that counts of an option that is given more than once.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Repeated {
     /// The last one.

@@ -2,11 +2,13 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::{Spanned, Value};
 
 use super::{
     argv, parse_duration,
+    shapes::{DurationText, ShareText, Waves},
     spanned::{SpannedError, spanned},
 };
 
@@ -125,7 +127,9 @@ impl fmt::Display for Share {
 }
 
 /// The reaction of a run to more failures than it tolerates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
     /// The run goes on; failed instances are rolled back alone.
@@ -172,14 +176,26 @@ impl Default for Rollout {
 }
 
 /// A `[rollout]` or `[group.rollout]` table as it is written.
-#[derive(Debug, Default, Clone, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Rollout")]
 pub(super) struct RawRollout {
+    /// How many are signalled by the end of each wave. Default: `["1", "100%"]`.
+    #[schemars(with = "Option<Waves>")]
     waves: Option<Spanned<Value>>,
+    /// How many instances may fail; they alone are rolled back. Default: 0.
+    #[schemars(with = "Option<ShareText>")]
     max_failures: Option<Spanned<Value>>,
+    /// How many of a group may be unresponsive before the run. Default: 0.
+    #[schemars(with = "Option<ShareText>")]
     max_unresponsive: Option<Spanned<Value>>,
+    /// How long a proven wave is left alone before it is probed again. Default: `"0s"`.
+    #[schemars(with = "Option<DurationText>")]
     bake: Option<Spanned<String>>,
+    /// The operator's command that must exit 0 after each wave.
+    #[schemars(with = "Option<Vec<String>>")]
     gate: Option<Vec<Spanned<String>>>,
+    /// The reaction to more failures than `max_failures`. Default: `"revert"`.
     on_failure: Option<OnFailure>,
 }
 

@@ -16,6 +16,7 @@ pub(crate) use self::{
     refusal::{fail, refused},
     run_report::{CommandContext, RunReport, WaveReport},
     run_text::{action, ended, local_time, operator, result, run_object},
+    schema::{event_schema, result_schema},
     summary::Summary,
 };
 use crate::{
@@ -35,6 +36,7 @@ mod lines;
 mod refusal;
 mod run_report;
 mod run_text;
+mod schema;
 mod summary;
 #[cfg(test)]
 mod tests;

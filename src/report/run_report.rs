@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::event::{Abort, Event, Instance, Outcome, TargetReport, Verdict};
@@ -33,7 +34,7 @@ pub(crate) struct RunReport {
 }
 
 /// A wave of a dry run, besides its instances, which carry its number.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct WaveReport {
     /// From 1.
     pub wave: usize,

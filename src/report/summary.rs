@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -14,28 +15,42 @@ use crate::{
 };
 
 /// The end of a run, as `-o json` prints it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Summary {
     /// Version of this shape.
+    #[schemars(extend("const" = VERSION))]
     v: u32,
+    /// Id of the run; none where it ended before one began.
     #[serde(serialize_with = "absent::text")]
+    #[schemars(with = "Option<String>")]
     pub(super) run: String,
+    /// True for `--dry-run`.
     dry_run: bool,
     /// How the run ended.
     pub verdict: Verdict,
+    /// The exit code of the verdict.
     pub(super) exit: u8,
+    /// Why, in one line.
     pub(super) reason: String,
     /// The commands to type next; those that only read come first.
     pub(super) next: Vec<String>,
+    /// Every target.
     pub(super) targets: Vec<TargetReport>,
+    /// Every instance.
     pub(super) instances: Vec<Instance>,
     /// Number of instances by outcome.
     pub(super) counts: BTreeMap<Outcome, usize>,
+    /// The waves of a dry run.
     #[serde(serialize_with = "absent::list")]
+    #[schemars(with = "Option<Vec<WaveReport>>")]
     pub(super) waves: Vec<WaveReport>,
+    /// The events of gates.
     #[serde(serialize_with = "absent::list")]
+    #[schemars(with = "Option<Vec<Event>>")]
     gates: Vec<Event>,
+    /// Events that the operator should know of and that ended nothing.
     #[serde(serialize_with = "absent::list")]
+    #[schemars(with = "Option<Vec<Event>>")]
     notes: Vec<Event>,
     /// See [`RunReport::dry_run`].
     #[serde(skip)]

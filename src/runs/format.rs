@@ -5,6 +5,7 @@
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use super::Verb;
@@ -53,14 +54,21 @@ pub(super) struct JournalLine<E> {
 }
 
 /// The event of the first line.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(super) enum FirstEvent {
+    /// The run began.
     Began(RunBegan),
 }
 
+/// Returns the schema of the event of the first line.
+#[must_use]
+pub(crate) fn first_event_schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<FirstEvent>()
+}
+
 /// The beginning of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RunBegan {
     pub verb: Verb,
     /// The earlier run that it continues or reverts.
@@ -81,7 +89,7 @@ pub(crate) struct RunBegan {
 }
 
 /// The user of the command.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Operator {
     pub uid: u32,
     /// The login user, before any `su` or `sudo`.
@@ -167,6 +175,8 @@ pub(super) struct OldTarget {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+
     use serde::de::DeserializeOwned;
 
     use super::*;
@@ -266,6 +276,25 @@ mod tests {
             verdict: Verdict::Mixed,
             reason: "why".into(),
             counts: BTreeMap::from([(Outcome::TimedOut, 1)]),
+        }));
+    }
+
+    #[test]
+    fn a_path_that_is_not_utf_8_is_read_back_from_every_event() {
+        let path = PathBuf::from(OsString::from_vec(b"/a\xff".to_vec()));
+        let text = String::new;
+        assert_round_trip(line(Event::ForeignLock {
+            path: path.clone(),
+            holder: text(),
+        }));
+        assert_round_trip(line(Event::LeftBeside {
+            path: path.clone(),
+            why: text(),
+        }));
+        assert_round_trip(line(Event::LateEdit {
+            path: path.clone(),
+            what: text(),
+            kept: Some(path),
         }));
     }
 

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -44,7 +45,7 @@ struct Left {
 }
 
 /// An instance that lived at the end of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct LastInstance {
     /// Its process number.
     pub pid: i32,
@@ -52,6 +53,7 @@ pub(crate) struct LastInstance {
     pub started: u64,
     /// The targets that it read.
     #[serde(with = "crate::exact")]
+    #[schemars(with = "Vec<crate::exact::Shape<'static>>")]
     pub targets: Vec<PathBuf>,
 }
 

@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::{
     options::Options,
@@ -19,24 +21,94 @@ use crate::{
 };
 
 /// One group of the fleet.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Group")]
 pub(super) struct GroupRow {
+    /// Its name.
     group: String,
     /// The number of instances that it must have, in words.
     count: String,
+    /// The number of matches.
     instances: usize,
     /// Instances that ended since the last run, and that no other process replaced.
     ended: Vec<LastInstance>,
+    /// Everything about the group that the operator should check.
     faults: Vec<String>,
 }
 
 /// A run that holds a lock, or writes its journal, now.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Running {
     /// The id of the run, if the state directory has it.
     run: Option<String>,
     /// The process, user, age and command of the run, as far as they are known.
     owner: String,
+}
+
+/// The answer of `hello status`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Status")]
+pub(super) struct Answer<'a> {
+    /// Version of this shape.
+    #[schemars(extend("const" = VERSION))]
+    v: u32,
+    /// Always false.
+    dry_run: bool,
+    /// `converged`, `mixed` (a fault), `no_match` or `busy`; `failed` or `usage` of a command that
+    /// looked at nothing.
+    verdict: Verdict,
+    /// The exit code of the verdict.
+    exit: u8,
+    /// Why the verdict is no success.
+    reason: Option<&'a str>,
+    /// The commands to type next; those that only read come first.
+    next: Vec<String>,
+    #[serde(flatten)]
+    rows: Rows<'a>,
+}
+
+/// The lists of the answer.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+struct Rows<'a> {
+    /// Every instance, and every process that is refused or missing.
+    instances: &'a [Row],
+    /// Every group.
+    groups: &'a [GroupRow],
+    /// Processes that match and are no instances.
+    skipped: Vec<Skipped<'a>>,
+    /// Open runs that concern these groups.
+    open: Vec<OpenRun<'a>>,
+    /// Runs that are under way.
+    running: &'a [Running],
+}
+
+/// A process that matches and is no instance.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Skipped<'a> {
+    /// Process number.
+    pid: i32,
+    /// The reason.
+    why: &'a str,
+}
+
+/// An open run.
+#[derive(Debug, Serialize, JsonSchema)]
+struct OpenRun<'a> {
+    /// Its id.
+    run: &'a str,
+    /// How it ended: a verdict, or `open` or `unknown`.
+    verdict: &'a str,
+    /// The commands that resume and that revert it; null for a run of an earlier version.
+    next: Option<[String; 2]>,
+}
+
+/// Returns the lists of an answer that looked at nothing.
+#[must_use]
+pub(crate) fn no_rows() -> Map<String, Value> {
+    match serde_json::to_value(Rows::default()) {
+        Ok(Value::Object(lists)) => lists,
+        _ => Map::new(),
+    }
 }
 
 /// Everything that is reported besides the rows.
@@ -182,7 +254,8 @@ impl Findings {
             notes: skipped_lines.chain(self.run_lines(options)).collect(),
             rows: rows_shown.map(Row::line).chain(groups).collect(),
             failure: is_failure.then(|| reason.clone()),
-            json: self.json(options, verdict, &reason, (rows, skipped)),
+            json: serde_json::to_value(self.answer(options, verdict, &reason, (rows, skipped)))
+                .unwrap_or_default(),
             exit: verdict.exit(),
         }
     }
@@ -216,36 +289,34 @@ impl Findings {
         lines
     }
 
-    fn json(
-        &self,
+    fn answer<'a>(
+        &'a self,
         options: &Options,
         verdict: Verdict,
-        reason: &str,
-        (rows, skipped): (&[Row], &[(i32, String)]),
-    ) -> serde_json::Value {
-        let open = self.open.iter().map(|run| {
-            serde_json::json!({
-                "run": run.id,
-                "verdict": run.verdict(),
-                "next": run.next(&options.state_args),
-            })
+        reason: &'a str,
+        (rows, skipped): (&'a [Row], &'a [(i32, String)]),
+    ) -> Answer<'a> {
+        let open = self.open.iter().map(|run| OpenRun {
+            run: &run.id,
+            verdict: run.verdict(),
+            next: run.next(&options.state_args),
         });
-        let skipped = skipped
-            .iter()
-            .map(|(pid, why)| serde_json::json!({ "pid": pid, "why": why }));
-        serde_json::json!({
-            "v": VERSION,
-            "dry_run": false,
-            "verdict": verdict,
-            "exit": verdict.exit(),
-            "reason": Some(reason).filter(|reason| !reason.is_empty()),
-            "next": self.next(options),
-            "instances": rows,
-            "groups": self.groups,
-            "skipped": skipped.collect::<Vec<_>>(),
-            "open": open.collect::<Vec<_>>(),
-            "running": self.running,
-        })
+        let skipped = skipped.iter().map(|(pid, why)| Skipped { pid: *pid, why });
+        Answer {
+            v: VERSION,
+            dry_run: false,
+            verdict,
+            exit: verdict.exit(),
+            reason: Some(reason).filter(|reason| !reason.is_empty()),
+            next: self.next(options),
+            rows: Rows {
+                instances: rows,
+                groups: &self.groups,
+                skipped: skipped.collect(),
+                open: open.collect(),
+                running: &self.running,
+            },
+        }
     }
 
     /// Returns why the verdict is no success, in one line.

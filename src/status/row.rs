@@ -2,23 +2,34 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{fleet::Group, screen, step::short};
 
 /// The present state of one instance.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Instance")]
 pub(super) struct Row {
+    /// Its group.
     pub(super) group: String,
+    /// Process number.
     pub(super) pid: i32,
+    /// Start time in clock ticks since boot; 0 for a listed process that is not there.
     pub(super) started: u64,
+    /// Its URL.
     pub(super) endpoint: Option<String>,
     /// The first target; its digests follow.
     #[serde(with = "crate::exact")]
+    #[schemars(with = "Option<crate::exact::Shape<'static>>")]
     pub(super) path: Option<PathBuf>,
+    /// Digest that it runs.
     pub(super) runs: Option<String>,
+    /// Digest on disk.
     pub(super) disk: Option<String>,
+    /// Number of configs that it has loaded, as it reports.
     pub(super) generation: Option<u64>,
+    /// Seconds since it loaded its config, as it reports.
     pub(super) age_s: Option<i64>,
     /// Every target of the instance.
     pub(super) targets: Vec<RowTarget>,
@@ -30,19 +41,24 @@ pub(super) struct Row {
 }
 
 /// A target that an instance reads.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Target")]
 pub(super) struct RowTarget {
     #[serde(with = "crate::exact")]
+    #[schemars(with = "crate::exact::Shape<'static>")]
     pub(super) path: PathBuf,
+    /// Digest on disk.
     pub(super) disk: Option<String>,
     /// The digest of the content that the instance runs, and how that is known.
     pub(super) runs: Option<String>,
+    /// How it is known.
     pub(super) known: KnownBy,
 }
 
 /// How the content that an instance runs is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "Known")]
 pub(super) enum KnownBy {
     /// The instance reports it.
     SelfReport,

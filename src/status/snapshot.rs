@@ -22,13 +22,13 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Returns the snapshot of a look that failed.
-    pub(super) fn failed(why: String) -> Self {
+    /// Returns the snapshot of a look that failed; `no_rows` has the keys of the answer, all empty.
+    pub(super) fn failed(why: String, no_rows: Map<String, Value>) -> Self {
         let verdict = Verdict::Failed;
         Self {
             notes: Vec::new(),
             rows: Vec::new(),
-            json: refused(verdict, &why, &[], Map::new()),
+            json: refused(verdict, &why, &[], no_rows),
             failure: Some(why),
             exit: verdict.exit(),
         }

@@ -41,6 +41,7 @@ mod resume;
 mod rogue;
 mod rollout;
 mod routes;
+mod schema;
 mod serve;
 mod show;
 mod status;

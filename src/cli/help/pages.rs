@@ -230,6 +230,15 @@ pub(super) const PAGES: &[Page] = &[
         exits: Exits::Of(&[(Converged, "printed")]),
     },
     Page {
+        command: "schema",
+        group: Group::More,
+        examples: [
+            ("hello schema result", "what -o json prints of a run"),
+            ("hello schema fleet", "for an editor of fleet.toml"),
+        ],
+        exits: Exits::Of(&[(Converged, "printed")]),
+    },
+    Page {
         command: "help",
         group: Group::More,
         examples: [

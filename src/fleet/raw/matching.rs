@@ -2,28 +2,43 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::values::as_strings;
 use crate::fleet::{
     ListenAtError, Match,
+    shapes::Words,
     spanned::{SpannedError, spanned},
     unit_name,
 };
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Match")]
 pub(super) struct RawMatch {
+    /// File name of the executable, a glob; its path where the glob has a `/`.
+    #[schemars(with = "Option<Words>")]
     exe: Option<Value>,
+    /// The script that an interpreter runs, also `-m MODULE`.
+    #[schemars(with = "Option<Words>")]
     script: Option<Value>,
+    /// Each entry must fit an argument.
     #[serde(default)]
+    #[schemars(with = "Vec<Words>")]
     args: Vec<Value>,
+    /// The user, by name or number.
     user: Option<String>,
+    /// Path in the unified control group hierarchy, a glob.
     cgroup: Option<String>,
+    /// The systemd unit, `.service` where there is no suffix.
     unit: Option<String>,
+    /// An absolute path: the file has the number of the process.
     pid_file: Option<PathBuf>,
+    /// The process, or a child of it, listens on this TCP port.
     port: Option<u16>,
+    /// The process, or a child of it, listens here; as `listen`.
     listens: Option<String>,
 }
 
