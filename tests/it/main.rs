@@ -15,6 +15,7 @@ mod crash;
 mod daemons;
 mod discover;
 mod doctor;
+mod documented;
 mod doubtful;
 mod endpoints;
 mod help;
