@@ -16,6 +16,7 @@ mod daemons;
 mod diff;
 mod discover;
 mod doctor;
+mod documented;
 mod doubtful;
 mod endpoints;
 mod help;
