@@ -99,7 +99,7 @@ enum Command {
     /// Instances that could not reload it are faults too. The command reads only.
     #[command(visible_aliases = aliases::STATUS)]
     Status(status::StatusArgs),
-    /// Print how the disk differs from what runs, or from a candidate.
+    /// Compare the disk with what runs, or with a candidate.
     ///
     /// The command reads only.
     Diff(diff::DiffArgs),
