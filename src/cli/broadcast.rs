@@ -173,14 +173,14 @@ pub(super) fn change_request(
     set: &[String],
     prune: bool,
     fleet: &mut Fleet,
-) -> Result<ChangeRequest, String> {
+) -> Result<ChangeRequest, UsageError> {
     let mut change = ChangeRequest {
         prune,
         ..ChangeRequest::default()
     };
     assign_configs(&mut change, configs, fleet)?;
     let pairs = set.iter().map(|pair| key_and_value(pair));
-    change.set = pairs.collect::<Result<_, _>>()?;
+    change.set = pairs.collect::<Result<_, String>>()?;
     check_change(&change, fleet)?;
     Ok(change)
 }

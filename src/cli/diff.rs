@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use super::{
-    broadcast::change_request, fleet_file::FleetArg, refusal::fail, run::run_readonly,
+    broadcast::change_request, fleet_file::FleetArg, refusal::UsageError, run::run_readonly,
     state::StateArg, values::OutputArg,
 };
-use crate::{diff, event::Verdict};
+use crate::diff;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DiffArgs {
@@ -44,11 +44,11 @@ pub(super) struct DiffArgs {
 pub(super) fn diff(args: DiffArgs) -> ExitCode {
     match options(args) {
         Ok(options) => run_readonly(diff::run(options)),
-        Err(why) => fail(Verdict::Usage.exit(), &why),
+        Err(e) => e.fail(),
     }
 }
 
-fn options(args: DiffArgs) -> Result<diff::Options, String> {
+fn options(args: DiffArgs) -> Result<diff::Options, UsageError> {
     let every = args.groups.is_empty();
     let loaded = args.fleet.load(&args.groups, every);
     let mut fleet = loaded.map_err(|e| e.to_string())?;
