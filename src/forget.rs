@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     event::Verdict,
-    report::{action, operator},
+    report::{action, operator, remove_leftovers},
     runs::{self, Matches, NotForgotten, OpenRuns, RunInfo, ShortIds},
     screen,
     step::short,
@@ -90,10 +90,7 @@ async fn attempt(options: &Options) -> Result<String, Refusal> {
     let state = &options.state;
     let name = options.id.strip_prefix("sha256:").unwrap_or(&options.id);
     let digits = runs::digits(name);
-    for (path, why) in runs::sweep(state) {
-        let text = format!("{}: {why}", path.display());
-        screen::tell(&screen::worded("Left beside", &text));
-    }
+    remove_leftovers(state);
     let is_place = name.starts_with('@');
     let is_long = digits.len() >= DIGITS && digits.bytes().all(|b| b.is_ascii_hexdigit());
     if !is_place && !is_long {

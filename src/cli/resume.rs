@@ -7,7 +7,10 @@ use super::{
     run::run_mutating,
     run_args::RunArgs,
 };
-use crate::{event::Verdict, execute::RunOptions, fleet::Fleet, resume, runs::Verb, screen};
+use crate::{
+    event::Verdict, execute::RunOptions, fleet::Fleet, report::remove_leftovers, resume,
+    runs::Verb, screen,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ResumeArgs {
@@ -76,6 +79,10 @@ pub(super) fn revert(args: RevertArgs) -> ExitCode {
 
 /// Returns the last run if the operator wants it reverted; none if an open run comes first.
 fn choose(shared: &RunOptions, yes: bool) -> Result<Option<String>, ExitCode> {
+    if !shared.dry_run {
+        // As every run does at its beginning, also where no run follows.
+        remove_leftovers(&shared.state);
+    }
     let last = match resume::last(&shared.state) {
         Ok(Some(last)) => last,
         Ok(None) => return Ok(None),

@@ -13,6 +13,7 @@ use self::{
 };
 pub(crate) use self::{
     exports::Exports,
+    leftovers::remove_leftovers,
     refusal::{fail, refused},
     run_report::{CommandContext, RunReport, WaveReport},
     run_text::{action, ended, local_time, operator, result, run_object},
@@ -32,6 +33,7 @@ mod exports;
 mod github;
 mod hint;
 mod junit;
+mod leftovers;
 mod lines;
 mod refusal;
 mod run_report;

@@ -30,6 +30,7 @@ mod locks;
 mod loss;
 mod odd_names;
 mod opened;
+mod pages;
 mod paths;
 mod peculiar;
 mod pids;

@@ -147,7 +147,8 @@ fn go_on(testbed: &Testbed, change: &Change, how: &str, ends: i32, context: &str
     let new = testbed.is_new(change, &context);
     let wanted = match (begun, how) {
         // Before the begin event nothing is touched, and after the end event nothing remains to be
-        // done.
+        // done. An earlier run is reverted only after a question.
+        (false, "revert") if result.stderr.contains("there is no terminal to ask") => (2, new),
         (false, _) => (3, new),
         (true, "resume") => (ends, ends == 0),
         (true, _) => (0, false),
