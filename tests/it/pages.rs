@@ -115,7 +115,7 @@ fn the_quick_start_of_the_readme_runs_as_printed() {
     let readme = page("README.md");
     let commands = commands(section(&readme, "## Quick start"));
     assert!(commands.len() > 8, "{commands:?}");
-    let ready = "eval '[ \"$(hello status hello -o json | jq \".instances | length\")\" = 2 ]'";
+    let ready = "eval '[ \"$(hello status web -o json | jq \".instances | length\")\" = 2 ]'";
     run(dir.path(), &script(&commands, ready));
 }
 
