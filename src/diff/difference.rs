@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use crate::{
     change::Changes,
-    event::{Abort, EntryReport, TargetKind},
+    event::{Abort, EntryReport, SourceReport, TargetKind},
     fleet::{Group, Speaks},
+    host::local::sources::Sources,
     names::{self, json_word},
     plan::{candidate, entries_without_target},
     runs, screen,
@@ -39,6 +40,8 @@ pub(super) struct TargetDifference {
     /// The instances that run `from`; against a candidate, those that read the target.
     instances: Vec<InstanceName>,
     secret: bool,
+    /// The key of a store that the candidate was read from.
+    source: Option<SourceReport>,
     entries: Vec<EntryReport>,
     diff: Option<String>,
     /// Why there is no diff.
@@ -178,6 +181,7 @@ pub(super) fn against_candidate(
     readings: &Readings,
     groups: &[Group],
     changes: &Changes,
+    sources: &Sources,
 ) -> Result<Compared, Abort> {
     let paths: Vec<(Vec<PathBuf>, &Group)> = readings
         .instances
@@ -237,15 +241,33 @@ pub(super) fn against_candidate(
                 continue;
             }
         };
-        let new = candidate(path, disk, target.secret, &groups, changes)?;
+        let staged = sources.staged(groups.values().copied(), path);
+        let missing = staged.values().find(|staged| staged.content.is_none());
+        if let Some(missing) = missing {
+            let why = format!("nothing is at `{}`", shown(&missing.named));
+            compared
+                .unknown
+                .extend(instances.iter().map(|instance| Unknown {
+                    instance: instance.clone(),
+                    path: Some(path.into()),
+                    why: why.clone(),
+                }));
+        }
+        let source = staged.values().find_map(|staged| staged.key.clone());
+        let new = candidate(path, disk, target.secret, &groups, changes, staged)?;
         let Some((new, secret)) = new.filter(|(new, _)| new.sha256 != disk.sha256) else {
             continue;
         };
-        let notes = ["on the disk".to_owned(), "candidate".to_owned()];
+        let of_candidate = source.as_ref().map_or_else(
+            || "candidate".to_owned(),
+            |source| format!("candidate, {source}"),
+        );
+        let notes = ["on the disk".to_owned(), of_candidate];
         let old = (disk.sha256.as_str(), Some(disk));
-        compared
-            .targets
-            .push(difference(path, old, &new, notes, secret, instances));
+        compared.targets.push(TargetDifference {
+            source,
+            ..difference(path, old, &new, notes, secret, instances)
+        });
     }
     Ok(compared)
 }
@@ -290,6 +312,7 @@ fn difference(
         to: new.sha256.clone(),
         instances,
         secret,
+        source: None,
         entries: found.entries,
         diff: found.diff.filter(|_| !secret),
         hidden,

@@ -40,6 +40,7 @@ pub(super) const TOPICS: &[Topic] = &topics![
     "rollout",
     "recovery",
     "daemons",
+    "stores",
     "json",
     "security",
     "state",

@@ -128,7 +128,7 @@ pub(super) fn source(raw: Spanned<String>) -> Result<String, SpannedError> {
         raw.span(),
         format!(
             "source = {text:?} does not say where each target's new content is, such as \
-             \"{{config}}.new\""
+             \"{{config}}.new\" or \"https://HOST/KEY\""
         ),
     ))
 }

@@ -184,6 +184,27 @@ impl Credentials {
     }
 }
 
+impl Credentials {
+    /// Returns the user and the password; none without Basic authentication.
+    pub(crate) fn user(&self) -> Option<(String, String)> {
+        let header = self.authorization.as_ref()?.as_bytes();
+        let line = BASE64_STANDARD
+            .decode(header.strip_prefix(b"Basic ")?)
+            .ok()?;
+        let line = String::from_utf8(line).ok()?;
+        let (user, password) = line.split_once(':')?;
+        Some((user.to_owned(), password.to_owned()))
+    }
+
+    /// Returns the token without its scheme; none without Bearer authentication.
+    pub(crate) fn token(&self) -> Option<HeaderValue> {
+        let header = self.authorization.as_ref()?.as_bytes();
+        let mut token = HeaderValue::from_bytes(header.strip_prefix(b"Bearer ")?).ok()?;
+        token.set_sensitive(true);
+        Some(token)
+    }
+}
+
 /// Returns the value of `Authorization`.
 fn authorization(access: &Access) -> Result<Option<HeaderValue>, CredentialError> {
     let basic = |line: &[u8]| {

@@ -33,11 +33,11 @@ mod gunicorn;
 mod haproxy;
 mod nats;
 mod nginx;
-mod postgres;
+pub(crate) mod postgres;
 mod prometheus;
 mod refused;
 mod rsyslog;
-mod services;
+pub(crate) mod services;
 mod sshd;
 pub(crate) mod web;
 
