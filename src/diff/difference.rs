@@ -198,30 +198,7 @@ pub(super) fn against_candidate(
         return Err(abort);
     }
     let mut compared = Compared::default();
-    let mut targets: BTreeMap<&Path, Readers<'_>> = BTreeMap::new();
-    for instance in &readings.instances {
-        let group = &groups[instance.group];
-        let name = InstanceName {
-            group: group.name.clone(),
-            pid: instance.pid,
-        };
-        for why in &instance.faults {
-            compared.unknown.push(Unknown {
-                instance: name.clone(),
-                path: None,
-                why: why.to_string(),
-            });
-        }
-        for target in &instance.targets {
-            let readers = targets.entry(&target.path).or_insert_with(|| Readers {
-                target,
-                groups: BTreeMap::new(),
-                instances: Vec::new(),
-            });
-            readers.groups.insert(&group.name, group);
-            readers.instances.push(name.clone());
-        }
-    }
+    let targets = readers_of(readings, groups, &mut compared.unknown);
     for (path, readers) in targets {
         let Readers {
             target,
@@ -231,13 +208,8 @@ pub(super) fn against_candidate(
         let disk = match &target.disk {
             Ok(disk) => disk,
             Err(why) => {
-                compared
-                    .unknown
-                    .extend(instances.into_iter().map(|instance| Unknown {
-                        instance,
-                        path: Some(path.into()),
-                        why: why.to_string(),
-                    }));
+                let why = why.to_string();
+                compared.unknown.extend(unknown_at(path, &instances, &why));
                 continue;
             }
         };
@@ -245,13 +217,7 @@ pub(super) fn against_candidate(
         let missing = staged.values().find(|staged| staged.content.is_none());
         if let Some(missing) = missing {
             let why = format!("nothing is at `{}`", shown(&missing.named));
-            compared
-                .unknown
-                .extend(instances.iter().map(|instance| Unknown {
-                    instance: instance.clone(),
-                    path: Some(path.into()),
-                    why: why.clone(),
-                }));
+            compared.unknown.extend(unknown_at(path, &instances, &why));
         }
         let source = staged.values().find_map(|staged| staged.key.clone());
         let new = candidate(path, disk, target.secret, &groups, changes, staged)?;
@@ -270,6 +236,48 @@ pub(super) fn against_candidate(
         });
     }
     Ok(compared)
+}
+
+/// Names each instance whose content of a target is not known.
+fn unknown_at(path: &Path, instances: &[InstanceName], why: &str) -> impl Iterator<Item = Unknown> {
+    instances.iter().map(move |instance| Unknown {
+        instance: instance.clone(),
+        path: Some(path.into()),
+        why: why.to_owned(),
+    })
+}
+
+/// Returns every target with its readers, and adds the faults of these to `unknown`.
+fn readers_of<'a>(
+    readings: &'a Readings,
+    groups: &'a [Group],
+    unknown: &mut Vec<Unknown>,
+) -> BTreeMap<&'a Path, Readers<'a>> {
+    let mut targets: BTreeMap<&Path, Readers<'a>> = BTreeMap::new();
+    for instance in &readings.instances {
+        let group = &groups[instance.group];
+        let name = InstanceName {
+            group: group.name.clone(),
+            pid: instance.pid,
+        };
+        for why in &instance.faults {
+            unknown.push(Unknown {
+                instance: name.clone(),
+                path: None,
+                why: why.to_string(),
+            });
+        }
+        for target in &instance.targets {
+            let readers = targets.entry(&target.path).or_insert_with(|| Readers {
+                target,
+                groups: BTreeMap::new(),
+                instances: Vec::new(),
+            });
+            readers.groups.insert(&group.name, group);
+            readers.instances.push(name.clone());
+        }
+    }
+    targets
 }
 
 /// A target with its readers.

@@ -14,7 +14,7 @@ use self::{
 };
 use super::{
     Count, ExecutesItself, Graph, Group, Listed, OnBadConfig, PathBase, Reading, Reloads, Rollout,
-    Signal, parse_duration,
+    Signal,
     rollout::RawRollout,
     source::ContentSource,
     spanned::{SpannedError, argv, spanned},
@@ -212,7 +212,7 @@ fn resolve(
         executes_itself: executes_itself(raw.executes_itself),
         listen: optional(raw.listen, values::listen)?,
         signal: raw.signal.map_or(Ok(Signal::Hup), values::signal)?,
-        timeout: raw.timeout.map_or(Ok(DEFAULT_TIMEOUT), timeout)?,
+        timeout: raw.timeout.map_or(Ok(DEFAULT_TIMEOUT), values::duration)?,
         samples: proof.samples,
         speaks: proof.speaks,
         confirm: proof.confirm,
@@ -277,10 +277,6 @@ fn executes_itself(is_set: Option<bool>) -> ExecutesItself {
         Some(true) => ExecutesItself::Yes,
         Some(false) | None => ExecutesItself::No,
     }
-}
-
-fn timeout(text: Spanned<String>) -> Result<Duration, SpannedError> {
-    parse_duration(text.get_ref()).map_err(|why| spanned(text.span(), why))
 }
 
 /// Checks a list of processes that are named by pid; none if there is no such list.

@@ -1,12 +1,12 @@
 //! `[[store]]`: what a request to a store needs, by the beginning of the URL of its keys.
 
-use std::{ops::Range, path::PathBuf};
+use std::{ops::Range, path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::timeout;
+use super::values::duration;
 use crate::{
     assertion::Access,
     fleet::{
@@ -133,9 +133,9 @@ fn store(raw: RawStore, span: &Range<usize>) -> Result<Store, SpannedError> {
 }
 
 /// Reads a duration that is not zero.
-fn positive(text: Spanned<String>) -> Result<std::time::Duration, SpannedError> {
+fn positive(text: Spanned<String>) -> Result<Duration, SpannedError> {
     let span = text.span();
-    match timeout(text)? {
+    match duration(text)? {
         zero if zero.is_zero() => Err(spanned(span, "a store needs more than no time")),
         time => Ok(time),
     }

@@ -124,25 +124,4 @@ fn failed(argv: &[String], output: &Output) -> Fault {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_and_a_revision_are_filled_in_once() {
-        let argv = ["x", "{key}={rev}", "${key}"].map(String::from);
-        assert_eq!(filled(&argv, "a{rev}", "7"), ["x", "a{rev}=7", "${key}"]);
-    }
-
-    #[test]
-    fn the_first_line_is_the_revision() {
-        let line = |text: &'static str| {
-            first_line(text.as_bytes()).map(|(rev, rest)| (rev.0, rest.to_vec()))
-        };
-        assert_eq!(line("7\nab\nc"), Some(("7".into(), b"ab\nc".to_vec())));
-        assert_eq!(line("7\r\n"), Some(("7".into(), Vec::new())));
-        assert_eq!(line("7"), Some(("7".into(), Vec::new())));
-        assert_eq!(line("\nab"), None);
-        assert_eq!(line("\u{1}\nab"), None);
-        assert_eq!(first_line(&[b'7'; MAX_REVISION + 1]), None);
-    }
-}
+mod tests;

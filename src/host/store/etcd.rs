@@ -130,8 +130,8 @@ pub(super) async fn put(
     Ok(PutResult::Stored(Revision(txn.header.revision)))
 }
 
-/// Waits for a change of a key after `revision`, or until `until`. Returns whether it has changed. A
-/// watch that ends for another reason is no error: the caller reads the key again.
+/// Waits for a change of a key after `revision`, or until `until`. Returns whether it has changed.
+/// A watch that ends or breaks off is no error: the caller reads the key again.
 pub(super) async fn watch(
     key: &Key,
     origin: &Origin,
@@ -163,7 +163,14 @@ pub(super) async fn watch(
         };
         let message = session.message("/v3/watch", &request)?;
         let client = &session.client;
-        let head = client.stream(message, MAX_ANSWER, &mut on_piece).await?;
+        let head = match client.stream(message, MAX_ANSWER, &mut on_piece).await {
+            Ok(head) => head,
+            Err(Refusal {
+                why: Fault::Http(_),
+                ..
+            }) => return Ok(false),
+            Err(why) => return Err(why),
+        };
         match head.status.as_u16() {
             200 => Ok(has_changed),
             status => Err(refused(&client.answered(status, head.headers, line))),

@@ -40,7 +40,8 @@ type Ended = (Option<i32>, Vec<u8>);
 
 impl Scripts {
     fn run(&self, path: &Path, args: &[&str], input: &[u8]) -> Ended {
-        let mut child = Command::new(path)
+        let mut child = Command::new("sh")
+            .arg(path)
             .args(args)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
@@ -93,8 +94,8 @@ impl Scripts {
         let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
         let (get, put) = (&self.get, &self.put);
         let text = format!(
-            "{text}\nsource = \"exec://kv/web\"\n[[store]]\nurl = \"exec://kv\"\nget = [{get:?}, \
-             \"{{key}}\"]\nput = [{put:?}, \"{{key}}\", \"{{rev}}\"]\nrev = \"first_line\"\n"
+            "{text}\nsource = \"exec://kv/web\"\n[[store]]\nurl = \"exec://kv\"\nget = [\"sh\", {get:?}, \
+             \"{{key}}\"]\nput = [\"sh\", {put:?}, \"{{key}}\", \"{{rev}}\"]\nrev = \"first_line\"\n"
         );
         fleet.write("fleet.toml", &text);
         let mut run = fleet.command(&["-o", "json"]);
@@ -176,11 +177,11 @@ fn the_commands_for_postgresql_work() {
     let page = std::fs::read_to_string(page).unwrap();
     let tables = page.split("```sql\n").nth(1).unwrap();
     let tables = tables.split("```").next().unwrap();
-    let (code, _) = scripts.run(
-        &bin,
-        &["-X", "-q", "-v", "ON_ERROR_STOP=1"],
-        tables.as_bytes(),
+    let load = write(
+        &dir.path().join("tables"),
+        "exec psql -Xq -v ON_ERROR_STOP=1\n",
     );
+    let (code, _) = scripts.run(&load, &[], tables.as_bytes());
     assert_eq!(code, Some(0));
     scripts.work();
 }

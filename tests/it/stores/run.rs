@@ -327,7 +327,7 @@ fn a_command_is_a_store() {
     let script = testbed.fleet.path("get");
     std::fs::write(
         &script,
-        "#!/bin/sh\ncase $1 in gone) exit 3 ;; bad) echo why >&2; exit 9 ;; big) head -c 17000000 \
+        "#!/bin/sh\ncase $1 in gone) exit 3 ;; bad) echo why >&2; exit 9 ;; big) exec head -c 17000000 \
          /dev/zero ;; slow) exec sleep 600 ;; esac\necho 7\nexec cat \"$1\"\n",
     )
     .unwrap();
@@ -338,13 +338,15 @@ fn a_command_is_a_store() {
         let text = base.replace(&testbed.url(), &format!("exec://files/{key}"));
         let text = text.replace(
             &format!("url = \"{}\"", testbed.store.url("")),
-            &format!("url = \"exec://files\"\nget = [{script:?}, \"{{key}}\"]\nrev = \"{rev}\"",),
+            &format!(
+                "url = \"exec://files\"\nget = [\"sh\", {script:?}, \"{{key}}\"]\nrev = \"{rev}\"",
+            ),
         );
         testbed.fleet.write("fleet.toml", &text);
     };
     for (key, code, wanted) in [
         ("gone", 1, "there is no such key"),
-        ("bad", 1, "exited with 9: why"),
+        ("bad", 1, "`sh` exited with 9: why"),
         ("big", 1, "larger than 16 MiB"),
         ("slow", 1, "within 2s"),
     ] {
