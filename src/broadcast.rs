@@ -9,7 +9,7 @@ use crate::{
     fleet::{Count, Fleet},
     host::{Intent, SurveyRequest},
     plan::{Plan, PlanRequest},
-    report::{CommandContext, Reporter, RunReport, Summary},
+    report::{CommandContext, Look, Reporter, RunReport, Summary},
     runs::{self, ProofCache, ShortIds, Verb},
     screen,
 };
@@ -67,7 +67,10 @@ fn command_context(options: &Options, run: &str) -> CommandContext {
         }
     };
     CommandContext {
-        status_command: format!("hello status {selection}{}", options.shared.state_args),
+        look: Look::Status(format!(
+            "hello status {selection}{}",
+            options.shared.state_args
+        )),
         command: "hello broadcast",
         doctor: Some(format!("hello doctor {selection}")),
         short_run: ShortIds::of(&options.shared.state).lasting(run).to_owned(),

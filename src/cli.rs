@@ -3,7 +3,10 @@
 
 use std::{ffi::OsString, io, path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{
+    CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::{ContextKind, ErrorKind},
+};
 
 use self::refusal::fail;
 use crate::{event::Verdict, host::exec, screen, serve::ReloadSignals};
@@ -20,6 +23,7 @@ mod help;
 mod history;
 mod interrupt;
 mod kinds;
+mod mistaken;
 mod refusal;
 mod resume;
 mod run;
@@ -123,6 +127,7 @@ enum Command {
     /// `hello help install` says where each shell looks for it.
     Completions {
         /// Print the script of this shell.
+        #[arg(value_name = "bash|zsh|fish", hide_possible_values = true)]
         shell: completions::Shell,
     },
     /// Writes the manual pages into a directory.
@@ -131,12 +136,19 @@ enum Command {
         /// Write into this directory, which is made if it is missing.
         dir: PathBuf,
     },
+    /// Prints the version, as --version does.
+    #[command(hide = true)]
+    Version,
     /// Print the JSON Schema of an output, or of fleet.toml.
     ///
     /// Editors complete and check a fleet.toml with it; programs learn what they may read.
     Schema {
         /// Print the schema of this.
-        #[arg(value_enum)]
+        #[arg(
+            value_enum,
+            value_name = "result|events|status|fleet",
+            hide_possible_values = true
+        )]
         subject: schema::Subject,
     },
     /// Print this overview, the help of a command, or a topic.
@@ -168,6 +180,7 @@ impl Command {
             | Self::Forget(_)
             | Self::Completions { .. }
             | Self::Man { .. }
+            | Self::Version
             | Self::Schema { .. }
             | Self::Help { .. } => false,
         }
@@ -209,7 +222,7 @@ fn run_command(signals: ReloadSignals) -> ExitCode {
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(e) => return print_parse_result(&e),
+        Err(e) => return print_parse_result(&without_odd_advice(e)),
     };
     let Some(command) = cli.command else {
         version::print(cli.verbose);
@@ -240,9 +253,25 @@ fn run_command(signals: ReloadSignals) -> ExitCode {
         Command::Doctor(args) => status::doctor(args),
         Command::Completions { shell } => completions::print(command_line(), shell),
         Command::Man { dir } => help::man(command_line(), &dir),
+        Command::Version => {
+            version::print(cli.verbose);
+            ExitCode::SUCCESS
+        }
         Command::Schema { subject } => schema::schema(subject),
         Command::Help { subject } => help::help(command_line(), subject.as_deref()),
     }
+}
+
+/// Removes the advice of clap to pass an unknown option as a value: no value of this command line
+/// begins with a dash.
+fn without_odd_advice(mut e: clap::Error) -> clap::Error {
+    if e.kind() == ErrorKind::UnknownArgument
+        && e.get(ContextKind::SuggestedArg).is_none()
+        && e.get(ContextKind::SuggestedSubcommand).is_none()
+    {
+        e.remove(ContextKind::Suggested);
+    }
+    e
 }
 
 /// Prints the help, or the reason why the arguments cannot be parsed. Clap repeats arguments and

@@ -16,7 +16,7 @@ mod target;
 mod verdict;
 
 pub(crate) use self::{
-    abort::{Abort, failures},
+    abort::{Abort, Hint, failures},
     direction::Direction,
     instance::Instance,
     interrupts::{Interrupted, Interrupts, check_interrupts, interrupted},

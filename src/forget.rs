@@ -45,19 +45,17 @@ pub(crate) async fn run(options: Options) -> u8 {
                 screen::quote(&options.id),
                 options.state_args
             );
-            match (&refusal.next, &refusal.old_version) {
-                (Some([resume, revert]), _) => {
-                    let action = "first finish or revert the run; or give it up, and leave \
-                                  processes and files as they are:";
-                    screen::tell(&screen::hint(action, &[resume, revert, &abandon]));
-                }
-                (None, Some(note)) => {
-                    let action = format!(
-                        "{note}; or give the run up, and leave processes and files as they are:"
-                    );
-                    screen::tell(&screen::hint(&action, &[&abandon]));
-                }
-                (None, None) => {}
+            let action = match &refusal.old_version {
+                Some(note) => Some(format!("{note}; or")),
+                None if refusal.next.is_empty() => None,
+                None => Some("first finish the run; or".into()),
+            };
+            if let Some(action) = action {
+                let action =
+                    format!("{action} give it up, and leave processes and files as they are:");
+                let mut commands = refusal.next;
+                commands.push(abandon);
+                screen::tell(&screen::hint(&action, &commands));
             }
             refusal.verdict.exit()
         }
@@ -69,7 +67,7 @@ struct Refusal {
     verdict: Verdict,
     why: String,
     /// The commands of which one must run first.
-    next: Option<[String; 2]>,
+    next: Vec<String>,
     /// Set for an open run of an earlier version, which no command can finish.
     old_version: Option<String>,
 }
@@ -79,7 +77,7 @@ impl Refusal {
         Self {
             verdict,
             why,
-            next: None,
+            next: Vec::new(),
             old_version: None,
         }
     }
@@ -97,7 +95,8 @@ async fn attempt(options: &Options) -> Result<String, Refusal> {
         return Err(Refusal::new(
             Verdict::Usage,
             format!(
-                "{:?} is neither a run nor a SHA-256: give the first {DIGITS} digits or more",
+                "{:?} is too short or no name of a run or content: give {DIGITS} digits of its id \
+                 or SHA-256 or more, @ or @-N",
                 options.id
             ),
         ));

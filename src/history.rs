@@ -74,7 +74,7 @@ fn list(options: &Options) -> std::io::Result<u8> {
     let short = ShortIds::of(&options.state);
     match options.output {
         Output::Screen => runs.for_each(|info| {
-            let next = info.next(&options.state_args).into_iter().flatten();
+            let next = info.next(&options.state_args).into_iter();
             let next = next.chain(info.old_version_note(&options.state_args));
             screen::answer(
                 [line(&info, &short)]
@@ -244,7 +244,7 @@ fn replay(info: &RunInfo, events: impl Iterator<Item = Value>, options: &Options
     if info.end.is_none() {
         reporter.line("No end", &result(info, &ids));
     }
-    for command in info.next(state_args).into_iter().flatten() {
+    for command in info.next(state_args) {
         reporter.line("Next", &command);
     }
     if let Some(note) = info.old_version_note(state_args) {

@@ -8,32 +8,22 @@ use std::{
 
 use crate::{
     event::{Abort, Direction, Event, Interrupts, Verdict},
-    execute::{RunContext, RunOptions, Validate, emit_survey, execute, open_host, survey},
+    execute::{RunContext, Validate, emit_survey, execute, open_host, survey},
     fleet::{Fleet, Group, OnBadConfig},
     host::{Intent, SurveyRequest},
     plan::{Plan, RecoveryRequest, absent, unreplaced},
-    report::{CommandContext, Reporter, RunReport, Summary},
-    runs::{self, InterruptedRun, ProofCache, RunError, RunInfo, ShortIds, Verb},
+    report::{CommandContext, Look, Reporter, RunReport, Summary},
+    runs::{self, InterruptedRun, ProofCache, ShortIds, Verb},
     screen,
     step::Survey,
 };
 
+mod direction;
 mod last;
+mod options;
 
-pub(crate) use self::last::last;
-
-/// Checked options of the commands.
-#[derive(Debug, Clone)]
-pub(crate) struct Options {
-    /// [`Verb::Resume`] or [`Verb::Revert`].
-    pub verb: Verb,
-    /// The name of the run; without it, the newest open run.
-    pub run: Option<String>,
-    /// Today's fleet: its groups replace those of the same name in the journal.
-    pub fleet: Option<Fleet>,
-    /// The options that every command with a run has.
-    pub shared: RunOptions,
-}
+use self::direction::{direction, no_run};
+pub(crate) use self::{last::last, options::Options};
 
 /// Runs the command to its verdict, and reports every end.
 pub(crate) async fn run(options: Options, mut interrupts: Interrupts) -> Verdict {
@@ -65,7 +55,7 @@ fn command_context(options: &Options, report: &RunReport) -> CommandContext {
         _ => "hello resume",
     };
     CommandContext {
-        status_command: format!("hello history{run}{}", options.shared.state_args),
+        look: Look::History(format!("hello history{run}{}", options.shared.state_args)),
         command,
         doctor: None,
         short_run: ShortIds::of(&options.shared.state)
@@ -159,7 +149,7 @@ fn recovery_plan(
 /// Reads the earlier run, with the groups of `--fleet`.
 fn load(options: &Options) -> Result<InterruptedRun, Abort> {
     let run = InterruptedRun::find(&options.shared.state, options.run.as_deref());
-    let mut left = run.map_err(|e| no_run(&e))?;
+    let mut left = run.map_err(|e| no_run(options, &e))?;
     if let Some(fleet) = &options.fleet {
         renew(&mut left, fleet)?;
     }
@@ -184,13 +174,13 @@ fn with_command(abort: Abort, options: &Options, left: &InterruptedRun, at_once:
     if !abort.by_validation || !at_once {
         return abort;
     }
-    Abort {
-        reason: format!(
-            "{}\nto restore the old config without validation: hello revert {} --validate=off{}",
-            abort.reason, left.id, options.shared.state_args
-        ),
-        ..abort
-    }
+    abort.with_hint(
+        "nothing was touched; to restore the old config without validation:",
+        vec![format!(
+            "hello revert {} --validate=off{}",
+            left.id, options.shared.state_args
+        )],
+    )
 }
 
 /// Replaces groups of the journal, which may have been wrong, by those of the same name in `fleet`.
@@ -227,73 +217,4 @@ fn renew(left: &mut InterruptedRun, fleet: &Fleet) -> Result<(), Abort> {
             names.join(", ")
         ),
     ))
-}
-
-/// Returns the direction of this run.
-///
-/// # Errors
-/// Fails if there is nothing to continue, or if another run must be continued first.
-fn direction(options: &Options, left: &InterruptedRun) -> Result<Direction, Abort> {
-    if options.verb == Verb::Resume {
-        ensure_open(options, left)?;
-    }
-    if let Some(later) = left.overtaken_by(&options.shared.state) {
-        return Err(refused(format!(
-            "run {later} came after run {} and was left open as well, so that one goes first: \
-             `hello resume {later}{args}`, or `hello revert {later}{args}`",
-            left.id,
-            args = options.shared.state_args
-        )));
-    }
-    // An open run that was restoring the old config is continued by a revert. One that came to its
-    // end is reverted.
-    let back = options.verb == Verb::Revert && !(left.back && left.info.open);
-    if !back {
-        return Ok(Direction::Forward);
-    }
-    if left.targets.is_empty() {
-        let id = &left.id;
-        return Err(refused(format!(
-            "run {id} changed no config, so there is none to restore"
-        )));
-    }
-    Ok(Direction::Back)
-}
-
-/// # Errors
-/// Fails if the run came to its end, or if a later run took its place.
-fn ensure_open(options: &Options, left: &InterruptedRun) -> Result<(), Abort> {
-    let id = &left.id;
-    let args = &options.shared.state_args;
-    if let Some(later) = left.superseded_by() {
-        let verb = if RunInfo::of(&options.shared.state, later).open {
-            "resume"
-        } else {
-            "history"
-        };
-        return Err(refused(format!(
-            "run {id} has its end in run {later}, which took its place: \
-             `hello {verb} {later}{args}`"
-        )));
-    }
-    if !left.info.open {
-        return Err(refused(format!(
-            "run {id} came to its end, and there is nothing to resume; `hello revert {id}{args}` \
-             reverts it"
-        )));
-    }
-    Ok(())
-}
-
-fn refused(why: String) -> Abort {
-    Abort::new(Verdict::Refused, why)
-}
-
-fn no_run(e: &RunError) -> Abort {
-    let hint = match e {
-        RunError::NoneOpen(_) => "; one that came to its end must be named",
-        RunError::Running(..) => "; wait for its end, or interrupt it",
-        _ => "",
-    };
-    Abort::new(e.verdict(), format!("{e}{hint}"))
 }

@@ -75,6 +75,8 @@ pub(crate) struct Record<'a> {
     pub verb: Verb,
     /// The earlier run that it continues or reverts.
     pub of: Option<&'a str>,
+    /// True if it installs an old config.
+    pub back: bool,
     /// The operator's reason.
     pub reason: Option<&'a str>,
     /// The command line, without its secrets.

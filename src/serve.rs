@@ -21,6 +21,7 @@ use tokio::{
 use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, reload};
 
 use self::{
+    answer::Answers,
     connections::Connections,
     listener::Listener,
     manager::notify,
@@ -162,7 +163,7 @@ async fn run(
     shutdown: impl Future<Output = ()>,
     drain: Duration,
 ) {
-    let connections = Connections::new(listener, answer::routes(server.clone()));
+    let connections = Connections::new(listener, Answers::new(server.clone()));
     let mut wakes = pin!(wakes.fuse());
     let mut shutdown = pin!(shutdown);
     server.catch_up();

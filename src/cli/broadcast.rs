@@ -1,14 +1,15 @@
 //! `hello broadcast`: the arguments, and the checks that inspect no process.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use super::{
-    fleet_file::FleetArg, refusal::UsageError, run::run_mutating, run_args::RunArgs,
-    values::OnFailure,
+    fleet_file::FleetArg, mistaken::this_command_with, refusal::UsageError, run::run_mutating,
+    run_args::RunArgs, values::OnFailure,
 };
 use crate::{
     broadcast,
     change::ChangeRequest,
+    diagnostic,
     execute::Validate,
     fleet::{self, Count, Fleet, Group, OnBadConfig, Share, Validation},
 };
@@ -129,17 +130,17 @@ pub(super) fn options(mut args: BroadcastArgs) -> Result<broadcast::Options, Usa
     let shared = args.run.checked()?;
     let reason = shared.reason.as_deref().unwrap_or_default();
     if args.now && reason.trim().is_empty() {
+        let command = this_command_with(&["--reason", "WHY"])
+            .unwrap_or_else(|| "hello broadcast .. --now --reason WHY".into());
+        let action = "state why it cannot wait; the journal keeps it:";
         return Err(UsageError::with_hint(
             "--now needs a reason",
-            "state why it cannot wait; the journal keeps it:",
-            "--now --reason TEXT",
+            action,
+            command,
         ));
     }
     let names_groups = args.config.iter().any(|config| config.contains('='));
-    let mut fleet = args
-        .fleet
-        .load(&args.groups, args.all || names_groups)
-        .map_err(|e| e.to_string())?;
+    let mut fleet = args.fleet.load(&args.groups, args.all || names_groups)?;
     let change = change_request(&args.config, &args.set, args.prune, &mut fleet)?;
     if args.overwrite {
         check_overwrite(&change, &fleet)?;
@@ -201,6 +202,7 @@ fn assign_configs(
                 return Err(format!("--config {name}= is given twice"));
             }
             Some(_) => {}
+            None if let Some(why) = unknown_group(config, fleet) => return Err(why),
             None if change.config.replace(config.into()).is_some() => {
                 return Err("several --config: name the group of each, --config GROUP=PATH".into());
             }
@@ -222,6 +224,17 @@ fn assign_configs(
         }
         _ => Ok(()),
     }
+}
+
+/// Returns an error for a `GROUP=PATH` of no group; none for a path with a `=` in it.
+fn unknown_group(config: &str, fleet: &Fleet) -> Option<String> {
+    let (name, _) = config.split_once('=')?;
+    let is_path = name.contains('/') || Path::new(config).exists();
+    let known = || fleet.groups.iter().map(|group| group.name.as_str());
+    (!is_path).then(|| {
+        let hint = diagnostic::suggest(name, known()).unwrap_or_default();
+        format!("--config {config}: no group `{name}`; {hint}")
+    })
 }
 
 fn key_and_value(pair: &str) -> Result<(String, String), String> {

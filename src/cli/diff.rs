@@ -56,8 +56,7 @@ pub(super) fn diff(args: DiffArgs) -> ExitCode {
 
 fn options(args: DiffArgs) -> Result<diff::Options, UsageError> {
     let every = args.groups.is_empty();
-    let loaded = args.fleet.load(&args.groups, every);
-    let mut fleet = loaded.map_err(|e| e.to_string())?;
+    let mut fleet = args.fleet.load(&args.groups, every)?;
     let change = if args.source {
         keep_sources(&mut fleet)?;
         Some(ChangeRequest::default())

@@ -106,24 +106,28 @@ impl RawArguments {
 pub(super) struct UsageError {
     why: String,
     /// The next step, and the command for it.
-    hint: Option<[&'static str; 2]>,
+    hint: Option<(String, String)>,
 }
 
 impl UsageError {
-    pub(super) fn with_hint(why: &str, action: &'static str, command: &'static str) -> Self {
+    pub(super) fn with_hint(
+        why: impl Into<String>,
+        action: impl Into<String>,
+        command: impl Into<String>,
+    ) -> Self {
         Self {
-            why: why.to_owned(),
-            hint: Some([action, command]),
+            why: why.into(),
+            hint: Some((action.into(), command.into())),
         }
     }
 
     /// Ends the command with the error and its hint.
     pub(super) fn fail(&self) -> ExitCode {
-        let code = fail(Verdict::Usage.exit(), &self.why);
-        if let Some([action, command]) = self.hint {
-            screen::tell(&format!("\n{}", screen::hint(action, &[command])));
+        let code = Verdict::Usage.exit();
+        match &self.hint {
+            Some((action, command)) => fail_with(code, &self.why, action, command.clone()),
+            None => fail(code, &self.why),
         }
-        code
     }
 }
 

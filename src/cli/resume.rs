@@ -123,8 +123,7 @@ fn options(
     let fleet = more
         .fleet
         .map(|path| Fleet::load(&path)?.select(&[], true))
-        .transpose()
-        .map_err(|e| e.to_string())?;
+        .transpose()?;
     Ok(resume::Options {
         verb,
         run,

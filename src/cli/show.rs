@@ -6,6 +6,7 @@ use super::{refusal::fail, state::StateArg, values::OutputArg};
 use crate::{event::Verdict, show};
 
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "hello show [OPTIONS] <RUN|SHA>")]
 pub(super) struct ShowArgs {
     /// Show this run, or this stored content.
     ///

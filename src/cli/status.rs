@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use super::{
     fleet_file::FleetArg,
-    refusal::fail,
+    refusal::{UsageError, fail},
     run::{run_readonly, run_until_interrupted},
     state::StateArg,
     values::OutputArg,
@@ -67,7 +67,7 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 pub(super) fn status(args: StatusArgs) -> ExitCode {
     let fleet = match args.fleet.load(&args.groups, args.groups.is_empty()) {
         Ok(fleet) => fleet,
-        Err(e) => return fail(Verdict::Usage.exit(), &e.to_string()),
+        Err(e) => return UsageError::from(e).fail(),
     };
     let state = args.state.resolve().ok();
     let (state, state_args) = state.map_or((None, String::new()), |state| {
@@ -108,11 +108,11 @@ pub(super) struct DoctorArgs {
 pub(super) fn doctor(args: DoctorArgs) -> ExitCode {
     match doctor_options(args) {
         Ok(options) => run_readonly(doctor::run(options)),
-        Err(why) => fail(Verdict::Usage.exit(), &why),
+        Err(e) => e.fail(),
     }
 }
 
-fn doctor_options(args: DoctorArgs) -> Result<doctor::Options, String> {
+fn doctor_options(args: DoctorArgs) -> Result<doctor::Options, UsageError> {
     let is_number = |word: &&String| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
     let number = args.subjects.first().filter(is_number);
     let pid = number.map(|word| parse_pid(word)).transpose()?;
@@ -120,7 +120,7 @@ fn doctor_options(args: DoctorArgs) -> Result<doctor::Options, String> {
     let fleet = match args.fleet.load(groups, groups.is_empty()) {
         // Without a fleet file, the kinds are the groups of a named process.
         Err(FleetError::Nowhere) if pid.is_some() && groups.is_empty() => Fleet::default(),
-        loaded => loaded.map_err(|e| e.to_string())?,
+        loaded => loaded?,
     };
     Ok(doctor::Options {
         pid,

@@ -113,3 +113,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_options_with_a_value_behind_an_equals_sign_are_known() {
+    let cli = command_line();
+    let options = cli.get_subcommands().flat_map(clap::Command::get_arguments);
+    let mut names: Vec<String> = options
+        .filter(|option| option.is_require_equals_set())
+        .filter_map(|option| option.get_long().map(|name| format!("--{name}")))
+        .collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names, mistaken::BY_EQUALS);
+}

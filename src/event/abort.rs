@@ -3,6 +3,15 @@
 use super::{Instance, Interrupted, Verdict};
 use crate::names;
 
+/// The next step of the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hint {
+    /// The end of a sentence that leads to the commands, with its colon.
+    pub what: String,
+    /// The commands to type; those that only read come first.
+    pub commands: Vec<String>,
+}
+
 /// Why a run ended before it touched anything, or why one of its steps failed.
 #[derive(Debug)]
 pub struct Abort {
@@ -14,6 +23,8 @@ pub struct Abort {
     pub instances: Vec<Instance>,
     /// True where the run would go on without its validators.
     pub by_validation: bool,
+    /// The next step, where it is another one than that of the verdict.
+    pub hint: Option<Hint>,
 }
 
 impl Abort {
@@ -25,6 +36,17 @@ impl Abort {
             reason: reason.into(),
             instances: Vec::new(),
             by_validation: false,
+            hint: None,
+        }
+    }
+
+    /// Replaces the next step that follows from the verdict.
+    #[must_use]
+    pub fn with_hint(self, what: impl Into<String>, commands: Vec<String>) -> Self {
+        let what = what.into();
+        Self {
+            hint: Some(Hint { what, commands }),
+            ..self
         }
     }
 

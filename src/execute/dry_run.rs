@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::summarize::run_report;
 use crate::{
     event::{TargetReport, Verdict},
+    fleet::{OnFailure, Rollout, Share},
     host::Host,
     plan::{Plan, Wave},
-    report::{RunReport, WaveReport},
+    report::{AfterFailure, RunReport, WaveReport},
     step::{ContentDifference, Side, TargetChange},
 };
 
@@ -22,13 +23,37 @@ pub(super) fn report(plan: &Plan, host: &Host, now: bool, reason: String) -> Run
     RunReport {
         waves: waves.collect(),
         dry_run: true,
+        after_failure: after_failure(plan, now),
         ..report
+    }
+}
+
+/// Returns what a failure would lead to, as far as the groups of the plan agree on it.
+fn after_failure(plan: &Plan, now: bool) -> AfterFailure {
+    let mut rollouts = plan
+        .steps()
+        .flat_map(|step| &step.instances)
+        .map(|instance| &instance.group.rollout);
+    let rolls_back = |rollout: &Rollout| {
+        rollout.on_failure == OnFailure::Revert && rollout.max_failures == Share::Count(0)
+    };
+    if now {
+        AfterFailure::Nothing
+    } else if rollouts.all(rolls_back) {
+        AfterFailure::RollBack
+    } else {
+        AfterFailure::RollBackFailed
     }
 }
 
 fn show_difference(target: &mut TargetReport, change: &TargetChange) {
     let Some(from) = &change.from else { return };
-    let sides = ["now", "new"].map(|name| Side { name, note: "" });
+    // A content that is on the disk already is compared with the one from before it.
+    let names = match &target.disk {
+        Some(disk) if *disk == target.to => ["before", "disk"],
+        _ => ["now", "new"],
+    };
+    let sides = names.map(|name| Side { name, note: "" });
     let difference = ContentDifference::of(from, &change.to, sides);
     target.entries = difference.entries;
     target.diff = difference.diff.filter(|_| !change.secret);

@@ -19,6 +19,7 @@ pub(super) fn record<'a>(context: &RunContext<'a>, plan: &'a Plan) -> Record<'a>
         id: context.id,
         verb: context.verb,
         of: context.of,
+        back: context.back,
         reason: context.reason,
         command: secretless(std::env::args_os().map(|arg| arg.to_string_lossy().into_owned())),
         groups: context.groups,

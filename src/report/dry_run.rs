@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    run_report::WaveReport,
+    run_report::{AfterFailure, WaveReport},
     summary::Summary,
     text::{LISTED, instances, name},
 };
@@ -24,31 +24,48 @@ pub(super) fn text(summary: &Summary, verbose: bool) -> String {
 }
 
 fn target_text(summary: &Summary, target: &TargetReport) -> String {
-    let adopted = target.disk.as_ref() == Some(&target.to);
-    let back = match &target.from {
-        None => "no rollback: no copy of the served config is known",
-        Some(_) if adopted => "adopted as it is; a failure rolls it back to the config from before",
-        Some(_) => "a failure rolls it back",
+    let is_on_disk = target.disk.as_ref() == Some(&target.to);
+    let content = match &target.from {
+        _ if is_on_disk => format!("sha256:{} is on the disk already", short(&target.to)),
+        from => format!(
+            "sha256:{} -> sha256:{}",
+            from.as_deref().map_or("?", short),
+            short(&target.to)
+        ),
     };
-    let mut text = format!(
-        "{}: sha256:{} -> sha256:{}; {back}\n",
-        plain(&target.path.to_string_lossy()),
-        target.from.as_deref().map_or("?", short),
-        short(&target.to)
-    );
+    let path = plain(&target.path.to_string_lossy()).into_owned();
+    let mut text = format!("{path}: {content}{}\n", rollback_text(summary, target));
     if let Some(source) = &target.source {
         text += &format!(
             "  the new content is that of {}\n",
             plain(&source.to_string())
         );
     }
-    if !adopted {
+    if !is_on_disk {
         text += &shared_target_note(summary, target);
     }
     for entry in &target.entries {
         text += &format!("  {:<7} {}\n", name(entry.change), plain(&entry.path));
     }
     text + &quoted(target.diff.as_deref().unwrap_or_default())
+}
+
+/// Says what a failure would do with the target; empty where the run changes nothing.
+fn rollback_text(summary: &Summary, target: &TargetReport) -> String {
+    let Some(from) = &target.from else {
+        let why = "the served config is not known of every instance, or no copy is kept";
+        return format!("; no rollback: {why}");
+    };
+    if *from == target.to {
+        return String::new();
+    }
+    match summary.after_failure {
+        AfterFailure::RollBack => format!("; a failure rolls it back to sha256:{}", short(from)),
+        AfterFailure::RollBackFailed => {
+            "; a failure rolls back at least the instances that failed".into()
+        }
+        AfterFailure::Nothing => "; a failure is not rolled back".into(),
+    }
 }
 
 /// Says what follows where instances of several waves read a target; empty where one wave does.

@@ -2,35 +2,27 @@
 
 use super::run_report::{CommandContext, RunReport};
 use crate::{
-    event::{Outcome, TargetReport, Verdict},
+    event::{Hint, Outcome, TargetReport, Verdict},
     names,
 };
 
-/// The next step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hint {
-    /// A sentence that leads to the commands.
-    pub what: String,
-    /// The commands to type; those that only read come first.
-    pub commands: Vec<String>,
+/// Returns the hint after a run that converged; none if it changed nothing.
+pub(super) fn undo(report: &RunReport, context: &CommandContext) -> Option<Hint> {
+    report.can_be_undone().then(|| Hint {
+        what: "to restore the config from before this run:".into(),
+        commands: vec![format!(
+            "hello revert {}{}",
+            context.short_run, context.state_args
+        )],
+    })
 }
 
-impl Hint {
-    /// Returns the hint after a run that converged; none if it changed nothing.
-    pub(super) fn undo(report: &RunReport, context: &CommandContext) -> Option<Self> {
-        report.can_be_undone().then(|| Self {
-            what: "to restore the config from before this run:".into(),
-            commands: vec![format!(
-                "hello revert {}{}",
-                context.short_run, context.state_args
-            )],
-        })
+/// Returns the hint after a run; none if it converged.
+pub(super) fn hint(report: &RunReport, context: &CommandContext) -> Option<Hint> {
+    if report.hint.is_some() {
+        return report.hint.clone();
     }
-
-    /// Returns the hint after a run; none if it converged.
-    pub(super) fn of(report: &RunReport, context: &CommandContext) -> Option<Self> {
-        (report.verdict != Verdict::Converged).then(|| Advisor { report, context }.hint())
-    }
+    (report.verdict != Verdict::Converged).then(|| Advisor { report, context }.hint())
 }
 
 /// The facts that a hint depends on.
@@ -57,7 +49,7 @@ impl Advisor<'_> {
             Verdict::Partial => self.partial(),
             Verdict::Unproven => self.unproven(),
             Verdict::Mixed => self.mixed(),
-            verdict => self.look(untouched_text(verdict)),
+            verdict => self.look(&self.untouched_text(verdict)),
         }
     }
 
@@ -65,7 +57,7 @@ impl Advisor<'_> {
     fn look(&self, what: &str) -> Hint {
         Hint {
             what: what.into(),
-            commands: vec![self.context.status_command.clone()],
+            commands: vec![self.context.look.command()],
         }
     }
 
@@ -98,16 +90,17 @@ impl Advisor<'_> {
 
     /// The command that reads, and the one that restores the old config where that is possible.
     fn look_or_revert(&self, what: &str) -> Hint {
-        let look = self.context.status_command.clone();
+        let look = self.context.look.command();
         match self.revert_command() {
             Some(revert) => Hint {
                 what: format!(
-                    "{what}; what each runs now, and then to restore the old config everywhere:"
+                    "{what}; {}, and then to restore the old config everywhere:",
+                    self.context.look.what()
                 ),
                 commands: vec![look, revert],
             },
             None => Hint {
-                what: format!("{what}; what each runs now:"),
+                what: format!("{what}; {}:", self.context.look.what()),
                 commands: vec![look],
             },
         }
@@ -142,10 +135,13 @@ impl Advisor<'_> {
             (false, true) => "then to resume when the cause is fixed, or to revert:",
             (false, false) => "then to resume when the cause is fixed:",
         };
-        let look = self.context.status_command.clone();
+        let look = self.context.look.command();
         let commands = [Some(look), start, Some(resume), revert];
         Hint {
-            what: format!("this needs you: {failed}; what there is now; {then}"),
+            what: format!(
+                "this needs you: {failed}; {}; {then}",
+                self.context.look.what()
+            ),
             commands: commands.into_iter().flatten().collect(),
         }
     }
@@ -178,31 +174,29 @@ impl Advisor<'_> {
         possible.then(|| format!("hello revert {}{}", report.run, self.context.state_args))
     }
 
+    /// Leads to the command that only reads, after a run that left nothing else to do.
+    fn untouched_text(&self, verdict: Verdict) -> String {
+        let what = self.context.look.what();
+        match verdict {
+            Verdict::NoMatch => "nothing was touched; see what there is:".into(),
+            Verdict::Invalid => format!(
+                "nothing was touched; fix the config and run the same command again; {what}:"
+            ),
+            Verdict::Busy => format!(
+                "nothing was touched; wait for the other run with --lock-timeout 60s; {what}:"
+            ),
+            Verdict::Reverted => "every touched instance is proven on the old config; when the \
+                                  cause is fixed, look again:"
+                .into(),
+            _ => "nothing was touched; when it is fixed, look again:".into(),
+        }
+    }
+
     /// Lists the instances with such an outcome.
     fn list(&self, is: impl Fn(Outcome) -> bool) -> String {
         let instances = self.report.instances.iter().filter(|i| is(i.outcome));
         let texts = instances.map(|i| format!("pid {} {}", i.pid, outcome_text(i.outcome)));
         names::list(texts, ", ", names::MOST)
-    }
-}
-
-/// The command that only reads, after a run that left nothing else to do.
-fn untouched_text(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::NoMatch => "nothing was touched; see what there is:",
-        Verdict::Invalid => {
-            "nothing was touched; fix the config and run the same command again; what each runs \
-             now:"
-        }
-        Verdict::Busy => {
-            "nothing was touched; wait for the other run with --lock-timeout 60s; what each runs \
-             now:"
-        }
-        Verdict::Reverted => {
-            "every touched instance is proven on the old config; when the cause is fixed, look \
-             again:"
-        }
-        _ => "nothing was touched; when it is fixed, look again:",
     }
 }
 

@@ -107,8 +107,8 @@ fn file_line(event: &Event) -> Option<(&'static str, String)> {
             ("Valid", text)
         }
         Event::NoRollbackContent { path } => {
-            let why =
-                "no copy of the served config is known, so a failure could not be rolled back";
+            let why = "the config that is served now is not known of every instance, or no copy \
+                       of it is kept, so a failure could not be rolled back";
             ("No rollback", format!("{}: {why}", path.display()))
         }
         _ => return None,

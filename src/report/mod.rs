@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use self::{
     batch::Batch,
-    hint::Hint,
     lines::line_of,
     text::{instances, name, proof_text, seconds, unconfirmed_text, waves_text},
 };
@@ -15,13 +14,13 @@ pub(crate) use self::{
     exports::Exports,
     leftovers::remove_leftovers,
     refusal::{fail, refused},
-    run_report::{CommandContext, RunReport, WaveReport},
+    run_report::{AfterFailure, CommandContext, Look, RunReport, WaveReport},
     run_text::{action, ended, local_time, operator, result, run_object},
     schema::{event_schema, result_schema},
     summary::Summary,
 };
 use crate::{
-    event::{Direction, Event, FailureKind, Outcome, Phase},
+    event::{Direction, Event, FailureKind, Hint, Outcome, Phase},
     names,
     screen::{self, Progress, Sink},
     step::short,
@@ -152,7 +151,9 @@ impl Reporter {
                 let text = format!("{} sha256:{}", path.display(), short(sha256));
                 self.line(word, &text);
             }
-            Event::RollbackBegan { why } => self.after_batch("Rolling back", why),
+            Event::RollbackBegan { why } => {
+                self.after_batch("Rolling back", &format!("everything: {why}"));
+            }
             Event::RolledBack { pids, why } => {
                 self.after_batch("Rolling back", &rolled_back_text(pids, why));
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::event::{Abort, Event, Instance, Outcome, TargetReport, Verdict};
+use crate::event::{Abort, Event, Hint, Instance, Outcome, TargetReport, Verdict};
 
 /// How a run ended, before the command line adds the commands to type next.
 #[derive(Debug)]
@@ -31,6 +31,23 @@ pub(crate) struct RunReport {
     pub dry_run: bool,
     /// True if the config that it installed is an old one.
     pub back: bool,
+    /// What a failure would lead to, in a dry run.
+    pub after_failure: AfterFailure,
+    /// The next step, where it is another one than that of the verdict.
+    pub hint: Option<Hint>,
+}
+
+/// What follows a failure in a run that is shown and not carried out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum AfterFailure {
+    /// Everything is rolled back.
+    #[default]
+    RollBack,
+    /// The instances that failed are rolled back; the rest depends on the number of failures and on
+    /// `on_failure` of their groups.
+    RollBackFailed,
+    /// Nothing is rolled back: the run has no rollback, or is one.
+    Nothing,
 }
 
 /// A wave of a dry run, besides its instances, which carry its number.
@@ -46,11 +63,37 @@ pub(crate) struct WaveReport {
     pub gates: Vec<Vec<String>>,
 }
 
+/// The command that shows how things stand, and touches nothing.
+#[derive(Debug, Clone)]
+pub(crate) enum Look {
+    /// Shows what each instance runs now.
+    Status(String),
+    /// Shows what happened in a run, whose fleet may have another file today.
+    History(String),
+}
+
+impl Look {
+    /// Returns the command.
+    pub(super) fn command(&self) -> String {
+        match self {
+            Self::Status(command) | Self::History(command) => command.clone(),
+        }
+    }
+
+    /// Returns what the command shows.
+    pub(super) fn what(&self) -> &'static str {
+        match self {
+            Self::Status(_) => "what each runs now",
+            Self::History(_) => "what happened",
+        }
+    }
+}
+
 /// The parts of a summary that depend on the command line.
 #[derive(Debug, Clone)]
 pub(crate) struct CommandContext {
-    /// The command that shows what each instance runs now.
-    pub status_command: String,
+    /// The command that only reads.
+    pub look: Look,
     /// The command that was run: `hello broadcast`.
     pub command: &'static str,
     /// The command that tells for each instance whether it can be reloaded. Without one, the hint
@@ -84,6 +127,8 @@ impl RunReport {
             notes: Vec::new(),
             dry_run: false,
             back: false,
+            after_failure: AfterFailure::default(),
+            hint: None,
         }
     }
 
@@ -115,6 +160,9 @@ impl RunReport {
 
 impl From<Abort> for RunReport {
     fn from(abort: Abort) -> Self {
-        Self::new(abort.verdict, abort.reason, Vec::new(), abort.instances)
+        Self {
+            hint: abort.hint,
+            ..Self::new(abort.verdict, abort.reason, Vec::new(), abort.instances)
+        }
     }
 }

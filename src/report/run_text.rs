@@ -93,8 +93,6 @@ pub(crate) fn result(info: &RunInfo, ids: &ShortIds) -> String {
 /// Returns the JSON object of a run. `state_args` is ` --state DIR`, or empty.
 #[must_use]
 pub(crate) fn run_object(info: &RunInfo, state_args: &str) -> Value {
-    let next = info.next(state_args).unwrap_or_default();
-    let next: Vec<&String> = next.iter().filter(|command| !command.is_empty()).collect();
     json!({
         "run": info.id,
         "at": info.at,
@@ -103,6 +101,6 @@ pub(crate) fn run_object(info: &RunInfo, state_args: &str) -> Value {
         "running": info.running,
         "began": info.began,
         "end": info.end,
-        "next": next,
+        "next": info.next(state_args),
     })
 }

@@ -6,11 +6,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    hint::Hint,
-    run_report::{CommandContext, RunReport, WaveReport},
+    hint,
+    run_report::{AfterFailure, CommandContext, RunReport, WaveReport},
 };
 use crate::{
-    event::{Abort, Event, Instance, Outcome, TargetReport, VERSION, Verdict},
+    event::{Abort, Event, Hint, Instance, Outcome, TargetReport, VERSION, Verdict},
     exact::absent,
 };
 
@@ -55,6 +55,9 @@ pub(crate) struct Summary {
     /// See [`RunReport::dry_run`].
     #[serde(skip)]
     pub(super) is_preview: bool,
+    /// See [`RunReport::after_failure`].
+    #[serde(skip)]
+    pub(super) after_failure: AfterFailure,
     #[serde(skip)]
     pub(super) hint: Option<Hint>,
     /// The command that was run: `hello broadcast`.
@@ -69,10 +72,10 @@ impl Summary {
     /// Returns the summary of a run for the command line that asked for it.
     #[must_use]
     pub(crate) fn new(report: RunReport, context: &CommandContext) -> Self {
-        let hint = Hint::of(&report, context);
+        let hint = hint::hint(&report, context);
         let next = hint.as_ref().map(|hint| hint.commands.clone());
         Self {
-            undo: Hint::undo(&report, context),
+            undo: hint::undo(&report, context),
             hint,
             command: context.command,
             ..Self::without_hint(report, next.unwrap_or_default(), context.dry_run)
@@ -101,6 +104,7 @@ impl Summary {
             gates: report.gates,
             notes: report.notes,
             is_preview: report.dry_run,
+            after_failure: report.after_failure,
             hint: None,
             command: "hello",
             undo: None,

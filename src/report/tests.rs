@@ -77,7 +77,7 @@ fn end(verdict: Verdict, instances: Vec<Instance>) -> Summary {
 
 fn summary(report: RunReport) -> Summary {
     let context = CommandContext {
-        status_command: "hello status".into(),
+        look: Look::Status("hello status".into()),
         command: "hello broadcast",
         doctor: None,
         short_run: "r1".into(),
@@ -269,7 +269,7 @@ hint: to restore the config from before this run:
     assert!(!has_hint(no_run), "it was no run");
 }
 
-fn hint(report: RunReport) -> super::hint::Hint {
+fn hint(report: RunReport) -> Hint {
     summary(report).hint.unwrap()
 }
 

@@ -73,6 +73,9 @@ pub(crate) struct RunBegan {
     pub verb: Verb,
     /// The earlier run that it continues or reverts.
     pub of: Option<String>,
+    /// True if it installs an old config.
+    #[serde(default)]
+    pub back: bool,
     /// Unknown for a run of version 1.
     #[serde(default)]
     pub operator: Operator,
@@ -249,6 +252,7 @@ mod tests {
         assert_round_trip(line(FirstEvent::Began(RunBegan {
             verb: Verb::Broadcast,
             of: None,
+            back: false,
             operator: operator(),
             boot_id: "boot".into(),
             command: vec!["hello".into()],

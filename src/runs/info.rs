@@ -68,13 +68,27 @@ impl RunInfo {
         }
     }
 
-    /// Returns the commands that resume and that revert a run that was left open; none for a run of
-    /// an earlier version. `state_args` is ` --state DIR`, or empty.
+    /// Returns the commands that finish a run that was left open: `resume`, and `revert` where that
+    /// does something else. Empty for a run of an earlier version. `state_args` is ` --state DIR`,
+    /// or empty.
     #[must_use]
-    pub(crate) fn next(&self, state_args: &str) -> Option<[String; 2]> {
-        (self.open && !self.running && !self.is_old).then(|| {
-            ["resume", "revert"].map(|verb| format!("hello {verb} {}{state_args}", self.id))
-        })
+    pub(crate) fn next(&self, state_args: &str) -> Vec<String> {
+        if !self.open || self.running || self.is_old {
+            return Vec::new();
+        }
+        let verbs: &[&str] = if self.installs_old() {
+            &["resume"]
+        } else {
+            &["resume", "revert"]
+        };
+        let command = |verb: &&str| format!("hello {verb} {}{state_args}", self.id);
+        verbs.iter().map(command).collect()
+    }
+
+    /// Returns true if the run installs an old config.
+    #[must_use]
+    pub(crate) fn installs_old(&self) -> bool {
+        self.began.as_ref().is_some_and(|began| began.back)
     }
 
     /// Returns what to do about an open run of an earlier version.

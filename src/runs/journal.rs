@@ -97,6 +97,7 @@ impl RunBegan {
         Self {
             verb: record.verb,
             of: record.of.map(Into::into),
+            back: record.back,
             operator: Operator::now(),
             boot_id: super::boot_id(),
             command,

@@ -3,16 +3,9 @@
 
 use std::{cell::RefCell, io, pin::pin, sync::Arc, time::Duration};
 
-use axum::Router;
 use futures_util::FutureExt;
-use hyper::{
-    server::conn::http1,
-    service::{Service, service_fn},
-};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::{Resource, getrlimit};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -21,6 +14,7 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 
 use super::{
+    answer::Answers,
     listener::{Listener, Peer, Stream},
     seats::{Seats, Watched},
 };
@@ -48,7 +42,7 @@ pub(super) struct Accepted {
 /// The listener and every connection that is open.
 pub(super) struct Connections {
     listener: Listener,
-    routes: Router,
+    answers: Arc<Answers>,
     slots: Arc<Semaphore>,
     seats: Arc<Seats>,
     /// A connection that is accepted and waits for a slot.
@@ -56,14 +50,14 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(listener: Listener, routes: Router) -> Self {
+    pub(super) fn new(listener: Listener, answers: Answers) -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let slots = usize::try_from(limit.saturating_sub(SPARE).max(1))
             .unwrap_or(usize::MAX)
             .min(Semaphore::MAX_PERMITS);
         Self {
             listener,
-            routes,
+            answers: Arc::new(answers),
             slots: Arc::new(Semaphore::new(slots)),
             seats: Arc::new(Seats::new()),
             waiting: RefCell::default(),
@@ -137,10 +131,10 @@ impl Connections {
         let (number, seat) = self.seats.take();
         let mut stream = TimeoutStream::new(Watched::new(stream, seat.clone()));
         stream.set_write_timeout(Some(WRITE_LIMIT));
-        let routes = TowerToHyperService::new(self.routes.clone());
-        let service = service_fn(move |mut request| {
-            request.extensions_mut().insert(peer);
-            routes.call(request)
+        let answers = self.answers.clone();
+        let service = service_fn(move |request| {
+            let answers = answers.clone();
+            async move { answers.answer(request, peer).await }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -160,8 +160,9 @@ impl RunView {
     /// Returns the commands to type next: those that close an open run, or the one that reverts it.
     fn next(&self, options: &Options, id: &str) -> Vec<String> {
         let args = &options.state_args;
-        if let Some(next) = self.info.next(args) {
-            return next.into();
+        let next = self.info.next(args);
+        if !next.is_empty() {
+            return next;
         }
         let is_change = |t: &TargetView| t.report.from.as_ref() != Some(&t.report.to);
         let is_known = |t: &TargetView| t.report.from.is_some();

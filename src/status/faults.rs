@@ -98,8 +98,8 @@ struct OpenRun<'a> {
     run: &'a str,
     /// How it ended: a verdict, or `open` or `unknown`.
     verdict: &'a str,
-    /// The commands that resume and that revert it; null for a run of an earlier version.
-    next: Option<[String; 2]>,
+    /// The commands that finish it; empty for a run of an earlier version.
+    next: Vec<String>,
 }
 
 /// Returns the lists of an answer that looked at nothing.
@@ -264,15 +264,18 @@ impl Findings {
     fn run_lines(&self, options: &Options) -> Vec<String> {
         let mut lines = Vec::new();
         let (old, open): (Vec<_>, Vec<_>) = self.open.iter().partition(|run| run.is_old);
-        if let Some([resume, revert]) = open
-            .last()
-            .and_then(|newest| newest.next(&options.state_args))
-        {
+        if let Some(newest) = open.last() {
             let ids: Vec<&str> = open.iter().map(|run| run.id.as_str()).collect();
-            let text = format!(
-                "{}: `{resume}` finishes it, `{revert}` rolls it back",
-                ids.join(", ")
-            );
+            let what = match newest.next(&options.state_args).as_slice() {
+                [resume, revert] => {
+                    format!("`{resume}` finishes it, `{revert}` restores the old config")
+                }
+                commands => format!(
+                    "`{}` finishes it, and so restores the old config",
+                    commands.join("`, `")
+                ),
+            };
+            let text = format!("{}: {what}", ids.join(", "));
             lines.push(screen::worded("Open run", &text));
         }
         for run in old {
@@ -362,7 +365,7 @@ impl Findings {
         let Some(newest) = self.open.last() else {
             return Vec::new();
         };
-        let commands = newest.next(&options.state_args).into_iter().flatten();
+        let commands = newest.next(&options.state_args);
         std::iter::once(format!("hello history {}{}", newest.id, options.state_args))
             .chain(commands)
             .collect()

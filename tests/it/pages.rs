@@ -10,7 +10,10 @@ use std::{
 use crate::support::{runs_as_root, without_cargo, write};
 
 /// The commands that do not end with 0, each with its exit code.
-const EXITS: &[(&str, i32)] = &[("hello broadcast --config bad.json", 4)];
+const EXITS: &[(&str, i32)] = &[
+    ("hello broadcast --config bad.json", 4),
+    ("hello broadcast --config odd.json", 6),
+];
 
 fn page(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()

@@ -2,7 +2,7 @@
 use super::*;
 use crate::{
     event::{Failure, TargetKind, Verdict},
-    report::{CommandContext, RunReport},
+    report::{CommandContext, Look, RunReport},
 };
 
 fn instance(pid: i32, wave: usize, target: &str) -> Instance {
@@ -51,7 +51,7 @@ fn text_of(instances: Vec<Instance>, verbose: bool) -> String {
         ..RunReport::new(Verdict::Converged, String::new(), targets, instances)
     };
     let context = CommandContext {
-        status_command: String::new(),
+        look: Look::Status(String::new()),
         command: "hello broadcast",
         doctor: None,
         short_run: String::new(),
@@ -96,9 +96,8 @@ fn a_dry_run_shows_each_wave_with_what_follows_it() {
             ],
             false
         ),
-        "/a: sha256:old -> sha256:new; a failure rolls it back\n\
-         /b: sha256:old -> sha256:old; adopted as it is; a failure rolls it back to the config \
-         from before\n\
+        "/a: sha256:old -> sha256:new; a failure rolls it back to sha256:old\n\
+         /b: sha256:old is on the disk already\n\
          wave 1/2: 1 instance, then 0.5s of bake, then the gate `check web`, then the gate \
          `other`\n\
          \x20 web pid 1 reads /a: would be signalled, validated\n\
@@ -124,7 +123,7 @@ fn a_file_that_several_waves_read_is_noted_unless_it_is_adopted() {
     };
     assert!(
         shared("/a").contains(
-            "rolls it back\n  is installed with wave 1 and read in waves 2, 4 \
+            "rolls it back to sha256:old\n  is installed with wave 1 and read in waves 2, 4 \
                                too: an instance of these that starts again"
         ),
         "{}",

@@ -196,7 +196,7 @@ fn an_open_run_of_version_1_is_listed_and_names_its_old_bytes() {
     assert_eq!(open.len(), 1);
     assert_eq!(open[0].id, id);
     assert_eq!(open[0].verdict(), "open");
-    assert_eq!(open[0].next(""), None);
+    assert!(open[0].next("").is_empty());
     let note = open[0].old_version_note("").unwrap();
     assert!(
         note.contains(&format!("`hello revert {id}` names its old bytes")),

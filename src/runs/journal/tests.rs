@@ -14,6 +14,7 @@ fn record<'a>(id: &'a str, of: Option<&'a str>) -> Record<'a> {
         id,
         verb: Verb::Revert,
         of,
+        back: false,
         reason: Some("why"),
         command: vec!["x".repeat(5000), "hello".into()],
         groups: &[],
