@@ -64,10 +64,9 @@ enum Command {
     /// SIGHUP swaps the config without dropping a request.
     Serve(serve::ServeArgs),
     /// Check a config file of `hello serve`.
-    Check {
-        /// Check this file.
-        file: PathBuf,
-    },
+    ///
+    /// With --store, the file and the value of the key are checked as `hello serve` merges them.
+    Check(serve::CheckArgs),
     /// Install a config, signal every instance, and prove it.
     ///
     /// On failure the run restores the old config, and proves that.
@@ -170,7 +169,7 @@ impl Command {
             | Self::Diff(_)
             | Self::Doctor(_) => true,
             Self::Serve(_)
-            | Self::Check { .. }
+            | Self::Check(_)
             | Self::ExecSupervise
             | Self::ExecBecome
             | Self::ExecMapUsers
@@ -237,7 +236,7 @@ fn run_command(signals: ReloadSignals) -> ExitCode {
     }
     match command {
         Command::Serve(args) => serve::serve(args, signals),
-        Command::Check { file } => serve::check(&file),
+        Command::Check(args) => serve::check(args),
         Command::Kinds { name } => kinds::kinds(name.as_deref()),
         Command::ExecSupervise => ExitCode::from(exec::supervise()),
         Command::ExecBecome => ExitCode::from(exec::become_command()),

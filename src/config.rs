@@ -9,10 +9,13 @@ use std::{
 };
 
 use rustix::fs::{FileType, Mode, OFlags};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use self::layers::Layer;
 use crate::diagnostic::{self, ConfigError};
+
+mod layers;
 
 /// The largest config of `hello serve`, in bytes (1 MiB): far above any message.
 pub const MAX_CONFIG: u64 = 1 << 20;
@@ -38,7 +41,7 @@ pub struct Config {
 }
 
 /// The least level of an entry that is logged.
-#[derive(Debug, Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Level {
@@ -97,22 +100,43 @@ impl FromStr for Listen {
 /// Fails if the config is not valid, with the line and column, and a hint.
 pub fn parse(bytes: &[u8]) -> Result<Config, ConfigError> {
     let config: Config = diagnostic::parse(bytes)?;
-    if let Some(Err(why)) = config
-        .listen
-        .as_ref()
-        .map(|listen| Listen::from_str(listen.get_ref()))
-    {
-        return Err(ConfigError::new(
-            bytes,
-            format!("listen: {why}"),
-            None,
-            config.listen.as_ref().map(toml::Spanned::span),
-        ));
-    }
+    check_listen(bytes, config.listen.as_ref())?;
     Ok(config)
 }
 
+/// Checks the address that a text gives.
+fn check_listen(bytes: &[u8], listen: Option<&toml::Spanned<String>>) -> Result<(), ConfigError> {
+    let Some(listen) = listen else { return Ok(()) };
+    match Listen::from_str(listen.get_ref()) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(ConfigError::new(
+            bytes,
+            format!("listen: {why}"),
+            None,
+            Some(listen.span()),
+        )),
+    }
+}
+
 impl Config {
+    /// Returns the config as TOML, which [`parse`] reads back.
+    ///
+    /// # Errors
+    /// Fails if the message cannot be written as TOML.
+    pub(crate) fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        #[derive(Serialize)]
+        struct Plain<'a> {
+            message: &'a str,
+            listen: &'a str,
+            log: Level,
+        }
+        toml::to_string(&Plain {
+            message: &self.message,
+            listen: self.listen(),
+            log: self.log,
+        })
+    }
+
     /// Returns the address to listen on.
     #[must_use]
     pub fn listen(&self) -> &str {

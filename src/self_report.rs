@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// Digest of the bytes that the served config was parsed from.
 pub(crate) const X_CONFIG_SHA256: &str = "x-config-sha256";
+/// Digest of the file's bytes, where the served config has another layer as well.
+pub(crate) const X_CONFIG_FILE_SHA256: &str = "x-config-file-sha256";
 /// Rises with every applied config.
 pub(crate) const X_CONFIG_GENERATION: &str = "x-config-generation";
 /// `PID:START-TICKS` of the process that answers.
@@ -17,6 +19,9 @@ pub(crate) struct SelfReport {
     pub instance: InstanceId,
     pub effective: Effective,
     pub last_attempt: Attempt,
+    /// Why the config is that of an earlier process, where the store did not answer at the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<String>,
     pub restart_required: Vec<String>,
     pub restart_only: BTreeMap<String, String>,
 }
@@ -81,8 +86,49 @@ pub(crate) struct Effective {
     pub sha256: String,
     pub generation: u64,
     pub loaded_at: jiff::Timestamp,
+    /// The file; empty for a config that comes from a store alone.
     #[serde(with = "crate::exact")]
     pub path: PathBuf,
+    /// The layers of a config with a store, the first below the others; else empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerReport>,
+}
+
+impl Effective {
+    /// Returns the digest of the file's content, also where another layer lies over it.
+    #[must_use]
+    pub(crate) fn of_file(&self) -> &str {
+        file_of(&self.layers).unwrap_or(&self.sha256)
+    }
+}
+
+/// One layer of a config.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LayerReport {
+    /// Its place.
+    #[serde(flatten)]
+    pub origin: LayerOrigin,
+    /// The digest of its content.
+    pub sha256: String,
+    /// The revision of its key; none of a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rev: Option<String>,
+}
+
+/// The place of a layer: `"path"` or `"url"`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LayerOrigin {
+    Path(#[serde(with = "crate::exact")] PathBuf),
+    Url(String),
+}
+
+/// Returns the digest of the layer that is a file.
+fn file_of(layers: &[LayerReport]) -> Option<&str> {
+    let mut files = layers
+        .iter()
+        .filter(|layer| matches!(layer.origin, LayerOrigin::Path(_)));
+    files.next().map(|layer| layer.sha256.as_str())
 }
 
 /// The last time that the process read its config file. `seq` rises every time, so that "not read
@@ -95,6 +141,18 @@ pub(crate) struct Attempt {
     pub error: Option<String>,
     pub at: jiff::Timestamp,
     pub took_us: u64,
+    /// The layers that were read, of a config with a store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerReport>,
+}
+
+impl Attempt {
+    /// Returns the digest of the file's content that was read, also where another layer lies over
+    /// it.
+    #[must_use]
+    pub(crate) fn of_file(&self) -> Option<&str> {
+        file_of(&self.layers).or(self.sha256.as_deref())
+    }
 }
 
 /// The result of an attempt.

@@ -4,7 +4,7 @@
 use std::{
     io,
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::pin,
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
@@ -23,28 +23,36 @@ use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, reload};
 use self::{
     answer::Answers,
     connections::Connections,
+    last_good::{Kept, LastGood},
     listener::Listener,
     manager::notify,
-    state::{ConfigSource, LevelHandle, Server},
+    source::{ConfigSource, LoadError, Loaded},
+    state::{LevelHandle, Server},
 };
 pub use self::{failure::Failure, proof::Proof};
-use crate::{config::Listen, runtime, screen};
+use crate::{config::Listen, fleet::Key, runtime, screen, self_report::LayerOrigin};
 
 mod answer;
 mod connections;
 mod failure;
+mod last_good;
 mod listener;
 mod manager;
 mod metrics;
 mod proof;
 mod seats;
+mod source;
 mod state;
 
 /// Checked options.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The config file.
-    pub config: PathBuf,
+    /// The config file; none if the config comes from a store alone.
+    pub config: Option<PathBuf>,
+    /// The key in a store whose value lies over the file.
+    pub store: Option<Key>,
+    /// The directory that the config of a store is kept in, for a start without the store.
+    pub last_good: Option<PathBuf>,
     /// The address instead of that of the file.
     pub listen: Option<Listen>,
     /// The longest wait for open requests at the end.
@@ -92,6 +100,16 @@ pub fn main(options: Options, signals: ReloadSignals) -> Result<(), Failure> {
     runtime::run(move || start(options, signals, levels))?
 }
 
+/// Reads and merges the layers as a server would, and returns the digest of all.
+///
+/// # Errors
+/// Fails if a layer cannot be read, or if the config is not valid.
+pub fn check(config: Option<&Path>, store: Option<Key>) -> Result<String, Failure> {
+    let source = ConfigSource::new(config, store)?;
+    runtime::run(move || async move { source.read_all().await.loaded() })?
+        .map(|loaded| loaded.sha256)
+}
+
 fn log_to_stderr(json: bool) -> LevelHandle {
     let (filter, handle) = reload::Layer::new(LevelFilter::INFO);
     let registry = tracing_subscriber::registry().with(filter);
@@ -120,8 +138,10 @@ async fn start(
     levels: LevelHandle,
 ) -> Result<(), Failure> {
     let began = Instant::now();
-    let source = ConfigSource::new(&options.config)?;
-    let first = source.first()?;
+    let source = ConfigSource::new(options.config.as_deref(), options.store)?;
+    let last_good = options.last_good.as_deref().map(LastGood::open);
+    let last_good = last_good.transpose()?;
+    let (first, degraded) = first_config(&source, last_good.as_ref()).await?;
     let bound = options
         .listen
         .is_none()
@@ -139,6 +159,9 @@ async fn start(
         signals.due,
         began,
     )?;
+    if let Some(why) = degraded {
+        server.degrade(why);
+    }
     let wakes = coalesced(signals.wakes)?;
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
@@ -150,28 +173,73 @@ async fn start(
     };
     let listener = Listener::bind(&listen).await?;
     announce(&listener.url()?);
-    run(listener, Arc::new(server), wakes, shutdown, options.drain).await;
+    let server = Arc::new(server);
+    let reloads = reloads(server.clone(), wakes, last_good);
+    run(listener, server, reloads, shutdown, options.drain).await;
     Ok(())
 }
 
-/// Serves until `shutdown`, and checks at each of `wakes` if a reload is due. Then ends within
-/// `drain`.
+/// Returns the config that the server starts with. Where the store does not give it, that is the
+/// last good one, and the reason is returned too.
+async fn first_config(
+    source: &ConfigSource,
+    last_good: Option<&LastGood>,
+) -> Result<(Loaded, Option<String>), Failure> {
+    let reading = if source.has_store() {
+        source.read_all().await
+    } else {
+        source.read()
+    };
+    if let (
+        Err(LoadError::Unread {
+            origin: LayerOrigin::Url(url),
+            why,
+        }),
+        Some(last_good),
+    ) = (&reading.result, last_good)
+    {
+        let why = format!("{url}: {why}");
+        return match last_good.load(source) {
+            Ok(loaded) => Ok((loaded, Some(why))),
+            Err(e) => Err(Failure::NoLastGood(why, Box::new(e))),
+        };
+    }
+    let loaded = reading.loaded()?;
+    if let (Some(last_good), Some(kept)) = (last_good, Kept::of_loaded(&loaded)) {
+        last_good.keep(kept).await;
+    }
+    Ok((loaded, None))
+}
+
+/// Checks now and at each of `wakes` if a reload is due. Never returns while signals are caught.
+async fn reloads(server: Arc<Server>, wakes: impl Stream<Item = ()>, last_good: Option<LastGood>) {
+    let mut wakes = pin!(wakes);
+    loop {
+        server.catch_up();
+        server.catch_up_with_store(last_good.as_ref()).await;
+        if wakes.next().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Serves until `shutdown`, beside `reloads`. Then ends within `drain`.
 async fn run(
     listener: Listener,
     server: Arc<Server>,
-    wakes: impl Stream<Item = ()>,
+    reloads: impl Future<Output = ()>,
     shutdown: impl Future<Output = ()>,
     drain: Duration,
 ) {
     let connections = Connections::new(listener, Answers::new(server.clone()));
-    let mut wakes = pin!(wakes.fuse());
+    let mut reloads = pin!(reloads);
     let mut shutdown = pin!(shutdown);
     server.catch_up();
     notify(&[NotifyState::Ready]);
     loop {
         tokio::select! {
             accepted = connections.next() => connections.serve(accepted),
-            Some(()) = wakes.next() => server.catch_up(),
+            () = &mut reloads => {}
             () = &mut shutdown => break,
         }
     }

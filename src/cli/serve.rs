@@ -6,20 +6,32 @@ use std::{
     time::Duration,
 };
 
-use super::{refusal::fail, values::Proof};
+use super::{
+    refusal::{UsageError, fail},
+    values::Proof,
+};
 use crate::{
     check::{self, CheckError},
     config::Listen,
     event::Verdict,
-    fleet, screen,
-    serve::{self, ReloadSignals},
+    fleet::{self, Key},
+    screen,
+    serve::{self, Failure, ReloadSignals},
 };
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
     /// Serve the config in this TOML file (message, listen, log).
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "store")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Start with the config that was applied last if the store is away.
+    ///
+    /// Each config is kept in DIR. A server that starts with it says that it is degraded, and reads
+    /// the store again on SIGHUP.
+    #[arg(long, value_name = "DIR", requires = "store")]
+    last_good: Option<PathBuf>,
     /// Listen on HOST:PORT or unix:PATH instead of `listen` in the file.
     ///
     /// Port 0 picks a free port. The first line on stdout is the address.
@@ -41,13 +53,51 @@ pub(super) struct ServeArgs {
     log_json: bool,
 }
 
+/// The key that lies over the file.
+#[derive(Debug, clap::Args)]
+pub(super) struct StoreArgs {
+    /// Lay the value of this key over the file, key by key.
+    ///
+    /// The URL begins with https://, etcd+https://, nats:// or exec://; `hello help stores` has
+    /// more. SIGHUP reads file and store again.
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Take the store's credentials and limits from [[store]] in this file.
+    #[arg(long, value_name = "FILE", requires = "store")]
+    fleet: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    /// Returns the key; none if no store is named.
+    fn key(&self) -> Result<Option<Key>, UsageError> {
+        let key = |url: &String| fleet::store_key(url, self.fleet.as_deref());
+        Ok(self.store.as_ref().map(key).transpose()?)
+    }
+}
+
+/// The arguments of `hello check`.
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckArgs {
+    /// Check this file.
+    #[arg(required_unless_present = "store")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
 pub(super) fn serve(args: ServeArgs, signals: ReloadSignals) -> ExitCode {
     let listen: Option<Listen> = match args.listen.map(|address| address.parse()).transpose() {
         Ok(listen) => listen,
         Err(e) => return fail(Verdict::Usage.exit(), &format!("--listen: {e}")),
     };
+    let store = match args.store.key() {
+        Ok(store) => store,
+        Err(e) => return e.fail(),
+    };
     let options = serve::Options {
         config: args.config,
+        store,
+        last_good: args.last_good,
         listen,
         drain: args.drain,
         proof: args.proof.into(),
@@ -59,7 +109,33 @@ pub(super) fn serve(args: ServeArgs, signals: ReloadSignals) -> ExitCode {
     }
 }
 
-pub(super) fn check(file: &Path) -> ExitCode {
+pub(super) fn check(args: CheckArgs) -> ExitCode {
+    match (args.store.key(), args.file) {
+        (Err(e), _) => e.fail(),
+        (Ok(None), Some(file)) => check_file(&file),
+        (Ok(key), file) => check_layers(file.as_deref(), key),
+    }
+}
+
+/// Checks the config that a server would merge from these layers.
+fn check_layers(file: Option<&Path>, store: Option<Key>) -> ExitCode {
+    let places: Vec<String> = file
+        .map(|file| file.display().to_string())
+        .into_iter()
+        .chain(store.as_ref().map(|key| key.url.clone()))
+        .collect();
+    match serve::check(file, store) {
+        Ok(sha256) => {
+            let text = format!("{}: valid sha256:{sha256}", places.join(" and "));
+            screen::answer([screen::row(&text)]);
+            ExitCode::SUCCESS
+        }
+        Err(e @ Failure::Invalid(_)) => fail(Verdict::Invalid.exit(), &e.to_string()),
+        Err(e) => fail(Verdict::Failed.exit(), &e.to_string()),
+    }
+}
+
+fn check_file(file: &Path) -> ExitCode {
     match check::check(file) {
         Ok(sha256) => {
             let text = format!("{}: valid sha256:{sha256}", file.display());

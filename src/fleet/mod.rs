@@ -76,6 +76,9 @@ pub enum FleetError {
     /// The file is not valid.
     #[error("{0}")]
     Fault(String),
+    /// A URL on the command line that names no key.
+    #[error("--store: {0}")]
+    Key(String),
     /// A name on the command line that no group has.
     #[error("no group `{0}`; {1}")]
     NoGroup(String, String),
@@ -116,34 +119,12 @@ impl Fleet {
     /// Fails if it cannot be read, another user can write it, or it is not valid; the text names
     /// file, line and column.
     pub fn load(path: &Path) -> Result<Self, FleetError> {
-        let unreadable = |why: String| FleetError::Unreadable {
-            path: path.into(),
-            why,
-        };
-        let resolved = ResolvedPath::of(path).map_err(|e| unreadable(e.to_string()))?;
-        resolved
-            .is_trusted()
-            .map_err(|why| FleetError::Untrusted(path.into(), why))?;
-        let file = resolved.open().map_err(|e| unreadable(e.to_string()))?;
-        let bytes = config::read_fd(file, MAX_FLEET).map_err(|e| match e {
-            ReadError::Io(e) => unreadable(e.to_string()),
-            ReadError::Unacceptable(why) => unreadable(why.to_string()),
-        })?;
-        Self::parse(&bytes, path)
+        Self::parse(&read(path)?, path)
     }
 
     fn parse(bytes: &[u8], path: &Path) -> Result<Self, FleetError> {
-        // An error shows its line, but no password in it.
         let text = String::from_utf8_lossy(bytes);
-        let shown = without_passwords(&text);
-        let error = |fault: ConfigError| {
-            let text = format!(
-                "in `{}`: {fault}\n{}",
-                path.display(),
-                fault.render(path, shown.as_bytes())
-            );
-            FleetError::Fault(without_passwords(&text).into_owned())
-        };
+        let error = |fault: ConfigError| shown_fault(&fault, bytes, path);
         let groups = raw::groups(bytes).map_err(error)?;
         if let Some(span) = password_in(&text) {
             let hint =
@@ -202,6 +183,50 @@ impl Fleet {
         self.groups
             .retain(|g| names.is_empty() || names.contains(&g.name));
         Ok(self)
+    }
+}
+
+/// Reads a fleet file that no other user can write.
+fn read(path: &Path) -> Result<Vec<u8>, FleetError> {
+    let unreadable = |why: String| FleetError::Unreadable {
+        path: path.into(),
+        why,
+    };
+    let resolved = ResolvedPath::of(path).map_err(|e| unreadable(e.to_string()))?;
+    resolved
+        .is_trusted()
+        .map_err(|why| FleetError::Untrusted(path.into(), why))?;
+    let file = resolved.open().map_err(|e| unreadable(e.to_string()))?;
+    config::read_fd(file, MAX_FLEET).map_err(|e| match e {
+        ReadError::Io(e) => unreadable(e.to_string()),
+        ReadError::Unacceptable(why) => unreadable(why.to_string()),
+    })
+}
+
+/// Returns a fault with its line, but no password in it.
+fn shown_fault(fault: &ConfigError, bytes: &[u8], path: &Path) -> FleetError {
+    let text = String::from_utf8_lossy(bytes);
+    let shown = without_passwords(&text);
+    let text = format!(
+        "in `{}`: {fault}\n{}",
+        path.display(),
+        fault.render(path, shown.as_bytes())
+    );
+    FleetError::Fault(without_passwords(&text).into_owned())
+}
+
+/// Returns the key of `url`, with the access that the `[[store]]` of the fleet file `file` give it.
+///
+/// # Errors
+/// Fails if the URL names no key of a store, or if the file cannot be used.
+pub fn store_key(url: &str, file: Option<&Path>) -> Result<Key, FleetError> {
+    let no_stores = "version = 1\n";
+    match file {
+        None => raw::key_of(url, no_stores.as_bytes()).map_err(|e| FleetError::Key(e.to_string())),
+        Some(path) => {
+            let bytes = read(path)?;
+            raw::key_of(url, &bytes).map_err(|fault| shown_fault(&fault, &bytes, path))
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     Count, ExecutesItself, Graph, Group, Listed, OnBadConfig, PathBase, Reading, Reloads, Rollout,
     Signal,
     rollout::RawRollout,
-    source::ContentSource,
+    source::{ContentSource, Key},
     spanned::{SpannedError, argv, spanned},
     validation::validation,
 };
@@ -104,6 +104,20 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, ConfigError> {
     }
     check_order(&mut groups, &after_spans).map_err(fault)?;
     Ok(groups)
+}
+
+/// Returns the key of `url`, with the access that a `[[store]]` of the file `bytes` gives it. The
+/// file may have no group.
+///
+/// # Errors
+/// Fails if the file is not valid, or if the URL names no key.
+pub(super) fn key_of(url: &str, bytes: &[u8]) -> Result<Key, ConfigError> {
+    let raw: RawFleet = diagnostic::parse(bytes)?;
+    let fault =
+        |error: SpannedError| ConfigError::new(bytes, error.message, error.hint, Some(error.at));
+    let stores = stores(raw.store).map_err(fault)?;
+    // The URL stands on the command line, and not in the file.
+    key(url, 0..0, &stores).map_err(|e| ConfigError::new(bytes, e.message, e.hint, None))
 }
 
 /// Checks that every name in an `after` is a group, and that no group waits for itself.

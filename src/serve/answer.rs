@@ -20,7 +20,7 @@ use super::{
     proof::Proof,
     state::{Server, Snapshot},
 };
-use crate::self_report::{X_CONFIG_GENERATION, X_CONFIG_SHA256, X_INSTANCE};
+use crate::self_report::{X_CONFIG_FILE_SHA256, X_CONFIG_GENERATION, X_CONFIG_SHA256, X_INSTANCE};
 
 /// What a request sees, from one snapshot, so that headers and body agree.
 #[derive(Debug, Clone)]
@@ -85,6 +85,9 @@ impl Answers {
                 HeaderName::from_static(X_CONFIG_SHA256),
                 snapshot.sha256.clone(),
             );
+            if let Some(file) = &snapshot.file_sha256 {
+                headers.insert(HeaderName::from_static(X_CONFIG_FILE_SHA256), file.clone());
+            }
             headers.insert(
                 HeaderName::from_static(X_CONFIG_GENERATION),
                 snapshot.report.effective.generation.into(),
@@ -216,7 +219,7 @@ mod tests {
     use tracing_subscriber::{filter::LevelFilter, reload};
 
     use super::*;
-    use crate::{config, serve::state::ConfigSource};
+    use crate::{config, serve::source::ConfigSource};
 
     #[tokio::test]
     async fn a_reload_during_a_request_changes_neither_its_headers_nor_its_body() {
@@ -224,8 +227,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("web.toml");
         fs::write(&file, old).unwrap();
-        let source = ConfigSource::new(&file).unwrap();
-        let first = source.first().unwrap();
+        let source = ConfigSource::new(Some(&file), None).unwrap();
+        let first = source.read().loaded().unwrap();
         let due = Arc::new(AtomicBool::new(false));
         let (_, levels) = reload::Layer::new(LevelFilter::INFO);
         let (proof, began) = (Proof::Loopback, Instant::now());

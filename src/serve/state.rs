@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,10 +14,16 @@ use axum::{body::Bytes, http::HeaderValue};
 use sd_notify::NotifyState;
 use tracing_subscriber::{Registry, filter::LevelFilter, reload};
 
-use super::{failure::Failure, manager::notify, metrics::Metrics, proof::Proof};
+use super::{
+    failure::Failure,
+    last_good::{Kept, LastGood},
+    manager::notify,
+    metrics::Metrics,
+    proof::Proof,
+    source::{ConfigSource, LoadError, Loaded, Reading, place},
+};
 use crate::{
-    config::{self, Config, Level, MAX_CONFIG, ReadError},
-    diagnostic::ConfigError,
+    config::Level,
     kernel::Proc,
     self_report::{Attempt, AttemptResult, Effective, InstanceId, SelfReport},
 };
@@ -26,59 +31,13 @@ use crate::{
 /// A handle that changes the log level of the running server.
 pub(super) type LevelHandle = reload::Handle<LevelFilter, Registry>;
 
-/// The file of the config.
-#[derive(Debug, Clone)]
-pub(super) struct ConfigSource(PathBuf);
-
-/// A config, and the digest of the bytes that it was parsed from.
-#[derive(Debug)]
-pub(super) struct Loaded {
-    pub(super) config: Config,
-    sha256: String,
-}
-
-enum LoadError {
-    Read(ReadError),
-    Invalid {
-        why: Box<ConfigError>,
-        bytes: Vec<u8>,
-    },
-}
-
-impl ConfigSource {
-    /// The path becomes absolute, because the self-report names it.
-    pub(super) fn new(path: &Path) -> std::io::Result<Self> {
-        Ok(Self(std::path::absolute(path)?))
-    }
-
-    /// Loads the config at start. An error shows the line of the file.
-    pub(super) fn first(&self) -> Result<Loaded, Failure> {
-        self.load().map_err(|e| match e {
-            LoadError::Read(e) => Failure::Unreadable(self.0.clone(), e),
-            LoadError::Invalid { why, bytes } => Failure::Invalid(why.render(&self.0, &bytes)),
-        })
-    }
-
-    fn load(&self) -> Result<Loaded, LoadError> {
-        let bytes = config::read(&self.0, MAX_CONFIG).map_err(LoadError::Read)?;
-        match config::parse(&bytes) {
-            Ok(config) => Ok(Loaded {
-                config,
-                sha256: config::digest(&bytes),
-            }),
-            Err(why) => Err(LoadError::Invalid {
-                why: why.into(),
-                bytes,
-            }),
-        }
-    }
-}
-
 /// The state that one request sees as a whole.
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot {
     pub(super) message: Bytes,
     pub(super) sha256: HeaderValue,
+    /// The digest of the file; none where that is the one above.
+    pub(super) file_sha256: Option<HeaderValue>,
     pub(super) report: SelfReport,
 }
 
@@ -117,7 +76,16 @@ impl Server {
         let exe = process.link("exe").map_err(Failure::Proc)?;
         let (pid, started) = (stat.pid, stat.started);
         let now = jiff::Timestamp::now();
-        let Loaded { config, sha256 } = first;
+        let Loaded {
+            config,
+            sha256,
+            layers,
+        } = first;
+        let layers = if source.has_store() {
+            layers
+        } else {
+            Vec::new()
+        };
         let report = SelfReport {
             v: 1,
             instance: InstanceId {
@@ -130,7 +98,8 @@ impl Server {
                 sha256: sha256.clone(),
                 generation: 1,
                 loaded_at: now,
-                path: source.0.clone(),
+                path: source.path(),
+                layers: layers.clone(),
             },
             last_attempt: Attempt {
                 seq: 1,
@@ -139,13 +108,16 @@ impl Server {
                 error: None,
                 at: now,
                 took_us: micros(began),
+                layers,
             },
+            degraded: None,
             restart_required: Vec::new(),
             restart_only: restart_only(bound.as_ref()),
         };
         let snapshot = Snapshot {
             message: config.message.into(),
             sha256: value(&sha256),
+            file_sha256: of_file(&report.effective),
             report,
         };
         Ok(Self {
@@ -172,25 +144,57 @@ impl Server {
     }
 
     /// Reloads if a signal came since the last reload began, so that a later response shows the
-    /// result.
+    /// result. A config with a store is reloaded by [`Self::catch_up_with_store`] instead: no
+    /// request waits for a store.
     pub(super) fn catch_up(&self) {
-        // After STOPPING=1 the service manager must not receive RELOADING=1.
-        if self.due.load(Ordering::Relaxed)
-            && !self.draining()
-            && self.due.swap(false, Ordering::AcqRel)
-        {
-            self.reload();
+        if !self.source.has_store() && self.take_due() {
+            let began = begin();
+            self.finish(began, self.source.read());
         }
     }
 
-    /// Loads the config, then swaps one pointer. After any error the old config stays.
-    fn reload(&self) {
-        let began = Instant::now();
-        if let Ok(reloading) = NotifyState::monotonic_usec_now() {
-            notify(&[NotifyState::Reloading, reloading]);
+    /// Reloads from the store as long as signals come. Until a reload has ended, the old config is
+    /// served.
+    pub(super) async fn catch_up_with_store(&self, last_good: Option<&LastGood>) {
+        while self.source.has_store() && self.take_due() {
+            let began = begin();
+            let reading = self.source.read_all().await;
+            let kept = Kept::of(&reading);
+            let is_applied = self.finish(began, reading);
+            if let (Some(last_good), Some(kept), true) = (last_good, kept, is_applied) {
+                last_good.keep(kept).await;
+            }
         }
+    }
+
+    /// Returns true if a signal came since the last reload began.
+    fn take_due(&self) -> bool {
+        // After STOPPING=1 the service manager must not receive RELOADING=1.
+        self.due.load(Ordering::Relaxed)
+            && !self.draining()
+            && self.due.swap(false, Ordering::AcqRel)
+    }
+
+    /// Says that the config is the one that an earlier process was the last to apply.
+    pub(super) fn degrade(&self, why: String) {
         let mut next = Snapshot::clone(&self.current.load());
-        let (sha256, result, error) = self.load_into(&mut next);
+        tracing::error!(%why, "degraded: the last good config is served");
+        notify(&[NotifyState::Status(&format!("degraded: {why}"))]);
+        next.report.degraded = Some(why);
+        self.current.store(Arc::new(next));
+    }
+
+    /// Takes over what a reload that began at `began` has read: swaps one pointer. After any error
+    /// the old config stays. Returns true if the config is the one that was read.
+    fn finish(&self, began: Instant, reading: Reading) -> bool {
+        let mut next = Snapshot::clone(&self.current.load());
+        let layers = if self.source.has_store() {
+            reading.layers.clone()
+        } else {
+            Vec::new()
+        };
+        let sha256 = reading.sha256.clone();
+        let (result, error) = self.load_into(&mut next, reading);
         let attempt = Attempt {
             seq: next.report.last_attempt.seq + 1,
             sha256,
@@ -198,6 +202,7 @@ impl Server {
             error,
             at: jiff::Timestamp::now(),
             took_us: micros(began),
+            layers,
         };
         log_attempt(&attempt, next.report.effective.generation);
         self.metrics.reload(
@@ -215,43 +220,63 @@ impl Server {
         self.current.store(Arc::new(next));
         // A rejected reload is ready too: the service manager waits for READY=1 (sd_notify(3)).
         notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        matches!(result, AttemptResult::Applied | AttemptResult::Unchanged)
     }
 
-    /// Loads the config into `next`, which stays as it is unless the config is applied. Returns the
-    /// digest of the file, the result and the error of the attempt.
-    fn load_into(&self, next: &mut Snapshot) -> (Option<String>, AttemptResult, Option<String>) {
+    /// Loads what was read into `next`, which stays as it is unless the config is applied. Returns
+    /// the result and the error of the attempt.
+    fn load_into(&self, next: &mut Snapshot, reading: Reading) -> (AttemptResult, Option<String>) {
         next.report.restart_required.clear();
-        match self.source.load() {
-            Err(LoadError::Read(why)) => (None, AttemptResult::IoError, Some(why.to_string())),
-            Err(LoadError::Invalid { why, bytes }) => (
-                Some(config::digest(&bytes)),
-                AttemptResult::Rejected,
-                Some(why.to_string()),
-            ),
-            Ok(Loaded { config, sha256 })
-                if self.bound.as_deref().is_some_and(|b| b != config.listen()) =>
-            {
-                next.report.restart_required.push("listen".into());
-                (
-                    Some(sha256),
-                    AttemptResult::RestartRequired,
-                    Some("`listen` changed, which needs a restart".to_owned()),
-                )
+        let config = match reading.result {
+            Ok(config) => config,
+            Err(LoadError::Unread { origin, why }) => {
+                let why = if self.source.has_store() {
+                    format!("{}: {why}", place(&origin))
+                } else {
+                    why
+                };
+                return (AttemptResult::IoError, Some(why));
             }
-            Ok(Loaded { sha256, .. }) if sha256 == next.report.effective.sha256 => {
-                (Some(sha256), AttemptResult::Unchanged, None)
-            }
-            Ok(Loaded { config, sha256 }) => {
-                let _ = self.levels.reload(filter(config.log));
-                next.message = config.message.into();
-                next.sha256 = value(&sha256);
-                next.report.effective.sha256.clone_from(&sha256);
-                next.report.effective.generation += 1;
-                next.report.effective.loaded_at = jiff::Timestamp::now();
-                (Some(sha256), AttemptResult::Applied, None)
-            }
+            Err(LoadError::Invalid { text, .. }) => return (AttemptResult::Rejected, Some(text)),
+        };
+        if self.bound.as_deref().is_some_and(|b| b != config.listen()) {
+            next.report.restart_required.push("listen".into());
+            let why = "`listen` changed, which needs a restart".to_owned();
+            return (AttemptResult::RestartRequired, Some(why));
         }
+        next.report.degraded = None;
+        let sha256 = reading.sha256.unwrap_or_default();
+        if self.source.has_store() {
+            // The same content may stand at another revision.
+            next.report.effective.layers = reading.layers;
+        }
+        if sha256 == next.report.effective.sha256 {
+            return (AttemptResult::Unchanged, None);
+        }
+        let _ = self.levels.reload(filter(config.log));
+        next.message = config.message.into();
+        next.sha256 = value(&sha256);
+        next.report.effective.sha256 = sha256;
+        next.report.effective.generation += 1;
+        next.report.effective.loaded_at = jiff::Timestamp::now();
+        next.file_sha256 = of_file(&next.report.effective);
+        (AttemptResult::Applied, None)
     }
+}
+
+/// Tells the service manager that a reload begins, and returns the time.
+fn begin() -> Instant {
+    let began = Instant::now();
+    if let Ok(reloading) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, reloading]);
+    }
+    began
+}
+
+/// Returns the digest of the file where it is another one than that of the whole config.
+fn of_file(effective: &Effective) -> Option<HeaderValue> {
+    let file = effective.of_file();
+    (file != effective.sha256).then(|| value(file))
 }
 
 fn log_attempt(attempt: &Attempt, generation: u64) {

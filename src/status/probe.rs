@@ -178,7 +178,7 @@ impl StatusProbe {
             row.faults.push(text);
             return;
         }
-        let sha256 = report.effective.sha256;
+        let sha256 = report.effective.of_file().to_owned();
         let loaded_at = report.effective.loaded_at.as_second();
         row.age_s = Some(jiff::Timestamp::now().as_second() - loaded_at);
         row.generation = Some(report.effective.generation);

@@ -137,6 +137,11 @@ impl Fleet {
             .args(["serve", "--config"])
             .arg(self.path(config))
             .args(more);
+        self.serve_command(&mut serve);
+    }
+
+    /// Starts one more server with its whole command line, and returns its URL.
+    pub(crate) fn serve_command(&mut self, serve: &mut Command) -> String {
         let mut child = serve
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -153,7 +158,9 @@ impl Fleet {
         });
         let url = heard.recv_timeout(LIMIT).unwrap_or_default();
         assert!(url.starts_with("http://127.0.0.1:"), "{url:?}");
-        self.servers.last_mut().unwrap().1 = url.trim().to_owned();
+        let url = url.trim().to_owned();
+        self.servers.last_mut().unwrap().1.clone_from(&url);
+        url
     }
 
     pub(crate) fn exe(&self) -> &Path {

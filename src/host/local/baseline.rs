@@ -161,8 +161,9 @@ async fn read_self_report(
         };
         return Err(why.into());
     }
-    instance.after = Some(report.effective.sha256.clone());
-    instance.before = Some(report.effective.sha256);
+    let runs = report.effective.of_file().to_owned();
+    instance.after = Some(runs.clone());
+    instance.before = Some(runs);
     planned.attempt_seq = report.last_attempt.seq;
     planned.restart_only = report.restart_only.into();
     Ok(())

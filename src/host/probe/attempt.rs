@@ -18,8 +18,8 @@ use crate::{
         proc::{inside, pidfd::SignalledProcess, tree::Child},
     },
     self_report::{
-        Attempt as ReportedAttempt, AttemptResult, SelfReport, X_CONFIG_SHA256, X_INSTANCE,
-        is_instance,
+        Attempt as ReportedAttempt, AttemptResult, SelfReport, X_CONFIG_FILE_SHA256,
+        X_CONFIG_SHA256, X_INSTANCE, is_instance,
     },
     step::PlannedInstance,
 };
@@ -215,7 +215,10 @@ impl Attempt<'_> {
                     named.unwrap_or("a process that does not say which one it is")
                 )));
             }
-            if answer.header(X_CONFIG_SHA256) != Some(&report.sha256) {
+            let of_file = answer
+                .header(X_CONFIG_FILE_SHA256)
+                .or_else(|| answer.header(X_CONFIG_SHA256));
+            if of_file != Some(&report.sha256) {
                 not_yet.get_or_insert_with(|| "serves another config".into());
             }
         }
@@ -242,7 +245,7 @@ impl Attempt<'_> {
         }
         let last = report.last_attempt;
         let is_new = self.is_new(&last, expected);
-        let has_read = is_new && last.sha256.as_deref() == Some(&expected.sha256);
+        let has_read = is_new && last.of_file() == Some(&expected.sha256);
         if not_yet.is_none() && has_read {
             return Ok(());
         }
@@ -263,7 +266,7 @@ impl Attempt<'_> {
         );
         Err(AttemptError::NotYet(
             not_yet
-                .filter(|_| report.effective.sha256 == expected.sha256)
+                .filter(|_| report.effective.of_file() == expected.sha256)
                 .unwrap_or(still),
         ))
     }

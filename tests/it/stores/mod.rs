@@ -16,6 +16,7 @@ mod daemons;
 mod etcd;
 mod http;
 mod http_server;
+mod layers;
 #[cfg(feature = "nats")]
 mod nats;
 mod recipes;

@@ -266,7 +266,7 @@ async fn check_self_report(
     // The process counts its attempts from its own start.
     new.attempt_seq = report.last_attempt.seq;
     match context.new_content() {
-        Some(to) if report.effective.sha256 != to.sha256 => Err(NotProven::OtherConfig),
+        Some(to) if report.effective.of_file() != to.sha256 => Err(NotProven::OtherConfig),
         _ => Ok(()),
     }
 }
