@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::{
     event::Verdict,
     report::{action, operator, remove_leftovers},
-    runs::{self, Matches, NotForgotten, OpenRuns, RunInfo, ShortIds},
+    runs::{self, Matches, NotForgotten, OldRun, OpenRuns, RunInfo, ShortIds},
     screen,
     step::short,
 };
@@ -51,11 +51,12 @@ pub(crate) async fn run(options: Options) -> u8 {
                                   processes and files as they are:";
                     screen::tell(&screen::hint(action, &[resume, revert, &abandon]));
                 }
-                (None, Some(note)) => {
+                (None, Some(OldRun { note, command })) => {
                     let action = format!(
-                        "{note}; or give the run up, and leave processes and files as they are:"
+                        "{note}; to see its old bytes; or to give the run up, and leave processes \
+                         and files as they are:"
                     );
-                    screen::tell(&screen::hint(&action, &[&abandon]));
+                    screen::tell(&screen::hint(&action, &[command, &abandon]));
                 }
                 (None, None) => {}
             }
@@ -71,7 +72,7 @@ struct Refusal {
     /// The commands of which one must run first.
     next: Option<[String; 2]>,
     /// Set for an open run of an earlier version, which no command can finish.
-    old_version: Option<String>,
+    old_version: Option<OldRun>,
 }
 
 impl Refusal {
@@ -172,7 +173,7 @@ fn refusal(why: NotForgotten, options: &Options) -> Refusal {
             };
             Refusal {
                 next,
-                old_version: info.old_version_note(&options.state_args),
+                old_version: info.old_version(&options.state_args),
                 ..Refusal::new(Verdict::Refused, format!("run {} {text}", info.id))
             }
         }

@@ -14,6 +14,7 @@ mod question;
 mod shell;
 mod sink;
 mod table;
+mod wrap;
 mod written;
 
 use self::{colour::Stream, written::Noted};
@@ -127,7 +128,8 @@ pub(crate) fn row(text: &str) -> Cow<'_, str> {
 
 /// Writes a line for the operator to stderr. A closed stderr is no error.
 pub(crate) fn tell(text: &str) {
-    let _ = writeln!(io::stderr(), "{}", Stream::Stderr.paint(harmless(text)));
+    let text = wrap::labelled(harmless(text), wrap::stderr_columns());
+    let _ = writeln!(io::stderr(), "{}", Stream::Stderr.paint(text));
 }
 
 /// Writes lines for the operator to stdout. A closed stdout is no error.

@@ -16,7 +16,7 @@ pub(crate) use self::{
     leftovers::remove_leftovers,
     refusal::{fail, refused},
     run_report::{CommandContext, RunReport, WaveReport},
-    run_text::{action, ended, local_time, operator, result, run_object},
+    run_text::{action, ended, local_time, operator, operator_name, result, run_object},
     schema::{event_schema, result_schema},
     summary::Summary,
 };

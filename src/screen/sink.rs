@@ -15,6 +15,7 @@ use std::{
 use super::{
     colour::Stream,
     progress::{Progress, Shown, TICK},
+    wrap,
     written::Noted,
 };
 
@@ -56,22 +57,28 @@ pub(crate) struct Sink {
     taken: Arc<AtomicU64>,
     done: Receiver<()>,
     stream: Stream,
+    /// Returns the columns of the terminal; none if it writes to no terminal.
+    columns: fn() -> Option<usize>,
 }
 
 impl Sink {
     pub(crate) fn stdout() -> Self {
         Self {
             stream: Stream::Stdout,
+            columns: wrap::stdout_columns,
             ..Self::new(|| Noted(io::stdout()), false)
         }
     }
 
     /// Returns a sink with a progress bar if `bar`, and if stderr is a terminal.
     pub(crate) fn stderr(bar: bool) -> Self {
-        Self::new(io::stderr, bar && io::stderr().is_terminal())
+        Self {
+            columns: wrap::stderr_columns,
+            ..Self::new(io::stderr, bar && io::stderr().is_terminal())
+        }
     }
 
-    /// Returns a sink with the colours of stderr.
+    /// Returns a sink with the colours of stderr, for no terminal.
     pub(crate) fn new<W: Write>(open: impl FnOnce() -> W + Send + 'static, bar: bool) -> Self {
         let (items, queue) = channel::<Item>();
         let (done_sender, done) = channel();
@@ -103,12 +110,14 @@ impl Sink {
             taken,
             done,
             stream: Stream::Stderr,
+            columns: || None,
         }
     }
 
     /// Writes lines for the operator. It never waits.
     pub(crate) fn line(&self, text: &str) {
-        let text = self.stream.paint(super::harmless(text));
+        let text = wrap::labelled(super::harmless(text), (self.columns)());
+        let text = self.stream.paint(text);
         self.send(Item::Line(format!("{text}\n")));
     }
 
