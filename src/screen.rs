@@ -21,10 +21,10 @@ use self::{colour::Stream, written::Noted};
 pub(crate) use self::{
     colour::{COLUMN, set as set_colours},
     frame::Frame,
-    progress::{Progress, clear},
+    progress::{Awaited, PhaseEnd, Progress, clear},
     question::{can_ask, confirm},
     shell::{counted, quote},
-    sink::{Sink, leave},
+    sink::{Sink, interrupted, is_interrupted, leave},
     table::Table,
     written::{
         is_reader_gone, note as note_unwritten, note_file as note_unwritten_file, unwritten,

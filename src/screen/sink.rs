@@ -36,12 +36,28 @@ enum Item {
     Progress,
 }
 
-/// True after the operator has asked to exit at once.
+/// True after the first interrupt of the operator.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// True after the operator has asked to exit at once.
+static LEAVES: AtomicBool = AtomicBool::new(false);
+
+/// What follows the first interrupt, and what a second one does.
+const ON_INTERRUPT: &str = "the run ends in order; Ctrl-C again leaves at once";
+
+/// Records the first interrupt. A terminal with a progress line shows what follows.
+pub(crate) fn interrupted() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Tells whether the operator has interrupted the command.
+pub(crate) fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
 
 /// Limits every later wait for a reader to [`INTERRUPTED_TIMEOUT`].
 pub(crate) fn leave() {
-    INTERRUPTED.store(true, Ordering::Relaxed);
+    LEAVES.store(true, Ordering::Relaxed);
 }
 
 /// An output with a thread of its own, the only one that ever writes to it. Lines are kept in
@@ -90,7 +106,8 @@ impl Sink {
             let mut out = open();
             // A line exists only while the run waits for something.
             let mut shown: Option<Shown> = None;
-            while let Some(item) = next(&queue, &mut shown, &progress) {
+            let mut has_told = false;
+            while let Some(item) = next(&queue, &mut shown, &progress, &mut has_told) {
                 match item {
                     Item::Progress => shown = redrawn(shown, &progress),
                     // Text and the progress line cannot share a row.
@@ -150,7 +167,7 @@ impl Sink {
     pub(crate) fn close(&mut self) {
         self.items = None;
         let timeout = || {
-            if INTERRUPTED.load(Ordering::Relaxed) {
+            if LEAVES.load(Ordering::Relaxed) {
                 INTERRUPTED_TIMEOUT
             } else {
                 CLOSE_TIMEOUT
@@ -175,11 +192,13 @@ impl Sink {
     }
 }
 
-/// Returns the next item. While a progress line is shown, it is redrawn at intervals.
+/// Returns the next item. While a progress line is shown, it is redrawn at intervals, and the first
+/// interrupt is a line above it; `has_told` is true from then on.
 fn next(
     queue: &Receiver<Item>,
     shown: &mut Option<Shown>,
     newest: &Mutex<Option<Progress>>,
+    has_told: &mut bool,
 ) -> Option<Item> {
     loop {
         let Some(line) = shown else {
@@ -187,6 +206,14 @@ fn next(
         };
         match queue.recv_timeout(TICK) {
             Ok(item) => return Some(item),
+            Err(RecvTimeoutError::Timeout) if is_interrupted() && !*has_told => {
+                *has_told = true;
+                let line = super::worded("Interrupted", ON_INTERRUPT);
+                return Some(Item::Line(format!(
+                    "{}\n",
+                    Stream::Stderr.paint(line.into())
+                )));
+            }
             Err(RecvTimeoutError::Timeout) => {
                 line.tick();
                 *shown = redrawn(shown.take(), newest);
