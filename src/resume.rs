@@ -181,13 +181,14 @@ fn with_command(abort: Abort, options: &Options, left: &InterruptedRun, at_once:
     if !abort.by_validation || !at_once {
         return abort;
     }
-    Abort {
-        reason: format!(
-            "{}\nto restore the old config without validation: hello revert {} --validate=off{}",
-            abort.reason, left.id, options.shared.state_args
-        ),
-        ..abort
-    }
+    let command = format!(
+        "hello revert {} --validate=off{}",
+        left.id, options.shared.state_args
+    );
+    abort.with_hint(
+        "nothing was touched; to restore the old config without validation:",
+        vec![command],
+    )
 }
 
 /// Replaces groups of the journal, which may have been wrong, by those of the same name in `fleet`.
@@ -235,12 +236,17 @@ fn direction(options: &Options, left: &InterruptedRun) -> Result<Direction, Abor
         ensure_open(options, left)?;
     }
     if let Some(later) = left.overtaken_by(&options.shared.state) {
-        return Err(refused(format!(
-            "run {later} came after run {} and was left open as well, so that one goes first: \
-             `hello resume {later}{args}`, or `hello revert {later}{args}`",
-            left.id,
-            args = options.shared.state_args
-        )));
+        let args = &options.shared.state_args;
+        let why = format!(
+            "run {later} came after run {} and was left open as well, so that one goes first",
+            left.id
+        );
+        return Err(refused(why).with_hint(
+            "nothing was touched; to resume that run, or to revert it:",
+            ["resume", "revert"]
+                .map(|verb| format!("hello {verb} {later}{args}"))
+                .to_vec(),
+        ));
     }
     // An open run that was restoring the old config is continued by a revert. One that came to its
     // end is reverted.
@@ -268,16 +274,14 @@ fn ensure_open(options: &Options, left: &InterruptedRun) -> Result<(), Abort> {
         } else {
             "history"
         };
-        return Err(refused(format!(
-            "run {id} has its end in run {later}, which took its place: \
-             `hello {verb} {later}{args}`"
-        )));
+        let why = format!("run {id} has its end in run {later}, which took its place");
+        let what = "nothing was touched; the run that took its place:";
+        return Err(refused(why).with_hint(what, vec![format!("hello {verb} {later}{args}")]));
     }
     if !left.info.open {
-        return Err(refused(format!(
-            "run {id} came to its end, and there is nothing to resume; `hello revert {id}{args}` \
-             reverts it"
-        )));
+        let why = format!("run {id} came to its end, and there is nothing to resume");
+        let what = "nothing was touched; to revert it:";
+        return Err(refused(why).with_hint(what, vec![format!("hello revert {id}{args}")]));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Why a run ended before it touched anything.
 
 use super::{Instance, Interrupted, Verdict};
-use crate::names;
+use crate::{names, refusal::Hint};
 
 /// Why a run ended before it touched anything, or why one of its steps failed.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub struct Abort {
     pub instances: Vec<Instance>,
     /// True where the run would go on without its validators.
     pub by_validation: bool,
+    /// The next step; none if the verdict tells it.
+    pub(crate) hint: Option<Hint>,
 }
 
 impl Abort {
@@ -25,6 +27,7 @@ impl Abort {
             reason: reason.into(),
             instances: Vec::new(),
             by_validation: false,
+            hint: None,
         }
     }
 
@@ -42,6 +45,16 @@ impl Abort {
     #[must_use]
     pub fn interrupted() -> Self {
         Self::from(Interrupted)
+    }
+
+    /// Adds the commands to type next; `what` leads to them.
+    #[must_use]
+    pub(crate) fn with_hint(self, what: &str, commands: Vec<String>) -> Self {
+        let what = what.to_owned();
+        Self {
+            hint: Some(Hint { what, commands }),
+            ..self
+        }
     }
 
     /// Returns the abort of a run that a guard refused because of `instances`.

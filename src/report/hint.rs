@@ -4,33 +4,25 @@ use super::run_report::{CommandContext, RunReport};
 use crate::{
     event::{Outcome, TargetReport, Verdict},
     names,
+    refusal::Hint,
 };
 
-/// The next step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hint {
-    /// A sentence that leads to the commands.
-    pub what: String,
-    /// The commands to type; those that only read come first.
-    pub commands: Vec<String>,
+/// Returns the hint after a run that converged; none if it changed nothing.
+pub(super) fn undo(report: &RunReport, context: &CommandContext) -> Option<Hint> {
+    report.can_be_undone().then(|| Hint {
+        what: "to restore the config from before this run:".into(),
+        commands: vec![format!(
+            "hello revert {}{}",
+            context.short_run, context.state_args
+        )],
+    })
 }
 
-impl Hint {
-    /// Returns the hint after a run that converged; none if it changed nothing.
-    pub(super) fn undo(report: &RunReport, context: &CommandContext) -> Option<Self> {
-        report.can_be_undone().then(|| Self {
-            what: "to restore the config from before this run:".into(),
-            commands: vec![format!(
-                "hello revert {}{}",
-                context.short_run, context.state_args
-            )],
-        })
-    }
-
-    /// Returns the hint after a run; none if it converged.
-    pub(super) fn of(report: &RunReport, context: &CommandContext) -> Option<Self> {
-        (report.verdict != Verdict::Converged).then(|| Advisor { report, context }.hint())
-    }
+/// Returns the hint after a run; none if it converged.
+pub(super) fn next_step(report: &RunReport, context: &CommandContext) -> Option<Hint> {
+    let own = || Advisor { report, context }.hint();
+    let is_well = report.verdict == Verdict::Converged;
+    (!is_well).then(|| report.hint.clone().unwrap_or_else(own))
 }
 
 /// The facts that a hint depends on.

@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use self::{
     batch::Batch,
-    hint::Hint,
     lines::line_of,
     text::{
-        end_text, instances, proof_text, rolled_back_text, seconds, unconfirmed_text, waves_text,
+        LISTED, end_text, instances, proof_text, refused_text, rolled_back_text, seconds,
+        unconfirmed_text, waves_text,
     },
 };
 pub(crate) use self::{
@@ -23,8 +23,9 @@ pub(crate) use self::{
     summary::Summary,
 };
 use crate::{
-    event::{Direction, Event, FailureKind, Outcome, Phase},
+    event::{Direction, Event, FailureKind, Outcome, Phase, failures},
     names,
+    refusal::Hint,
     screen::{self, Sink},
     step::short,
 };
@@ -360,14 +361,24 @@ impl Reporter {
         if summary.exit == 0 && summary.run.is_empty() && !summary.is_preview {
             self.line("Unchanged", &summary.reason);
         }
+        let refused = refused_text(&summary.instances);
+        let is_listed = !self.quiet && summary.run.is_empty() && refused.len() > 1;
+        if is_listed {
+            self.list("Refused", &refused);
+        }
         let time = seconds(self.elapsed());
         self.line("Summary", &format!("[{time}] {}", end_text(summary)));
         if !summary.run.is_empty() {
             self.line("Run", &summary.run);
         }
         if summary.exit != 0 {
-            self.stderr
-                .line(&format!("\n{}", screen::failure(&summary.reason)));
+            // The list says why.
+            let why = if is_listed && summary.reason == failures(&summary.instances) {
+                format!("{} refused", instances(refused.len()))
+            } else {
+                summary.reason.clone()
+            };
+            self.stderr.line(&format!("\n{}", screen::failure(&why)));
             self.hint(summary.hint.as_ref());
         } else if !self.quiet {
             self.hint(summary.undo.as_ref());
@@ -377,6 +388,18 @@ impl Reporter {
         }
         self.exports.write(summary, self.elapsed());
         self.close();
+    }
+
+    /// Shows a line for each text; of many, only the first unless every instance is wanted.
+    fn list(&self, word: &str, texts: &[String]) {
+        let shown = if self.verbose { texts.len() } else { LISTED };
+        for text in texts.iter().take(shown) {
+            self.line(word, text);
+        }
+        let more = texts.len().saturating_sub(shown);
+        if more > 0 {
+            self.line("", &format!(".. and {more} more; -v names them"));
+        }
     }
 
     fn hint(&self, hint: Option<&Hint>) {

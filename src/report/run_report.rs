@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::event::{Abort, Event, Instance, Outcome, TargetReport, Verdict};
+use crate::{
+    event::{Abort, Event, Instance, Outcome, TargetReport, Verdict},
+    refusal::Hint,
+};
 
 /// How a run ended, before the command line adds the commands to type next.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub(crate) struct RunReport {
     pub dry_run: bool,
     /// True if the config that it installed is an old one.
     pub back: bool,
+    /// The next step, where the verdict and the outcomes do not tell it.
+    pub hint: Option<Hint>,
 }
 
 /// A wave of a dry run, besides its instances, which carry its number.
@@ -84,6 +89,7 @@ impl RunReport {
             notes: Vec::new(),
             dry_run: false,
             back: false,
+            hint: None,
         }
     }
 
@@ -115,6 +121,10 @@ impl RunReport {
 
 impl From<Abort> for RunReport {
     fn from(abort: Abort) -> Self {
-        Self::new(abort.verdict, abort.reason, Vec::new(), abort.instances)
+        let hint = abort.hint;
+        Self {
+            hint,
+            ..Self::new(abort.verdict, abort.reason, Vec::new(), abort.instances)
+        }
     }
 }

@@ -8,6 +8,8 @@ use std::{
 use super::*;
 use crate::event::{Direction, Failure, Instance, TargetKind, TargetReport, Verdict};
 
+mod snapshots;
+
 /// A writer that keeps everything.
 #[derive(Debug, Clone, Default)]
 struct Kept(Arc<Mutex<Vec<u8>>>);
@@ -268,7 +270,7 @@ hint: to restore the config from before this run:
     assert!(!has_hint(no_run), "it was no run");
 }
 
-fn hint(report: RunReport) -> super::hint::Hint {
+fn hint(report: RunReport) -> Hint {
     summary(report).hint.unwrap()
 }
 

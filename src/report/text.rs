@@ -5,7 +5,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Summary;
-use crate::{event::Proof, names::json_word, screen};
+use crate::{
+    event::{Instance, Outcome, Proof},
+    names::json_word,
+    screen,
+};
 
 /// Above this number of instances, successes are counted and failures are grouped.
 pub(super) const LISTED: usize = 20;
@@ -49,6 +53,16 @@ pub(super) fn waves_text(wave: usize) -> String {
 
 pub(super) fn seconds(elapsed: Duration) -> String {
     format!("{:8.3}s", elapsed.as_secs_f64())
+}
+
+/// Returns a text for each refused instance, with the reason.
+pub(super) fn refused_text(instances: &[Instance]) -> Vec<String> {
+    let refused = instances.iter().filter(|i| i.outcome == Outcome::Refused);
+    let text = |instance: &Instance| {
+        let why = instance.failure.as_ref().map_or("", |f| &f.text);
+        format!("{} pid {} {why}", instance.group, instance.pid)
+    };
+    refused.map(text).collect()
 }
 
 /// Says how many instances are rolled back alone, and why.

@@ -94,6 +94,12 @@ impl Sink {
         }
     }
 
+    /// Returns the sink with lines that fit a terminal of other columns.
+    #[cfg(test)]
+    pub(crate) fn with_columns(self, columns: fn() -> Option<usize>) -> Self {
+        Self { columns, ..self }
+    }
+
     /// Returns a sink with the colours of stderr, for no terminal.
     pub(crate) fn new<W: Write>(open: impl FnOnce() -> W + Send + 'static, bar: bool) -> Self {
         let (items, queue) = channel::<Item>();
