@@ -1,10 +1,10 @@
 //! `hello doctor`: why a process, or every match of the fleet, can or cannot be reloaded. Reads
 //! only.
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use self::{
-    checks::{check_group_member, group_finding},
+    checks::{Role, check_group_member, group_finding},
     report::{Missing, ProcessReport, Report},
 };
 use crate::{
@@ -15,9 +15,8 @@ use crate::{
             Scan,
             found::{Finds, Found},
         },
-        local::examine::Examiner,
+        local::examine::{Examiner, Finding, Topic},
     },
-    refusal::Refusal,
     report::{Output, fail},
     screen,
 };
@@ -38,8 +37,8 @@ pub(crate) struct Options {
     pub output: Output,
 }
 
-/// A match of the fleet: its group, and its workers or why it is refused.
-type Match<'a> = (&'a Group, Found, Result<Vec<i32>, Refusal>);
+/// A match of the fleet with its group and role.
+type Match<'a> = (&'a Group, Found, Role);
 
 /// Checks the processes. Returns the exit code: 0 if all can be reloaded, 5 if one cannot, 3 if a
 /// process or group does not exist, 1 if the processes cannot be read.
@@ -142,13 +141,18 @@ fn add_matches<'a>(
     for (pid, why) in finds.skipped {
         screen::tell(&screen::worded("Skipped", &format!("pid {pid} {why}")));
     }
+    let mut workers: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for (worker, leader) in finds.workers {
+        workers.entry(leader).or_default().push(worker);
+    }
     for found in finds.found {
-        let workers = finds.workers.iter();
-        let workers = workers.filter(|(_, leader)| *leader == found.pid);
-        let workers = workers.map(|(worker, _)| *worker).collect();
+        let workers = workers.remove(&found.pid).unwrap_or_default();
         matches.push((group, found, Ok(workers)));
     }
-    let refused = finds.refused.into_iter();
-    matches.extend(refused.map(|(found, why)| (group, found, Err(why.reported()))));
+    let refused = finds.refused.into_iter().map(|(found, why)| {
+        let finding = Finding::refused(Topic::Role, &why);
+        (group, found, Err(finding))
+    });
+    matches.extend(refused);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The events of a run, as data. The engine and the host emit events, the journal keeps them, the
 //! reports show them.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ mod target;
 mod verdict;
 
 pub(crate) use self::{
-    abort::{Abort, Hint, failures},
+    abort::{Abort, failures},
     direction::Direction,
     instance::Instance,
     interrupts::{Interrupted, Interrupts, check_interrupts, interrupted},
@@ -174,13 +174,14 @@ pub enum Event {
         why: String,
         skipped: bool,
     },
-    /// The run is in this phase: `done` of `all`, where that is known. It is shown while it lasts,
-    /// and never kept.
+    /// The run is in this phase: `done` of `all`, where that is known, and the longest time that
+    /// one item may take. It is shown while it lasts, and never kept.
     #[schemars(skip)]
     Phase {
         phase: Phase,
         done: usize,
         all: usize,
+        limit: Option<Duration>,
     },
     /// The outcome of an instance is known.
     Instance {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::{
     event::Verdict,
     report::{action, operator, remove_leftovers},
-    runs::{self, Matches, NotForgotten, OpenRuns, RunInfo, ShortIds},
+    runs::{self, Matches, NotForgotten, OldRun, OpenRuns, RunInfo, ShortIds},
     screen,
     step::short,
 };
@@ -45,15 +45,18 @@ pub(crate) async fn run(options: Options) -> u8 {
                 screen::quote(&options.id),
                 options.state_args
             );
-            let action = match &refusal.old_version {
-                Some(note) => Some(format!("{note}; or")),
-                None if refusal.next.is_empty() => None,
+            let mut commands = refusal.next;
+            let action = match refusal.old_version {
+                Some(OldRun { note, command }) => {
+                    commands.push(command);
+                    Some(format!("{note}; to see its old bytes; or to"))
+                }
+                None if commands.is_empty() => None,
                 None => Some("first finish the run; or".into()),
             };
             if let Some(action) = action {
                 let action =
                     format!("{action} give it up, and leave processes and files as they are:");
-                let mut commands = refusal.next;
                 commands.push(abandon);
                 screen::tell(&screen::hint(&action, &commands));
             }
@@ -69,7 +72,7 @@ struct Refusal {
     /// The commands of which one must run first.
     next: Vec<String>,
     /// Set for an open run of an earlier version, which no command can finish.
-    old_version: Option<String>,
+    old_version: Option<OldRun>,
 }
 
 impl Refusal {
@@ -171,7 +174,7 @@ fn refusal(why: NotForgotten, options: &Options) -> Refusal {
             };
             Refusal {
                 next,
-                old_version: info.old_version_note(&options.state_args),
+                old_version: info.old_version(&options.state_args),
                 ..Refusal::new(Verdict::Refused, format!("run {} {text}", info.id))
             }
         }

@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use crate::{
     event::{Event, VERSION, Verdict},
     report::{Output, Reporter, action, ended, fail, local_time, operator, result, run_object},
-    runs::{self, RunBegan, RunEnded, RunError, RunInfo, ShortIds},
+    runs::{self, OldRun, RunBegan, RunEnded, RunError, RunInfo, ShortIds},
     screen,
     step::short,
 };
+
+mod table;
 
 /// Checked options.
 #[derive(Debug, Clone)]
@@ -71,17 +73,11 @@ fn list(options: &Options) -> std::io::Result<u8> {
         .iter()
         .take(options.last)
         .map(|id| RunInfo::of(&options.state, id));
-    let short = ShortIds::of(&options.state);
     match options.output {
-        Output::Screen => runs.for_each(|info| {
-            let next = info.next(&options.state_args).into_iter();
-            let next = next.chain(info.old_version_note(&options.state_args));
-            screen::answer(
-                [line(&info, &short)]
-                    .into_iter()
-                    .chain(next.map(|next| format!("    {}", screen::line(&next)))),
-            );
-        }),
+        Output::Screen => {
+            let short = ShortIds::of(&options.state);
+            table::print(runs, ids.len(), &short, &options.state_args);
+        }
         Output::Json => {
             let runs: Vec<Value> = runs
                 .map(|info| run_object(&info, &options.state_args))
@@ -121,23 +117,6 @@ fn show(options: &Options, name: &str) -> std::io::Result<u8> {
         Output::Jsonl => screen::data(events),
     }
     Ok(0)
-}
-
-/// Returns the line of a run in the list.
-fn line(info: &RunInfo, ids: &ShortIds) -> String {
-    let at = info
-        .at
-        .map_or_else(String::new, |at| local_time(at, "%Y-%m-%d %H:%M:%S"));
-    let (what, operator) = info.began.as_ref().map_or_else(
-        || ("?".into(), String::new()),
-        |began| (action(began, ids), operator(began)),
-    );
-    screen::line(&format!(
-        "{} {at} {what}: {}{operator}",
-        ids.of_run(&info.id),
-        result(info, ids)
-    ))
-    .into_owned()
 }
 
 /// Shows the first lines of a run.
@@ -247,8 +226,9 @@ fn replay(info: &RunInfo, events: impl Iterator<Item = Value>, options: &Options
     for command in info.next(state_args) {
         reporter.line("Next", &command);
     }
-    if let Some(note) = info.old_version_note(state_args) {
-        reporter.line("Next", &note);
+    if let Some(OldRun { note, command }) = info.old_version(state_args) {
+        reporter.line("Open run", note);
+        reporter.line("Next", &command);
     }
     reporter.close();
 }

@@ -64,5 +64,7 @@ pub mod serve;
 mod show;
 mod status;
 mod step;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod trust;

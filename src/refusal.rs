@@ -1,6 +1,15 @@
 //! Why something is refused, and the next step: two parts, which no code joins before they are
 //! shown and none splits.
 
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hint {
+    /// A sentence that leads to the commands.
+    pub what: String,
+    /// The commands to type, quoted for a shell; those that only read come first.
+    pub commands: Vec<String>,
+}
+
 /// The reason of a refusal, and what the operator can do about it. The text of both is one
 /// sentence, mostly without its subject: the process that it is about.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

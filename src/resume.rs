@@ -174,12 +174,13 @@ fn with_command(abort: Abort, options: &Options, left: &InterruptedRun, at_once:
     if !abort.by_validation || !at_once {
         return abort;
     }
+    let command = format!(
+        "hello revert {} --validate=off{}",
+        left.id, options.shared.state_args
+    );
     abort.with_hint(
         "nothing was touched; to restore the old config without validation:",
-        vec![format!(
-            "hello revert {} --validate=off{}",
-            left.id, options.shared.state_args
-        )],
+        vec![command],
     )
 }
 

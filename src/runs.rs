@@ -37,7 +37,7 @@ mod syslog;
 pub(crate) use self::{
     forget::{NotForgotten, OpenRuns, forget_bytes, forget_run},
     format::{Operator, Readings, RunBegan, RunEnded, first_event_schema},
-    info::{RunInfo, events, run_ids},
+    info::{OldRun, RunInfo, events, run_ids},
     interrupted::{
         InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord, later, plan_targets,
     },

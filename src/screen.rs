@@ -14,16 +14,17 @@ mod question;
 mod shell;
 mod sink;
 mod table;
+mod wrap;
 mod written;
 
 use self::{colour::Stream, written::Noted};
 pub(crate) use self::{
     colour::{COLUMN, set as set_colours},
     frame::Frame,
-    progress::{Progress, clear},
+    progress::{Awaited, PhaseEnd, Progress, clear},
     question::{can_ask, confirm},
     shell::{counted, quote},
-    sink::{Sink, leave},
+    sink::{Sink, interrupted, is_interrupted, leave},
     table::Table,
     written::{
         is_reader_gone, note as note_unwritten, note_file as note_unwritten_file, unwritten,
@@ -127,7 +128,8 @@ pub(crate) fn row(text: &str) -> Cow<'_, str> {
 
 /// Writes a line for the operator to stderr. A closed stderr is no error.
 pub(crate) fn tell(text: &str) {
-    let _ = writeln!(io::stderr(), "{}", Stream::Stderr.paint(harmless(text)));
+    let text = wrap::labelled(harmless(text), wrap::stderr_columns());
+    let _ = writeln!(io::stderr(), "{}", Stream::Stderr.paint(text));
 }
 
 /// Writes lines for the operator to stdout. A closed stdout is no error.

@@ -6,7 +6,8 @@ use std::{cell::RefCell, path::Path};
 use schemars::{Schema, SchemaGenerator};
 
 use self::{
-    faults::{Answer, Findings, GroupRow},
+    faults::{Answer, Findings},
+    group_row::GroupRow,
     probe::StatusProbe,
     row::Row,
     snapshot::Snapshot,
@@ -24,6 +25,8 @@ use crate::{
 
 mod assertions;
 mod faults;
+mod group_row;
+mod listing;
 mod options;
 mod probe;
 mod row;
@@ -75,10 +78,10 @@ async fn take(options: &Options) -> Snapshot {
         skipped.extend(texts);
         let sure = finds.found.len();
         let found = sure + finds.refused.len();
-        rows.extend(group_rows(&probe, group, finds).await);
-        findings
-            .groups
-            .push(GroupRow::of(group, (found, sure), &rows, &last));
+        let of_group = group_rows(&probe, group, finds).await;
+        let row = GroupRow::of(group, (found, sure), &of_group, &last);
+        findings.groups.push(row);
+        rows.extend(of_group);
     }
     let locks = probe.locks.into_inner().into_values().flatten().collect();
     findings.add_runs(options, &rows, locks);

@@ -38,6 +38,7 @@ pub(super) fn watch() -> io::Result<Interrupts> {
             while read.read_exact(&mut byte).is_ok() {
                 counter.send_modify(|count| *count = count.saturating_add(1));
                 let count = *counter.borrow();
+                screen::interrupted();
                 if count > 1 {
                     screen::leave();
                 }

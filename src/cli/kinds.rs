@@ -12,30 +12,26 @@ use crate::{
 
 /// Prints every kind, or one of them as a group of `fleet.toml`.
 pub(super) fn kinds(name: Option<&str>) -> ExitCode {
-    let lines = match name {
-        None => list(),
-        Some(name) => match KINDS.iter().find(|kind| kind.name == name) {
-            Some(kind) => vec![kind.as_group().trim_end().to_owned()],
-            None => {
-                let hint = diagnostic::suggest(name, KINDS.iter().map(|kind| kind.name))
-                    .unwrap_or_default();
-                return fail(Verdict::Usage.exit(), &format!("no kind `{name}`; {hint}"));
-            }
-        },
+    let Some(name) = name else {
+        table().answer([screen::counted(KINDS.len(), "kind")]);
+        return ExitCode::SUCCESS;
     };
-    screen::answer(lines);
+    let Some(kind) = KINDS.iter().find(|kind| kind.name == name) else {
+        let hint = diagnostic::suggest(name, KINDS.iter().map(|kind| kind.name));
+        let hint = hint.unwrap_or_default();
+        return fail(Verdict::Usage.exit(), &format!("no kind `{name}`; {hint}"));
+    };
+    screen::answer([kind.as_group().trim_end()]);
     ExitCode::SUCCESS
 }
 
 /// Returns a table of every kind.
-fn list() -> Vec<String> {
-    let mut table = Table::new(["KIND", "ON SIGHUP"]);
+fn table() -> Table {
+    let mut table = Table::new(1, ["KIND", "ON SIGHUP"]);
     for kind in KINDS {
         let about = kind.about();
         let about = about.split_once(": ").map_or(about, |(_, about)| about);
         table.row([kind.name, about]);
     }
-    let mut lines = table.lines();
-    lines.push(screen::counted(KINDS.len(), "kind"));
-    lines
+    table
 }

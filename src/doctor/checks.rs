@@ -6,8 +6,10 @@ use crate::{
         discover::{Membership, found::Found},
         local::examine::{Examiner, Finding, Topic},
     },
-    refusal::Refusal,
 };
+
+/// The workers of a process that takes the signal for them, or why it takes none.
+pub(super) type Role = Result<Vec<i32>, Finding>;
 
 /// Returns the finding that a group matches the process.
 pub(super) fn group_finding(group: &Group, fleet: &Fleet) -> Finding {
@@ -33,7 +35,7 @@ pub(super) fn group_finding(group: &Group, fleet: &Fleet) -> Finding {
 pub(super) async fn check_group_member(
     found: &Found,
     group: &Group,
-    role: Result<Vec<i32>, Refusal>,
+    role: Role,
     mut findings: Vec<Finding>,
     examiner: &Examiner,
 ) -> Vec<Finding> {
@@ -51,22 +53,26 @@ pub(super) async fn check_group_member(
             ));
             findings.extend(examiner.examine(found, Some(group)).await);
         }
-        Err(why) => findings.push(Finding::refused(Topic::Role, &why)),
+        Err(finding) => findings.push(finding),
     }
     findings
 }
 
 /// Returns the workers of a leader, or why the process takes no signal.
-pub(super) fn role(membership: Membership, found: Found) -> (Found, Result<Vec<i32>, Refusal>) {
+pub(super) fn role(membership: Membership, found: Found) -> (Found, Role) {
     match membership {
         Membership::Leads(found, workers) => (found, Ok(workers)),
         Membership::Works(leader) => {
             let why = format!("is a worker of pid {leader}, which takes the signal for it");
-            let next = format!("check that one: `hello doctor {leader}`");
-            (found, Err(Refusal::from(why).with_hint(next)))
+            let command = format!("hello doctor {leader}");
+            let finding = Finding::bad(Topic::Role, why);
+            (
+                found,
+                Err(finding.then_run("check that one:", vec![command])),
+            )
         }
         Membership::Refused(why) | Membership::Skipped(why) | Membership::NoMatch { why, .. } => {
-            (found, Err(why.reported()))
+            (found, Err(Finding::refused(Topic::Role, &why)))
         }
     }
 }

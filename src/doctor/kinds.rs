@@ -103,36 +103,31 @@ fn used_kind(names: &[String], group: &Group, pid: i32) -> Finding {
     if names.len() <= 1 {
         return finding;
     }
-    let others: Vec<String> = names
+    let others = names
         .iter()
         .skip(1)
-        .map(|kind| format!("`hello doctor {pid} {}`", kind.trim_matches('`')))
-        .collect();
-    finding.then(format!(
-        "it is checked as `{}` here; as another kind: {}",
-        group.name,
-        others.join(", ")
-    ))
+        .map(|kind| format!("hello doctor {pid} {}", kind.trim_matches('`')));
+    finding.then_run(
+        format!("it is checked as `{}` here; as another kind:", group.name),
+        others.collect(),
+    )
 }
 
 /// Returns the finding for a kind that would match, and is in no group of the fleet.
 fn unused_kind(names: &[String], group: &Group, no_group: &str, reasons: &Reasons) -> Finding {
     let (reasons, fix) = if reasons.texts.is_empty() {
-        (String::new(), "")
+        (String::new(), "add a group for it, as this prints one:")
     } else {
         (
             format!(" ({})", reasons.texts.join("; ")),
-            "fix that group, or add one: ",
+            "fix that group, or add one, as this prints it:",
         )
     };
     Finding::bad(
         Topic::Group,
         format!("{no_group}{reasons}, but kind {} would", names.join(" or ")),
     )
-    .then(format!(
-        "{fix}`hello kinds {}` prints a group for it",
-        group.name
-    ))
+    .then_run(fix, vec![format!("hello kinds {}", group.name)])
 }
 
 impl Reasons {

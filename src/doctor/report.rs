@@ -10,7 +10,7 @@ use crate::{
     host::{discover::found::Found, local::examine::Finding},
     names,
     report::Output,
-    screen,
+    screen::{self, Table},
 };
 
 /// The most reasons that the last line about a process repeats.
@@ -55,28 +55,40 @@ impl ProcessReport {
         }
     }
 
-    /// Returns a line for each check, and one whether the process can be reloaded.
-    fn lines(&self) -> Vec<String> {
+    /// Prints a table of its checks, and whether it can be reloaded.
+    fn print(&self) {
         let process = format!("pid {} {}", self.pid, self.exe.display());
-        let mut lines = vec![screen::worded("Process", process.trim_end())];
-        for finding in &self.checks {
-            let mark = match finding.ok {
-                Some(true) => "ok",
-                Some(false) => "NO",
-                None => "--",
-            };
-            let next = finding
-                .next
-                .as_ref()
-                .map_or(String::new(), |next| format!("; {next}"));
-            lines.push(screen::worded(
-                finding.topic.label(),
-                &format!("{mark} {}{next}", finding.text),
-            ));
-        }
+        screen::answer([screen::worded("Process", process.trim_end())]);
         let result = format!("pid {} {}", self.pid, self.result());
-        lines.push(screen::worded("Result", &result));
-        lines
+        self.checks().answer([screen::worded("Result", &result)]);
+    }
+
+    /// Returns a table with a row for each check, and with what to do below it.
+    fn checks(&self) -> Table {
+        let mut table = Table::new(2, ["RESULT", "CHECK", "FINDING"]);
+        for finding in &self.checks {
+            let mut lines = finding.text.lines();
+            table.row([
+                mark(finding.ok),
+                finding.topic.label(),
+                lines.next().unwrap_or_default(),
+            ]);
+            lines.for_each(|line| table.quote(line));
+            if let Some(next) = &finding.next {
+                table.below(&format!("next: {next}"));
+            }
+            finding.commands.iter().for_each(|c| table.command(c));
+        }
+        table
+    }
+
+    /// Returns the first lines of the checks that prevent a reload.
+    fn reasons(&self) -> impl Iterator<Item = &str> {
+        let bad = self
+            .checks
+            .iter()
+            .filter(|finding| finding.ok == Some(false));
+        bad.map(|finding| finding.text.lines().next().unwrap_or_default())
     }
 
     /// Returns whether the process can be reloaded, with the first reasons why not.
@@ -84,13 +96,7 @@ impl ProcessReport {
         if self.reloadable {
             return "can be reloaded".to_owned();
         }
-        let reasons: Vec<&str> = self
-            .checks
-            .iter()
-            .filter(|finding| finding.ok == Some(false))
-            .map(|finding| finding.text.lines().next().unwrap_or_default())
-            .collect();
-        let reasons = names::list(reasons, "; ", MAX_REASONS);
+        let reasons = names::list(self.reasons(), "; ", MAX_REASONS);
         format!("cannot be reloaded: {reasons}")
     }
 }
@@ -118,7 +124,7 @@ impl Report {
     }
 
     fn show_lines(&self) {
-        screen::answer(self.processes.iter().flat_map(ProcessReport::lines));
+        self.processes.iter().for_each(ProcessReport::print);
         let count = self.processes.len();
         if count > 1 {
             let reloadable = self.processes.iter().filter(|p| p.reloadable).count();
@@ -126,7 +132,34 @@ impl Report {
                 "{count} processes: {reloadable} can be reloaded, {} cannot",
                 count - reloadable
             );
-            screen::answer([screen::worded("Summary", &text)]);
+            self.overview().answer([screen::worded("Summary", &text)]);
         }
     }
+
+    /// Returns a table with a row for each process, and with the reasons that prevent its reload.
+    fn overview(&self) -> Table {
+        let mut table = Table::new(1, ["RESULT", "GROUP", "PID", "EXECUTABLE"]);
+        for process in &self.processes {
+            table.row([
+                mark(Some(process.reloadable)),
+                process.group.as_deref().unwrap_or("-"),
+                &process.pid.to_string(),
+                &process.exe.display().to_string(),
+            ]);
+            process.reasons().for_each(|reason| table.below(reason));
+        }
+        table
+    }
 }
+
+/// Returns the word for the result of a check.
+fn mark(ok: Option<bool>) -> &'static str {
+    match ok {
+        Some(true) => "ok",
+        Some(false) => "NO",
+        None => "--",
+    }
+}
+
+#[cfg(test)]
+mod tests;

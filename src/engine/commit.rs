@@ -2,7 +2,7 @@
 
 use super::log::{EventLog, EventStore};
 use crate::{
-    event::{Abort, Direction, Event, Interrupts, Outcome, Verdict, check_interrupts},
+    event::{Abort, Direction, Event, Interrupts, Outcome, Phase, Verdict, check_interrupts},
     host::Host,
     step::Step,
 };
@@ -36,6 +36,22 @@ pub(super) fn record_intent<J: EventStore, R: FnMut(&Event)>(
     });
 }
 
+/// Shows how long the instances that are about to be signalled have.
+fn show_wait<J: EventStore, R: FnMut(&Event)>(steps: &[Step], log: &mut EventLog<'_, J, R>) {
+    let awaited = || {
+        let instances = steps.iter().flat_map(|step| &step.instances);
+        instances.filter(|m| m.instance.outcome != Outcome::Unchanged)
+    };
+    if let Some(limit) = awaited().map(|m| m.timeout).max() {
+        log.emit(Event::Phase {
+            phase: Phase::Confirming,
+            done: 0,
+            all: awaited().count(),
+            limit: Some(limit),
+        });
+    }
+}
+
 /// Carries out one batch. An interrupt is checked before the intent is written, so that the journal
 /// lists no instance that will not be signalled. Only the second interrupt ends a rollback.
 ///
@@ -54,6 +70,7 @@ pub(super) async fn commit<J: EventStore, R: FnMut(&Event)>(
         return Err(Abort::interrupted());
     }
     record_intent(steps, wave, log);
+    show_wait(steps, log);
     if direction.is_back() {
         return host
             .commit(steps, interrupts, &mut |event| log.emit(event))

@@ -6,6 +6,7 @@ use super::{Engine, Escalation, log::EventStore};
 use crate::{
     event::{Abort, Event, Instance, Phase, Verdict},
     fleet::OnFailure,
+    host::GATE_LIMIT,
     plan::Wave,
     step::PlannedInstance,
 };
@@ -24,6 +25,7 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
             phase: Phase::Judging,
             done: 0,
             all: 0,
+            limit: Some(GATE_LIMIT),
         });
         let wave = &self.plan.waves[index];
         let number = wave.number;

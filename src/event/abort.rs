@@ -1,16 +1,7 @@
 //! Why a run ended before it touched anything.
 
 use super::{Instance, Interrupted, Verdict};
-use crate::names;
-
-/// The next step of the operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hint {
-    /// The end of a sentence that leads to the commands, with its colon.
-    pub what: String,
-    /// The commands to type; those that only read come first.
-    pub commands: Vec<String>,
-}
+use crate::{names, refusal::Hint};
 
 /// Why a run ended before it touched anything, or why one of its steps failed.
 #[derive(Debug)]
@@ -23,8 +14,8 @@ pub struct Abort {
     pub instances: Vec<Instance>,
     /// True where the run would go on without its validators.
     pub by_validation: bool,
-    /// The next step, where it is another one than that of the verdict.
-    pub hint: Option<Hint>,
+    /// The next step; none if the verdict tells it.
+    pub(crate) hint: Option<Hint>,
 }
 
 impl Abort {
@@ -37,16 +28,6 @@ impl Abort {
             instances: Vec::new(),
             by_validation: false,
             hint: None,
-        }
-    }
-
-    /// Replaces the next step that follows from the verdict.
-    #[must_use]
-    pub fn with_hint(self, what: impl Into<String>, commands: Vec<String>) -> Self {
-        let what = what.into();
-        Self {
-            hint: Some(Hint { what, commands }),
-            ..self
         }
     }
 
@@ -64,6 +45,16 @@ impl Abort {
     #[must_use]
     pub fn interrupted() -> Self {
         Self::from(Interrupted)
+    }
+
+    /// Adds the commands to type next; `what` leads to them.
+    #[must_use]
+    pub(crate) fn with_hint(self, what: &str, commands: Vec<String>) -> Self {
+        let what = what.to_owned();
+        Self {
+            hint: Some(Hint { what, commands }),
+            ..self
+        }
     }
 
     /// Returns the abort of a run that a guard refused because of `instances`.

@@ -10,4 +10,5 @@ pub enum Phase {
     Staging,
     Validating,
     Judging,
+    Confirming,
 }

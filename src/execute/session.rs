@@ -49,6 +49,7 @@ pub(crate) async fn survey(
         phase: Phase::Surveying,
         done: 0,
         all: 0,
+        limit: None,
     });
     tokio::select! {
         survey = host.survey(groups, request) => Ok(survey),

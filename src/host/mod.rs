@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+pub(crate) use self::exec::gate::LIMIT as GATE_LIMIT;
 use self::{exec::gate, local::check::Recheck, target::install};
 pub use self::{
     local::{
@@ -123,7 +124,7 @@ impl Host {
         }
     }
 
-    /// Runs a gate of the operator after a wave, at most for [`gate::LIMIT`]; `instances` are those
+    /// Runs a gate of the operator after a wave, at most for [`GATE_LIMIT`]; `instances` are those
     /// of the wave. An interrupt ends it.
     pub async fn gate(
         &self,

@@ -1,12 +1,16 @@
 //! The instances that were signalled together, as far as they are shown.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
 };
 
 use super::text::{LISTED, instances};
-use crate::{event::Direction, names, screen::Progress};
+use crate::{
+    event::Direction,
+    names,
+    screen::{Awaited, Progress},
+};
 
 /// One batch of instances.
 #[derive(Debug)]
@@ -18,9 +22,13 @@ pub(super) struct Batch {
     /// Number of instances that have ended. A newcomer was not counted beforehand, nor was an
     /// instance that fails a second time, so this may exceed `all`.
     done: usize,
-    /// The instances that have not ended.
-    awaited: BTreeSet<i32>,
+    /// The instances that have not ended, in the order of their signals.
+    awaited: BTreeMap<usize, i32>,
+    /// The place of each in that order, by pid.
+    places: HashMap<i32, usize>,
     since: Instant,
+    /// The time that each instance has for its proof; none where that is not known.
+    pub(super) limit: Option<Duration>,
     /// Pids of failed instances by the reason; only of a large batch.
     failures: BTreeMap<String, Vec<i32>>,
 }
@@ -38,8 +46,10 @@ impl Batch {
             direction,
             all: pids.len(),
             done: 0,
-            awaited: pids.into_iter().collect(),
+            places: pids.iter().copied().zip(0..).collect(),
+            awaited: pids.into_iter().enumerate().collect(),
             since: Instant::now(),
+            limit: None,
             failures: BTreeMap::new(),
         }
     }
@@ -47,7 +57,9 @@ impl Batch {
     /// Counts an instance that has ended.
     pub(super) fn end(&mut self, pid: i32) {
         self.done += 1;
-        self.awaited.remove(&pid);
+        if let Some(place) = self.places.remove(&pid) {
+            self.awaited.remove(&place);
+        }
     }
 
     /// Keeps the failure of the instance that ended last for the summary, unless it has a line of
@@ -114,23 +126,26 @@ impl Batch {
         lines
     }
 
-    /// Returns the progress line: how far the batch is, and an instance that is awaited.
+    /// Returns the progress line: how far the batch is, and which instance was signalled first of
+    /// those that have not ended.
     pub(super) fn progress(&self) -> Option<Progress> {
         let word = if self.direction.is_back() {
             "Reverting"
         } else {
             "Confirming"
         };
-        match self.awaited.first() {
-            Some(pid) if self.done < self.all => {
-                let more = names::and_more(self.awaited.len() - 1);
-                Some(Progress {
-                    done: self.done,
-                    all: self.all,
-                    awaited: Some((format!("pid {pid}{more}"), self.since)),
-                    ..Progress::of(word, "")
-                })
-            }
+        match self.awaited.values().next() {
+            Some(pid) if self.done < self.all => Some(Progress {
+                done: self.done,
+                all: self.all,
+                awaited: Some(Awaited {
+                    slowest: format!("pid {pid}"),
+                    others: self.awaited.len() - 1,
+                    since: self.since,
+                    limit: self.limit,
+                }),
+                ..Progress::of(word, "")
+            }),
             // The last check, and the steps after it, may take seconds.
             _ if self.all > 0 => Some(Progress::of("Checking", "")),
             _ => None,

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Summary, end_text, text::name};
+use super::{
+    Summary,
+    text::{end_text, name},
+};
 use crate::{
     event::{Instance, Outcome},
     names, screen,

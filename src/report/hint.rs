@@ -2,8 +2,9 @@
 
 use super::run_report::{CommandContext, RunReport};
 use crate::{
-    event::{Hint, Outcome, TargetReport, Verdict},
+    event::{Outcome, TargetReport, Verdict},
     names,
+    refusal::Hint,
 };
 
 /// Returns the hint after a run that converged; none if it changed nothing.
@@ -18,11 +19,10 @@ pub(super) fn undo(report: &RunReport, context: &CommandContext) -> Option<Hint>
 }
 
 /// Returns the hint after a run; none if it converged.
-pub(super) fn hint(report: &RunReport, context: &CommandContext) -> Option<Hint> {
-    if report.hint.is_some() {
-        return report.hint.clone();
-    }
-    (report.verdict != Verdict::Converged).then(|| Advisor { report, context }.hint())
+pub(super) fn next_step(report: &RunReport, context: &CommandContext) -> Option<Hint> {
+    let own = || Advisor { report, context }.hint();
+    let is_well = report.verdict == Verdict::Converged;
+    (!is_well).then(|| report.hint.clone().unwrap_or_else(own))
 }
 
 /// The facts that a hint depends on.

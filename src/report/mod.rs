@@ -8,21 +8,25 @@ use serde::Serialize;
 use self::{
     batch::Batch,
     lines::line_of,
-    text::{instances, name, proof_text, seconds, unconfirmed_text, waves_text},
+    text::{
+        LISTED, end_text, instances, proof_text, refused_text, rolled_back_text, seconds,
+        unconfirmed_text, waves_text,
+    },
 };
 pub(crate) use self::{
     exports::Exports,
     leftovers::remove_leftovers,
     refusal::{fail, refused},
     run_report::{AfterFailure, CommandContext, Look, RunReport, WaveReport},
-    run_text::{action, ended, local_time, operator, result, run_object},
+    run_text::{action, ended, local_time, operator, operator_name, result, run_object},
     schema::{event_schema, result_schema},
     summary::Summary,
 };
 use crate::{
-    event::{Direction, Event, FailureKind, Hint, Outcome, Phase},
+    event::{Direction, Event, FailureKind, Outcome, Phase, failures},
     names,
-    screen::{self, Progress, Sink},
+    refusal::Hint,
+    screen::{self, Sink},
     step::short,
 };
 
@@ -34,6 +38,7 @@ mod hint;
 mod junit;
 mod leftovers;
 mod lines;
+mod phases;
 mod refusal;
 mod run_report;
 mod run_text;
@@ -122,10 +127,14 @@ impl Reporter {
 
     /// Shows an event.
     pub(crate) fn event(&mut self, event: &Event) {
-        if let Event::Phase { phase, done, all } = event {
-            return self
-                .stderr
-                .progress(*done == 0, || Some(phase_progress(*phase, *done, *all)));
+        if let Event::Phase {
+            phase,
+            done,
+            all,
+            limit,
+        } = event
+        {
+            return self.phase(*phase, (*done, *all), *limit);
         }
         if self.output == Output::Jsonl {
             self.data(event);
@@ -173,6 +182,30 @@ impl Reporter {
         }
     }
 
+    /// Shows a phase while it lasts. The instances of a batch are shown as the batch.
+    fn phase(&mut self, phase: Phase, counts: (usize, usize), limit: Option<Duration>) {
+        if phase != Phase::Confirming {
+            let is_first = counts.0 == 0;
+            return self
+                .stderr
+                .progress(is_first, || Some(phases::progress(phase, counts, limit)));
+        }
+        self.batch.limit = limit;
+        self.show_batch();
+        if let Some(limit) = limit.filter(|_| self.rolls_back_interrupted()) {
+            let text = format!(
+                "each instance has {}s to prove the old config",
+                limit.as_secs_f64()
+            );
+            self.line("Rolling back", &text);
+        }
+    }
+
+    /// Tells whether the operator waits for a rollback after an interrupt.
+    fn rolls_back_interrupted(&self) -> bool {
+        self.batch.direction.is_back() && screen::is_interrupted()
+    }
+
     fn survey(&mut self, event: &Event) {
         let Event::Survey {
             instances: count,
@@ -211,7 +244,7 @@ impl Reporter {
         let text = format!("wave {wave} is left alone for {seconds}s");
         self.after_batch("Baking", &text);
         self.stderr
-            .progress(true, || Some(Progress::of("Baking", text)));
+            .progress(true, || Some(phases::baking(wave, seconds)));
     }
 
     fn baked(&mut self, wave: usize, count: usize) {
@@ -330,14 +363,24 @@ impl Reporter {
         if summary.exit == 0 && summary.run.is_empty() && !summary.is_preview {
             self.line("Unchanged", &summary.reason);
         }
+        let refused = refused_text(&summary.instances);
+        let is_listed = !self.quiet && summary.run.is_empty() && refused.len() > 1;
+        if is_listed {
+            self.list("Refused", &refused);
+        }
         let time = seconds(self.elapsed());
         self.line("Summary", &format!("[{time}] {}", end_text(summary)));
         if !summary.run.is_empty() {
             self.line("Run", &summary.run);
         }
         if summary.exit != 0 {
-            self.stderr
-                .line(&format!("\n{}", screen::failure(&summary.reason)));
+            // The list says why.
+            let why = if is_listed && summary.reason == failures(&summary.instances) {
+                format!("{} refused", instances(refused.len()))
+            } else {
+                summary.reason.clone()
+            };
+            self.stderr.line(&format!("\n{}", screen::failure(&why)));
             self.hint(summary.hint.as_ref());
         } else if !self.quiet {
             self.hint(summary.undo.as_ref());
@@ -347,6 +390,18 @@ impl Reporter {
         }
         self.exports.write(summary, self.elapsed());
         self.close();
+    }
+
+    /// Shows a line for each text; of many, only the first unless every instance is wanted.
+    fn list(&self, word: &str, texts: &[String]) {
+        let shown = if self.verbose { texts.len() } else { LISTED };
+        for text in texts.iter().take(shown) {
+            self.line(word, text);
+        }
+        let more = texts.len().saturating_sub(shown);
+        if more > 0 {
+            self.line("", &format!(".. and {more} more; -v names them"));
+        }
     }
 
     fn hint(&self, hint: Option<&Hint>) {
@@ -389,51 +444,5 @@ impl Reporter {
             None if self.quiet => {}
             None => self.stderr.line(&screen::worded(word, text)),
         }
-    }
-}
-
-/// Returns the progress line of a phase: the item that is under way, and the number of all.
-fn phase_progress(phase: Phase, done: usize, all: usize) -> Progress {
-    let word = match phase {
-        Phase::Surveying => "Surveying",
-        Phase::Staging => "Staging",
-        Phase::Validating => "Validating",
-        Phase::Judging => "Gate",
-    };
-    Progress {
-        done: (done + 1).min(all),
-        all,
-        ..Progress::of(word, "")
-    }
-}
-
-/// Says how many instances are rolled back alone, and why.
-fn rolled_back_text(pids: &[i32], why: &str) -> String {
-    match pids.len() {
-        0 => format!("only files, since no instance was signalled: {why}"),
-        count => format!("{}: {why}", instances(count)),
-    }
-}
-
-fn end_text(summary: &Summary) -> String {
-    let counts: Vec<String> = summary
-        .counts
-        .iter()
-        .map(|(outcome, n)| format!("{n} {}", name(outcome)))
-        .collect();
-    let counts = if counts.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", counts.join(", "))
-    };
-    let verdict = if summary.is_preview {
-        "dry run".into()
-    } else {
-        name(summary.verdict)
-    };
-    // A run that ended before it touched anything may have no instance to count.
-    match summary.instances.len() {
-        0 => format!("{verdict}{counts}"),
-        n => format!("{}: {verdict}{counts}", instances(n)),
     }
 }

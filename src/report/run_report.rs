@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::event::{Abort, Event, Hint, Instance, Outcome, TargetReport, Verdict};
+use crate::{
+    event::{Abort, Event, Instance, Outcome, TargetReport, Verdict},
+    refusal::Hint,
+};
 
 /// How a run ended, before the command line adds the commands to type next.
 #[derive(Debug)]
@@ -33,7 +36,7 @@ pub(crate) struct RunReport {
     pub back: bool,
     /// What a failure would lead to, in a dry run.
     pub after_failure: AfterFailure,
-    /// The next step, where it is another one than that of the verdict.
+    /// The next step, where the verdict and the outcomes do not tell it.
     pub hint: Option<Hint>,
 }
 
@@ -160,8 +163,9 @@ impl RunReport {
 
 impl From<Abort> for RunReport {
     fn from(abort: Abort) -> Self {
+        let hint = abort.hint;
         Self {
-            hint: abort.hint,
+            hint,
             ..Self::new(abort.verdict, abort.reason, Vec::new(), abort.instances)
         }
     }

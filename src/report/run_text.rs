@@ -28,9 +28,9 @@ pub(crate) fn action(began: &RunBegan, ids: &ShortIds) -> String {
     )
 }
 
-/// Returns the operator of a run, and the reason if there is one: ", by uid 0 (alice): urgent".
+/// Returns the operator of a run: "uid 0 (alice)".
 #[must_use]
-pub(crate) fn operator(began: &RunBegan) -> String {
+pub(crate) fn operator_name(began: &RunBegan) -> String {
     let Operator {
         uid,
         login_uid,
@@ -44,18 +44,19 @@ pub(crate) fn operator(began: &RunBegan) -> String {
         .into_iter()
         .flatten()
         .collect();
-    let more = if more.is_empty() {
-        String::new()
+    if more.is_empty() {
+        format!("uid {uid}")
     } else {
-        format!(" ({})", more.join(", "))
-    };
-    format!(
-        ", by uid {uid}{more}{}",
-        began
-            .reason
-            .as_ref()
-            .map_or_else(String::new, |reason| format!(": {reason}"))
-    )
+        format!("uid {uid} ({})", more.join(", "))
+    }
+}
+
+/// Returns the operator of a run, and the reason if there is one: ", by uid 0 (alice): urgent".
+#[must_use]
+pub(crate) fn operator(began: &RunBegan) -> String {
+    let reason = began.reason.as_ref();
+    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    format!(", by {}{reason}", operator_name(began))
 }
 
 /// Returns the end of a run: "converged (3 confirmed)".

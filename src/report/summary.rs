@@ -10,8 +10,9 @@ use super::{
     run_report::{AfterFailure, CommandContext, RunReport, WaveReport},
 };
 use crate::{
-    event::{Abort, Event, Hint, Instance, Outcome, TargetReport, VERSION, Verdict},
+    event::{Abort, Event, Instance, Outcome, TargetReport, VERSION, Verdict},
     exact::absent,
+    refusal::Hint,
 };
 
 /// The end of a run, as `-o json` prints it.
@@ -72,11 +73,11 @@ impl Summary {
     /// Returns the summary of a run for the command line that asked for it.
     #[must_use]
     pub(crate) fn new(report: RunReport, context: &CommandContext) -> Self {
-        let hint = hint::hint(&report, context);
-        let next = hint.as_ref().map(|hint| hint.commands.clone());
+        let next_step = hint::next_step(&report, context);
+        let next = next_step.as_ref().map(|hint| hint.commands.clone());
         Self {
             undo: hint::undo(&report, context),
-            hint,
+            hint: next_step,
             command: context.command,
             ..Self::without_hint(report, next.unwrap_or_default(), context.dry_run)
         }

@@ -8,6 +8,8 @@ use std::{
 use super::*;
 use crate::event::{Direction, Failure, Instance, TargetKind, TargetReport, Verdict};
 
+mod snapshots;
+
 /// A writer that keeps everything.
 #[derive(Debug, Clone, Default)]
 struct Kept(Arc<Mutex<Vec<u8>>>);

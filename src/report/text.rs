@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{event::Proof, names::json_word, screen};
+use super::Summary;
+use crate::{
+    event::{Instance, Outcome, Proof},
+    names::json_word,
+    screen,
+};
 
 /// Above this number of instances, successes are counted and failures are grouped.
 pub(super) const LISTED: usize = 20;
@@ -48,4 +53,46 @@ pub(super) fn waves_text(wave: usize) -> String {
 
 pub(super) fn seconds(elapsed: Duration) -> String {
     format!("{:8.3}s", elapsed.as_secs_f64())
+}
+
+/// Returns a text for each refused instance, with the reason.
+pub(super) fn refused_text(instances: &[Instance]) -> Vec<String> {
+    let refused = instances.iter().filter(|i| i.outcome == Outcome::Refused);
+    let text = |instance: &Instance| {
+        let why = instance.failure.as_ref().map_or("", |f| &f.text);
+        format!("{} pid {} {why}", instance.group, instance.pid)
+    };
+    refused.map(text).collect()
+}
+
+/// Says how many instances are rolled back alone, and why.
+pub(super) fn rolled_back_text(pids: &[i32], why: &str) -> String {
+    match pids.len() {
+        0 => format!("only files, since no instance was signalled: {why}"),
+        count => format!("{}: {why}", instances(count)),
+    }
+}
+
+/// Returns the end of a run in one line: its verdict, and how many instances ended how.
+pub(super) fn end_text(summary: &Summary) -> String {
+    let counts: Vec<String> = summary
+        .counts
+        .iter()
+        .map(|(outcome, n)| format!("{n} {}", name(outcome)))
+        .collect();
+    let counts = if counts.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", counts.join(", "))
+    };
+    let verdict = if summary.is_preview {
+        "dry run".into()
+    } else {
+        name(summary.verdict)
+    };
+    // A run that ended before it touched anything may have no instance to count.
+    match summary.instances.len() {
+        0 => format!("{verdict}{counts}"),
+        n => format!("{}: {verdict}{counts}", instances(n)),
+    }
 }

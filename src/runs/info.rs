@@ -22,6 +22,15 @@ const GLANCE: u64 = 64 << 10;
 /// Longest line that is read, in bytes: an intent over 10,000 targets needs about 4 MB.
 const MAX_LINE: u64 = 64 << 20;
 
+/// An open run of an earlier version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OldRun {
+    /// Why it stays open.
+    pub note: &'static str,
+    /// The command that names its old bytes.
+    pub command: String,
+}
+
 /// An earlier run.
 #[derive(Debug, Clone)]
 pub(crate) struct RunInfo {
@@ -91,15 +100,13 @@ impl RunInfo {
         self.began.as_ref().is_some_and(|began| began.back)
     }
 
-    /// Returns what to do about an open run of an earlier version.
+    /// Returns what to do about an open run of an earlier version. `state_args` is ` --state DIR`,
+    /// or empty.
     #[must_use]
-    pub(crate) fn old_version_note(&self, state_args: &str) -> Option<String> {
-        (self.open && self.is_old && !self.running).then(|| {
-            format!(
-                "an earlier version of hello wrote it, and this one cannot finish it; `hello \
-                 revert {}{state_args}` names its old bytes",
-                self.id
-            )
+    pub(crate) fn old_version(&self, state_args: &str) -> Option<OldRun> {
+        (self.open && self.is_old && !self.running).then(|| OldRun {
+            note: "an earlier version of hello wrote it, and this one cannot finish it",
+            command: format!("hello revert {}{state_args}", self.id),
         })
     }
 

@@ -54,7 +54,18 @@ const NOTABLE: &[&str] = &[
     "Rolled back",
     "Open run",
     "Under way",
+    "Interrupted",
+    "Refused",
 ];
+
+/// Returns the style of a result in the first column of a table; none for any other word.
+fn result_style(word: &str) -> Option<Style> {
+    match word {
+        "ok" => Some(Style::new().green()),
+        "FAULT" | "NO" => Some(Style::new().bold().red()),
+        _ => None,
+    }
+}
 
 /// Decides about colours from now on; without a decision, each terminal has them.
 pub(crate) fn set(decision: Option<bool>) {
@@ -74,12 +85,27 @@ pub(super) enum Stream {
 impl Stream {
     /// Returns the text with the colours of this stream.
     pub(super) fn paint(self, text: Cow<'_, str>) -> Cow<'_, str> {
+        painted(text, self.has_colours())
+    }
+
+    /// Tells whether this stream shows colours.
+    pub(super) fn has_colours(self) -> bool {
         let is_on = match self {
             Self::Stdout => &STDOUT,
             Self::Stderr => &STDERR,
         };
-        painted(text, is_on.load(Ordering::Relaxed))
+        is_on.load(Ordering::Relaxed)
     }
+}
+
+/// Returns a row of a table with the colour of its first cell, if that is the word for a result.
+pub(super) fn painted_row(row: &str, is_on: bool) -> String {
+    let word = row.split(' ').next().unwrap_or_default();
+    let Some(style) = result_style(word).filter(|_| is_on) else {
+        return row.to_owned();
+    };
+    let rest = &row[word.len()..];
+    format!("{}{rest}", style.force_styling(true).apply_to(word))
 }
 
 /// Colours the label of each line, after the filter, so that no other text has colours.
@@ -100,6 +126,16 @@ fn line(line: &str) -> String {
         style.force_styling(true).apply_to(label),
         &line[label.len()..]
     )
+}
+
+/// Returns the column where the text of a labelled line starts; none for a line of another form.
+pub(super) fn text_column(line: &str) -> Option<usize> {
+    let (label, _) = label(line)?;
+    Some(if label.ends_with(':') {
+        label.len() + 1
+    } else {
+        COLUMN
+    })
 }
 
 /// Returns the label of a line, with its padding; none for a line of another form.
@@ -152,6 +188,19 @@ mod tests {
             hint,
             "\u{1b}[36m\u{1b}[1mhint:\u{1b}[0m look:\n  hello status"
         );
+    }
+
+    #[test]
+    fn the_result_in_a_table_has_a_colour() {
+        assert_eq!(painted_row("ok  web", true), "\u{1b}[32mok\u{1b}[0m  web");
+        assert_eq!(
+            painted_row("FAULT  web", true),
+            "\u{1b}[31m\u{1b}[1mFAULT\u{1b}[0m  web"
+        );
+        for row in ["okay  web", "    ok", "RESULT  GROUP", "NOT"] {
+            assert_eq!(painted_row(row, true), row);
+        }
+        assert_eq!(painted_row("ok  web", false), "ok  web");
     }
 
     #[test]

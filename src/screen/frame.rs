@@ -7,7 +7,7 @@ use std::{
 
 use console::Term;
 
-use super::{INDENT, harmless, written::Noted};
+use super::{INDENT, harmless, wrap, written::Noted};
 
 /// The lines on the terminal of stdout.
 #[derive(Debug)]
@@ -84,14 +84,8 @@ fn fitted(lines: &[String], (rows, columns): (u16, u16)) -> Vec<String> {
 
 /// Breaks a line into rows. Each further row is indented.
 fn wrapped(line: &str, width: usize) -> Vec<String> {
-    let line: Vec<char> = harmless(line).replace('\t', " ").chars().collect();
-    let (first, rest) = line.split_at(width.min(line.len()));
     let indent = if width > 2 * INDENT { INDENT } else { 0 };
-    let rest = rest.chunks(width - indent);
-    let rest = rest.map(|row| " ".repeat(indent) + &row.iter().collect::<String>());
-    std::iter::once(first.iter().collect())
-        .chain(rest)
-        .collect()
+    wrap::cut(&harmless(line).replace('\t', " "), width, indent)
 }
 
 #[cfg(test)]

@@ -2,14 +2,15 @@
 //! for, and is removed when other text is written or the run ends.
 
 use std::{
-    fmt::Write as _,
     io::{self, Write as _},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
-use console::Term;
+use console::{Term, measure_text_width};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::wrap;
 
 /// The time between two redraws while nothing happens. Ten per second look steady and cost nothing.
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -17,12 +18,18 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 /// The columns of `  Confirming [00:00:01] `.
 const HEAD: usize = 24;
 
-/// The columns of the bar.
+/// The columns of the bar on a terminal of at least [`WIDE`] columns.
 const BAR: usize = 16;
+
+/// The columns of the bar on a narrower terminal.
+const SHORT_BAR: usize = 8;
+
+/// The least columns of a terminal with the whole bar.
+const WIDE: usize = 100;
 
 /// The least columns of a terminal with a bar. In a narrower one the bar would leave no room for
 /// the text.
-const NARROW: usize = 64;
+const NARROW: usize = 80;
 
 /// True while the line is on the terminal.
 static SHOWN: AtomicBool = AtomicBool::new(false);
@@ -38,8 +45,73 @@ pub(crate) struct Progress {
     pub(crate) all: usize,
     /// The text after the counts.
     pub(crate) text: String,
-    /// The instance that the run waits for, and since when.
-    pub(crate) awaited: Option<(String, Instant)>,
+    /// The instances that the run waits for.
+    pub(crate) awaited: Option<Awaited>,
+    /// The end of the phase, where that is known.
+    pub(crate) end: Option<PhaseEnd>,
+}
+
+/// The instances that a run waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Awaited {
+    /// The one that has been waited for the longest.
+    pub(crate) slowest: String,
+    /// The number of others.
+    pub(crate) others: usize,
+    /// Since when.
+    pub(crate) since: Instant,
+    /// The time that each has; none where that is not known.
+    pub(crate) limit: Option<Duration>,
+}
+
+/// The latest end of a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PhaseEnd {
+    /// The moment.
+    pub(crate) at: Instant,
+    /// The text from that moment on.
+    pub(crate) then: &'static str,
+}
+
+impl PhaseEnd {
+    /// Returns the end of a phase that began now and lasts for `seconds`; none if the clock has no
+    /// such moment.
+    pub(crate) fn after(seconds: f64, then: &'static str) -> Option<Self> {
+        let left = Duration::try_from_secs_f64(seconds).ok()?;
+        let at = Instant::now().checked_add(left)?;
+        Some(Self { at, then })
+    }
+
+    fn text(self) -> String {
+        let left = self.at.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            self.then.to_owned()
+        } else {
+            format!("{}s left", left.as_secs_f64().ceil())
+        }
+    }
+}
+
+impl Awaited {
+    /// Returns the text for a line with room for this many columns.
+    fn text(&self, room: usize) -> String {
+        let waited = self.since.elapsed().as_secs();
+        let of = self.limit.map_or(String::new(), |limit| {
+            format!(" of {}s", limit.as_secs_f64())
+        });
+        let text = |others: &str| format!("awaiting {}{others} for {waited}s{of}", self.slowest);
+        let others = match self.others {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        // The counts before it say as well how many have not ended.
+        let long = text(&others);
+        if measure_text_width(&long) <= room {
+            long
+        } else {
+            text("")
+        }
+    }
 }
 
 impl Progress {
@@ -51,38 +123,45 @@ impl Progress {
             all: 0,
             text: text.into(),
             awaited: None,
+            end: None,
         }
     }
 
-    /// Returns the text after the counts, with the wait.
-    fn message(&self) -> String {
-        let mut message = self.text.clone();
-        if let Some((what, since)) = &self.awaited {
-            let space = if message.is_empty() { "" } else { " " };
-            let _ = write!(
-                message,
-                "{space}awaiting {what} for {}s",
-                since.elapsed().as_secs()
-            );
+    /// Returns the text after the counts, in at most `room` columns.
+    fn message(&self, room: usize) -> String {
+        let mut parts = vec![self.text.clone()];
+        parts.extend(self.end.map(PhaseEnd::text));
+        parts.extend(self.awaited.as_ref().map(|awaited| awaited.text(room)));
+        parts.retain(|part| !part.is_empty());
+        let message = super::line(&parts.join(", ")).into_owned();
+        if room == 0 {
+            return String::new();
         }
-        message
+        // A row that is cut ends with a whole word: a half of a number would be another number.
+        let rows = wrap::cut(&message, room, 0);
+        rows.into_iter().next().unwrap_or_default()
     }
 
     /// Returns the template for a terminal of this width, and the columns that it leaves for the
     /// text.
     fn layout(&self, columns: usize) -> (String, usize) {
         let counts = format!("{} of {}", self.done, self.all).len() + 1;
-        let (template, used) = match (self.all, columns < NARROW) {
+        let bar = match columns {
+            WIDE.. => BAR,
+            NARROW.. => SHORT_BAR,
+            _ => 0,
+        };
+        let (template, used) = match (self.all, bar) {
             (0, _) => ("{prefix:>12} [{elapsed_precise}] {msg}".to_owned(), HEAD),
-            (_, true) => (
+            (_, 0) => (
                 "{prefix:>12} [{elapsed_precise}] {pos} of {len} {msg}".to_owned(),
                 HEAD + counts,
             ),
-            (_, false) => (
+            (_, bar) => (
                 format!(
-                    "{{prefix:>12}} [{{elapsed_precise}}] {{bar:{BAR}}} {{pos}} of {{len}} {{msg}}"
+                    "{{prefix:>12}} [{{elapsed_precise}}] {{bar:{bar}}} {{pos}} of {{len}} {{msg}}"
                 ),
-                HEAD + BAR + 1 + counts,
+                HEAD + bar + 1 + counts,
             ),
         };
         (template, columns.saturating_sub(used + 1))
@@ -154,11 +233,7 @@ impl Shown {
             self.bar.set_style(style);
         }
         self.bar.set_prefix(self.progress.word);
-        let message = super::line(&self.progress.message())
-            .chars()
-            .take(room)
-            .collect::<String>();
-        self.bar.set_message(message);
+        self.bar.set_message(self.progress.message(room));
         self.bar.set_position(self.progress.done as u64);
         self.bar.tick();
         // The cursor returns to the start of the row. After a full row, the `^C` that a terminal
@@ -193,32 +268,89 @@ mod tests {
         }
     }
 
+    /// Returns a moment that is not over yet, however busy the machine is.
+    fn in_an_hour() -> Instant {
+        Instant::now() + Duration::from_secs(3600)
+    }
+
+    fn confirming(others: usize) -> Progress {
+        let awaited = Awaited {
+            slowest: "pid 4194304".into(),
+            others,
+            since: in_an_hour(),
+            limit: Some(Duration::from_millis(30_500)),
+        };
+        Progress {
+            all: 5000,
+            awaited: Some(awaited),
+            ..Progress::of("Confirming", "")
+        }
+    }
+
     #[test]
-    fn the_line_names_the_instance_and_the_wait() {
-        let since = Instant::now().checked_sub(Duration::from_secs(12));
-        let awaited = since.map(|since| ("pid 7 and 2 more".to_owned(), since));
+    fn the_line_names_the_slowest_instance_the_wait_and_its_limit() {
+        let mut line = confirming(2);
         assert_eq!(
-            Progress {
-                awaited,
-                ..validating()
-            }
-            .message(),
-            "awaiting pid 7 and 2 more for 12s"
+            line.message(100),
+            "awaiting pid 4194304 and 2 more for 0s of 30.5s"
         );
-        assert_eq!(Progress::of("Gate", "of wave 1").message(), "of wave 1");
+        line.awaited.iter_mut().for_each(|a| a.limit = None);
+        assert_eq!(line.message(100), "awaiting pid 4194304 and 2 more for 0s");
+    }
+
+    #[test]
+    fn a_phase_with_an_end_counts_down_and_then_says_what_follows() {
+        let line = |at| Progress {
+            end: Some(PhaseEnd {
+                at,
+                then: "probing again",
+            }),
+            ..Progress::of("Baking", "wave 1")
+        };
+        let message = line(in_an_hour()).message(100);
+        let left = message.strip_prefix("wave 1, ").unwrap_or_default();
+        let left = left.strip_suffix("s left").unwrap_or_default();
+        assert!(
+            left.parse::<u64>().is_ok_and(|left| left > 3000),
+            "{message}"
+        );
+        assert_eq!(line(Instant::now()).message(100), "wave 1, probing again");
+    }
+
+    #[test]
+    fn at_80_columns_and_5000_instances_the_slowest_and_its_limit_are_whole() {
+        let (template, room) = confirming(4999).layout(80);
+        assert!(template.contains("bar"), "{template}");
+        assert_eq!(
+            confirming(4999).message(room),
+            "awaiting pid 4194304 for 0s of 30.5s"
+        );
+    }
+
+    #[test]
+    fn a_message_is_cut_after_a_whole_word() {
+        assert_eq!(confirming(0).message(30), "awaiting pid 4194304 for 0s of");
+        assert_eq!(confirming(0).message(29), "awaiting pid 4194304 for 0s");
+        assert_eq!(confirming(0).message(0), "");
+        let wide = Progress::of("Gate", "日本 日本");
+        assert_eq!(wide.message(8), "日本");
     }
 
     #[test]
     fn the_line_fits_the_terminal() {
-        for columns in [1, 20, 40, 63, 64, 80, 200] {
-            let (template, room) = validating().layout(columns);
-            let counts = "3 of 30 ".len();
-            let bar = if template.contains("bar") { BAR + 1 } else { 0 };
-            assert!(
-                room == 0 || HEAD + counts + bar + room < columns,
-                "{columns}"
-            );
-            assert_eq!(template.contains("bar"), columns >= NARROW, "{columns}");
+        for columns in [1, 20, 40, 63, 64, 79, 80, 99, 100, 200] {
+            for progress in [validating(), confirming(4999)] {
+                let (template, room) = progress.layout(columns);
+                let bar = match columns {
+                    100.. => BAR + 1,
+                    80.. => SHORT_BAR + 1,
+                    _ => 0,
+                };
+                assert_eq!(template.contains("bar"), bar > 0, "{columns}");
+                let counts = format!("{} of {} ", progress.done, progress.all).len();
+                let used = HEAD + bar + counts + measure_text_width(&progress.message(room));
+                assert!(room == 0 || used < columns, "{columns}: {used}");
+            }
         }
     }
 }

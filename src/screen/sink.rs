@@ -15,6 +15,7 @@ use std::{
 use super::{
     colour::Stream,
     progress::{Progress, Shown, TICK},
+    wrap,
     written::Noted,
 };
 
@@ -35,12 +36,28 @@ enum Item {
     Progress,
 }
 
-/// True after the operator has asked to exit at once.
+/// True after the first interrupt of the operator.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// True after the operator has asked to exit at once.
+static LEAVES: AtomicBool = AtomicBool::new(false);
+
+/// What follows the first interrupt, and what a second one does.
+const ON_INTERRUPT: &str = "the run ends in order; Ctrl-C again leaves at once";
+
+/// Records the first interrupt. A terminal with a progress line shows what follows.
+pub(crate) fn interrupted() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Tells whether the operator has interrupted the command.
+pub(crate) fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
 
 /// Limits every later wait for a reader to [`INTERRUPTED_TIMEOUT`].
 pub(crate) fn leave() {
-    INTERRUPTED.store(true, Ordering::Relaxed);
+    LEAVES.store(true, Ordering::Relaxed);
 }
 
 /// An output with a thread of its own, the only one that ever writes to it. Lines are kept in
@@ -56,22 +73,34 @@ pub(crate) struct Sink {
     taken: Arc<AtomicU64>,
     done: Receiver<()>,
     stream: Stream,
+    /// Returns the columns of the terminal; none if it writes to no terminal.
+    columns: fn() -> Option<usize>,
 }
 
 impl Sink {
     pub(crate) fn stdout() -> Self {
         Self {
             stream: Stream::Stdout,
+            columns: wrap::stdout_columns,
             ..Self::new(|| Noted(io::stdout()), false)
         }
     }
 
     /// Returns a sink with a progress bar if `bar`, and if stderr is a terminal.
     pub(crate) fn stderr(bar: bool) -> Self {
-        Self::new(io::stderr, bar && io::stderr().is_terminal())
+        Self {
+            columns: wrap::stderr_columns,
+            ..Self::new(io::stderr, bar && io::stderr().is_terminal())
+        }
     }
 
-    /// Returns a sink with the colours of stderr.
+    /// Returns the sink with lines that fit a terminal of other columns.
+    #[cfg(test)]
+    pub(crate) fn with_columns(self, columns: fn() -> Option<usize>) -> Self {
+        Self { columns, ..self }
+    }
+
+    /// Returns a sink with the colours of stderr, for no terminal.
     pub(crate) fn new<W: Write>(open: impl FnOnce() -> W + Send + 'static, bar: bool) -> Self {
         let (items, queue) = channel::<Item>();
         let (done_sender, done) = channel();
@@ -83,7 +112,8 @@ impl Sink {
             let mut out = open();
             // A line exists only while the run waits for something.
             let mut shown: Option<Shown> = None;
-            while let Some(item) = next(&queue, &mut shown, &progress) {
+            let mut has_told = false;
+            while let Some(item) = next(&queue, &mut shown, &progress, &mut has_told) {
                 match item {
                     Item::Progress => shown = redrawn(shown, &progress),
                     // Text and the progress line cannot share a row.
@@ -103,12 +133,14 @@ impl Sink {
             taken,
             done,
             stream: Stream::Stderr,
+            columns: || None,
         }
     }
 
     /// Writes lines for the operator. It never waits.
     pub(crate) fn line(&self, text: &str) {
-        let text = self.stream.paint(super::harmless(text));
+        let text = wrap::labelled(super::harmless(text), (self.columns)());
+        let text = self.stream.paint(text);
         self.send(Item::Line(format!("{text}\n")));
     }
 
@@ -141,7 +173,7 @@ impl Sink {
     pub(crate) fn close(&mut self) {
         self.items = None;
         let timeout = || {
-            if INTERRUPTED.load(Ordering::Relaxed) {
+            if LEAVES.load(Ordering::Relaxed) {
                 INTERRUPTED_TIMEOUT
             } else {
                 CLOSE_TIMEOUT
@@ -166,11 +198,13 @@ impl Sink {
     }
 }
 
-/// Returns the next item. While a progress line is shown, it is redrawn at intervals.
+/// Returns the next item. While a progress line is shown, it is redrawn at intervals, and the first
+/// interrupt is a line above it; `has_told` is true from then on.
 fn next(
     queue: &Receiver<Item>,
     shown: &mut Option<Shown>,
     newest: &Mutex<Option<Progress>>,
+    has_told: &mut bool,
 ) -> Option<Item> {
     loop {
         let Some(line) = shown else {
@@ -178,6 +212,14 @@ fn next(
         };
         match queue.recv_timeout(TICK) {
             Ok(item) => return Some(item),
+            Err(RecvTimeoutError::Timeout) if is_interrupted() && !*has_told => {
+                *has_told = true;
+                let line = super::worded("Interrupted", ON_INTERRUPT);
+                return Some(Item::Line(format!(
+                    "{}\n",
+                    Stream::Stderr.paint(line.into())
+                )));
+            }
             Err(RecvTimeoutError::Timeout) => {
                 line.tick();
                 *shown = redrawn(shown.take(), newest);

@@ -1,5 +1,5 @@
-//! The findings of `hello status` beyond single instances: groups with a wrong number of instances,
-//! instances that ended since the last run, open runs, and runs that are under way.
+//! The findings of `hello status` beyond single instances: faults of groups, open runs, and runs
+//! that are under way.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -8,33 +8,18 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
+    group_row::GroupRow,
+    listing::Listing,
     options::Options,
     row::{Row, skipped_lines},
     snapshot::Snapshot,
 };
 use crate::{
     event::{VERSION, Verdict},
-    fleet::Group,
     report::Output,
-    runs::{self, LastInstance, LastSeen, RunInfo},
+    runs::{self, OldRun, RunInfo},
     screen,
 };
-
-/// One group of the fleet.
-#[derive(Debug, Serialize, JsonSchema)]
-#[schemars(rename = "Group")]
-pub(super) struct GroupRow {
-    /// Its name.
-    group: String,
-    /// The number of instances that it must have, in words.
-    count: String,
-    /// The number of matches.
-    instances: usize,
-    /// Instances that ended since the last run, and that no other process replaced.
-    ended: Vec<LastInstance>,
-    /// Everything about the group that the operator should check.
-    faults: Vec<String>,
-}
 
 /// A run that holds a lock, or writes its journal, now.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -119,55 +104,6 @@ pub(super) struct Findings {
     pub(super) open: Vec<RunInfo>,
 }
 
-impl GroupRow {
-    /// Compares the matches of a group with its `count` and with the last run; `sure` of the
-    /// `found` matches are not refused.
-    pub(super) fn of(
-        group: &Group,
-        (found, sure): (usize, usize),
-        rows: &[Row],
-        last: &LastSeen,
-    ) -> Self {
-        let mut faults = Vec::new();
-        if !group.count.holds(found, sure) {
-            faults.push(format!(
-                "has {}, not {}",
-                screen::counted(found, "instance"),
-                group.count
-            ));
-        }
-        let now: Vec<LastInstance> = rows
-            .iter()
-            .filter(|row| row.group == group.name && row.started > 0)
-            .map(|row| LastInstance {
-                pid: row.pid,
-                started: row.started,
-                targets: row.targets.iter().map(|t| t.path.clone()).collect(),
-            })
-            .collect();
-        let ended = last.ended(group, &now);
-        faults.extend(ended.iter().map(|instance| {
-            format!(
-                "pid {} ended since the last run, and no process has taken its place",
-                instance.pid
-            )
-        }));
-        Self {
-            group: group.name.clone(),
-            count: group.count.to_string(),
-            instances: found,
-            ended,
-            faults,
-        }
-    }
-
-    fn lines(&self) -> impl Iterator<Item = String> {
-        self.faults
-            .iter()
-            .map(|fault| screen::row(&format!("{} {fault}", self.group)).into_owned())
-    }
-}
-
 impl Findings {
     /// Adds the runs of `--state` that concern these groups and targets, and the holders of locks.
     pub(super) fn add_runs(&mut self, options: &Options, rows: &[Row], locks: Vec<String>) {
@@ -245,14 +181,10 @@ impl Findings {
         let verdict = self.verdict(rows);
         let reason = self.reason(verdict, rows);
         let skipped_lines = skipped_lines(skipped).filter(|_| !options.quiet);
-        let rows_shown = rows
-            .iter()
-            .filter(|r| !options.quiet || !r.faults.is_empty());
-        let groups = self.groups.iter().flat_map(GroupRow::lines);
         let is_failure = verdict == Verdict::NoMatch && options.output == Output::Screen;
         Snapshot {
             notes: skipped_lines.chain(self.run_lines(options)).collect(),
-            rows: rows_shown.map(Row::line).chain(groups).collect(),
+            listing: Listing::new(rows, &self.groups, skipped.len(), options.quiet),
             failure: is_failure.then(|| reason.clone()),
             json: serde_json::to_value(self.answer(options, verdict, &reason, (rows, skipped)))
                 .unwrap_or_default(),
@@ -266,21 +198,18 @@ impl Findings {
         let (old, open): (Vec<_>, Vec<_>) = self.open.iter().partition(|run| run.is_old);
         if let Some(newest) = open.last() {
             let ids: Vec<&str> = open.iter().map(|run| run.id.as_str()).collect();
-            let what = match newest.next(&options.state_args).as_slice() {
-                [resume, revert] => {
-                    format!("`{resume}` finishes it, `{revert}` restores the old config")
-                }
-                commands => format!(
-                    "`{}` finishes it, and so restores the old config",
-                    commands.join("`, `")
-                ),
+            lines.push(screen::worded("Open run", &ids.join(", ")));
+            let what = if newest.installs_old() {
+                "to finish the newest, and so to restore the old config:"
+            } else {
+                "to finish the newest, or to restore the old config:"
             };
-            let text = format!("{}: {what}", ids.join(", "));
-            lines.push(screen::worded("Open run", &text));
+            lines.push(screen::hint(what, &newest.next(&options.state_args)));
         }
         for run in old {
-            if let Some(note) = run.old_version_note(&options.state_args) {
+            if let Some(OldRun { note, command }) = run.old_version(&options.state_args) {
                 lines.push(screen::worded("Open run", &format!("{}: {note}", run.id)));
+                lines.push(screen::hint("its old bytes are named by:", &[command]));
             }
         }
         for Running { run, owner } in &self.running {

@@ -5,7 +5,38 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{fleet::Group, screen, step::short};
+use crate::{
+    fleet::Group,
+    screen::{self, Table},
+    step::short,
+};
+
+/// The columns of the table on the screen.
+pub(super) const COLUMNS: [&str; 5] = ["STATUS", "GROUP", "PID", "CONFIG", "ENDPOINT"];
+
+/// The cell for something that is not there, or is not known.
+pub(super) const NONE: &str = "-";
+
+/// The state of an instance, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// It runs the config on its disk.
+    Ok,
+    /// Nothing disagrees, and the config that it runs is not known.
+    NoFault,
+    /// Something disagrees.
+    Fault,
+}
+
+impl State {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NoFault => "no fault",
+            Self::Fault => "FAULT",
+        }
+    }
+}
 
 /// The present state of one instance.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -88,43 +119,57 @@ impl Row {
         }
     }
 
-    /// Returns the line for the screen.
-    pub(super) fn line(&self) -> String {
-        let describe = |target: &RowTarget| {
-            let runs = target.runs.as_deref().map_or("-", short);
-            let content = match target.known {
-                KnownBy::SelfReport => {
-                    format!("sha256:{runs} generation {}", self.generation.unwrap_or(0))
-                }
-                KnownBy::Proven => format!("proven on sha256:{runs}"),
-                KnownBy::Started => format!("started on sha256:{runs}"),
-                KnownBy::No => "not known".to_owned(),
-            };
-            if self.targets.len() > 1 {
-                format!("{} {content}", target.path.display())
-            } else {
-                content
-            }
-        };
-        let targets: Vec<String> = self.targets.iter().map(describe).collect();
-        let mut result = if self.faults.is_empty() {
-            "ok".to_owned()
+    /// Returns the word for its state.
+    pub(super) fn state(&self) -> State {
+        let is_known = |target: &RowTarget| target.known != KnownBy::No;
+        if !self.faults.is_empty() {
+            State::Fault
+        } else if !self.targets.is_empty() && self.targets.iter().all(is_known) {
+            State::Ok
         } else {
-            self.faults.join("; ")
+            State::NoFault
+        }
+    }
+
+    /// Appends it to a table of the columns [`COLUMNS`].
+    pub(super) fn add_to(&self, table: &mut Table) {
+        let config = match self.targets.as_slice() {
+            [] => NONE.to_owned(),
+            [target] => self.content(target),
+            targets => screen::counted(targets.len(), "target"),
         };
-        result.extend(
-            self.unvalidated
-                .iter()
-                .map(|why| format!("; not validated: {why}")),
-        );
-        let parts = [
-            format!("{} pid {}", self.group, self.pid),
-            self.endpoint.clone().unwrap_or_else(|| "-".into()),
-            targets.join(", "),
-            result,
-        ];
-        let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        screen::row(&parts.join(" ")).into_owned()
+        // A process that is listed and missing may have no pid.
+        let pid = (self.pid > 0).then(|| self.pid.to_string());
+        table.row([
+            self.state().word(),
+            &self.group,
+            pid.as_deref().unwrap_or(NONE),
+            &config,
+            self.endpoint.as_deref().unwrap_or(NONE),
+        ]);
+        if self.targets.len() > 1 {
+            for target in &self.targets {
+                let path = target.path.display().to_string();
+                table.below(&screen::line(&format!("{path}: {}", self.content(target))));
+            }
+        }
+        self.faults.iter().for_each(|fault| table.below(fault));
+        if let Some(why) = &self.unvalidated {
+            table.below(&format!("not validated: {why}"));
+        }
+    }
+
+    /// Returns the content of a target that it runs, and how that is known.
+    fn content(&self, target: &RowTarget) -> String {
+        let runs = target.runs.as_deref().map_or(NONE, short);
+        match target.known {
+            KnownBy::SelfReport => {
+                format!("sha256:{runs} generation {}", self.generation.unwrap_or(0))
+            }
+            KnownBy::Proven => format!("proven on sha256:{runs}"),
+            KnownBy::Started => format!("started on sha256:{runs}"),
+            KnownBy::No => "not known".to_owned(),
+        }
     }
 }
 

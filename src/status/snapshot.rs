@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::listing::Listing;
 use crate::{
     event::Verdict,
     report::{Output, refused},
@@ -13,8 +14,8 @@ use crate::{
 pub(super) struct Snapshot {
     /// Lines about skipped processes and about runs.
     pub(super) notes: Vec<String>,
-    /// A line for each instance and each fault of a group.
-    pub(super) rows: Vec<String>,
+    /// The instances, and the faults of groups.
+    pub(super) listing: Listing,
     /// Why there is no answer.
     pub(super) failure: Option<String>,
     pub(super) json: Value,
@@ -27,7 +28,7 @@ impl Snapshot {
         let verdict = Verdict::Failed;
         Self {
             notes: Vec::new(),
-            rows: Vec::new(),
+            listing: Listing::empty(),
             json: refused(verdict, &why, &[], no_rows),
             failure: Some(why),
             exit: verdict.exit(),
@@ -38,7 +39,7 @@ impl Snapshot {
     pub(super) fn show(&self, output: Output) {
         self.notes.iter().for_each(|note| screen::tell(note));
         if output == Output::Screen {
-            screen::answer(&self.rows);
+            self.listing.print();
         }
         if let Some(why) = &self.failure {
             screen::tell(&screen::failure(why));
@@ -50,8 +51,9 @@ impl Snapshot {
 
     /// Returns every line for one screen.
     pub(super) fn lines(&self) -> Vec<String> {
+        let notes = self.notes.iter().cloned();
         let failure = self.failure.as_deref().map(screen::failure);
-        let all = self.notes.iter().chain(&self.rows).cloned().chain(failure);
+        let all = notes.chain(self.listing.lines()).chain(failure);
         let lines = all.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
         lines.collect()
     }

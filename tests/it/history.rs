@@ -253,9 +253,13 @@ fn a_run_without_an_owner_is_named_until_another_supersedes_it() {
         (&json!("broadcast"), &json!("a first\u{1b} try"))
     );
     let text = screen(&fleet, &[]);
-    assert!(text.contains("broadcast of web: open, by uid "), "{text}");
-    assert!(text.contains(": a first\\x1b try\n"), "{text}");
-    assert!(commands.iter().all(|c| text.contains(c)), "{text}");
+    let is_row =
+        |line: &str| line.contains("  broadcast of web  open  ") && line.contains("  uid ");
+    assert!(text.lines().any(is_row), "{text}");
+    assert!(text.contains("reason: a first\\x1b try\n"), "{text}");
+    let is_line = |text: &str, wanted: &str| text.lines().any(|line| line.trim() == wanted);
+    assert!(commands.iter().all(|c| is_line(&text, c)), "{text}");
+    assert!(text.ends_with("\n1 run, 1 open\n"), "{text}");
     // `status` of the fleet shows it too.
     let result = fleet.status();
     assert_eq!(
@@ -265,12 +269,12 @@ fn a_run_without_an_owner_is_named_until_another_supersedes_it() {
         ),
         (&json!(run), &json!(commands))
     );
-    let line = result
-        .stderr
-        .lines()
-        .find(|l| l.contains("Open run"))
-        .unwrap();
-    assert!(commands.iter().all(|c| line.contains(c)), "{line}");
+    let stderr = &result.stderr;
+    assert!(
+        stderr.contains(&format!("    Open run {run}\n")),
+        "{stderr}"
+    );
+    assert!(commands.iter().all(|c| is_line(stderr, c)), "{stderr}");
     // It is needed, and so are its bytes.
     let result = CommandResult::of(&mut ask(&fleet, &["forget", &run])).expect(5);
     assert!(

@@ -135,3 +135,72 @@ fn the_progress_line_fits_a_narrower_terminal_and_is_cleared_on_interrupt() {
     assert!(!after.contains("Reverting"), "{after:?}");
     fleet.signal(0, Signal::SIGCONT);
 }
+
+/// Starts a run on a terminal of 80 columns that waits for the only server, and its rollback too.
+fn waits(fleet: &Fleet) -> Option<Terminal> {
+    hangs(fleet, 0);
+    let command = fleet.command(&["--set", "message=two", "--timeout", "60s"]);
+    let terminal = Terminal::start(fleet, 80, &command)?;
+    until("it is awaited", || terminal.text().contains("awaiting pid"));
+    until("the stopped server has its signal", || {
+        is_pending(fleet.pid(0))
+    });
+    Some(terminal)
+}
+
+/// Tells whether SIGHUP waits for a process that is stopped.
+fn is_pending(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    u64::from_str_radix(pending.unwrap().trim(), 16).unwrap() & 1 == 1
+}
+
+#[test]
+fn the_progress_line_says_how_long_an_instance_has_at_80_columns() {
+    let fleet = Fleet::start(1);
+    let Some(mut terminal) = waits(&fleet) else {
+        return;
+    };
+    let limit = format!("awaiting pid {} for 1s of 60s", fleet.pid(0));
+    until("it says the limit", || terminal.text().contains(&limit));
+    fleet.signal(0, Signal::SIGCONT);
+    assert_eq!(terminal.end(), Some(0), "{}", terminal.text());
+}
+
+#[test]
+fn the_first_interrupt_says_that_the_run_rolls_back_and_how_long_that_may_take() {
+    let fleet = Fleet::start(1);
+    let Some(mut terminal) = waits(&fleet) else {
+        return;
+    };
+    let hello = terminal.hello(&fleet);
+    kill(Pid::from_raw(hello), Signal::SIGINT).unwrap();
+    for wanted in [
+        "the run ends in order; Ctrl-C again leaves at once",
+        "each instance has 60s to prove the old config",
+        "Reverting [",
+    ] {
+        until(wanted, || terminal.text().contains(wanted));
+    }
+    fleet.signal(0, Signal::SIGCONT);
+    assert_eq!(terminal.end(), Some(6), "{}", terminal.text());
+}
+
+#[test]
+fn the_progress_line_counts_a_bake_down() {
+    let fleet = Fleet::start(1);
+    let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    fleet.write(
+        "fleet.toml",
+        &format!("{text}[group.rollout]\nbake = \"3s\"\n"),
+    );
+    let command = fleet.command(&["--set", "message=two"]);
+    let Some(mut terminal) = Terminal::start(&fleet, 80, &command) else {
+        return;
+    };
+    assert_eq!(terminal.end(), Some(0), "{}", terminal.text());
+    let text = terminal.text();
+    let places = ["3s left", "2s left", "1s left"].map(|left| text.find(left));
+    assert!(places.iter().all(Option::is_some), "{text}");
+    assert!(places.is_sorted(), "{text}");
+}

@@ -58,6 +58,11 @@ fn row<'a>(result: &'a CommandResult, known: &str) -> &'a Value {
     &rows[0]
 }
 
+/// Returns a line with one blank between its words.
+fn squeezed(line: &str) -> String {
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Returns a group of copies of `sleep`.
 fn sleeps(fleet: &Fleet, keys: &str) {
     fleet.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"g\"\nmatch = {{ exe = \"{}\" }}\nreloads = \"unchecked\"\nconfirm = []\n{keys}\n", fleet.path("naps").display()), );
@@ -142,13 +147,16 @@ fn an_instance_that_reports_nothing_is_judged_by_its_last_proof() {
         .unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     let wanted = format!(
-        "rogue pid {} {} proven on sha256:{} `",
+        "FAULT rogue {} proven on sha256:{} {}",
         all[0].pid(),
+        &proven.as_str().unwrap()[..12],
         all[0].url,
-        &proven.as_str().unwrap()[..12]
     );
-    assert!(stdout.starts_with(&wanted), "{stdout}");
-    assert!(stdout.lines().count() == 1, "{stdout}");
+    let lines: Vec<String> = stdout.lines().map(squeezed).collect();
+    assert_eq!(lines[0], "STATUS GROUP PID CONFIG ENDPOINT", "{stdout}");
+    assert_eq!(lines[1], wanted, "{stdout}");
+    assert!(lines[2].starts_with('`'), "{stdout}");
+    assert_eq!(lines.last().unwrap(), "1 instance: 1 FAULT", "{stdout}");
     // The content was proven, and its assertion reads another part.
     fleet.broadcast(&[]).expect(0);
     fleet.broadcast(&["--set", "message=four"]).expect(0);
@@ -256,7 +264,7 @@ fn each_of_several_targets_is_judged_by_itself() {
         .unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(
-        stdout.contains(&format!("{} proven on sha256:", dir.display())),
+        stdout.contains(&format!("{}: proven on sha256:", dir.display())),
         "{stdout}"
     );
     assert!(

@@ -106,7 +106,9 @@ fn a_pipe_gets_each_change_with_its_time() {
     let (mut child, mut lines) = piped(&fleet, &[]);
     let mut next = || lines.next().unwrap().unwrap();
     assert!(next().ends_with(" converged (exit 0)"));
-    assert!(next().ends_with(" ok"));
+    assert_eq!(next(), "1 instance: 1 ok");
+    assert!(next().starts_with("STATUS"));
+    assert!(next().starts_with("ok "));
     // A look that shows the same is not printed.
     looks_again(&fleet);
     let text = fleet.text();
@@ -114,11 +116,10 @@ fn a_pipe_gets_each_change_with_its_time() {
     let head = next();
     assert!(head.ends_with(" mixed (exit 7)"), "{head}");
     assert!(head.starts_with("20"), "{head}");
-    let row = next();
-    assert!(
-        row.ends_with("does not run the config on its disk"),
-        "{row}"
-    );
+    assert_eq!(next(), "1 instance: 1 FAULT");
+    assert!(next().starts_with("STATUS"));
+    assert!(next().starts_with("FAULT "));
+    assert_eq!(next().trim(), "does not run the config on its disk");
     assert_eq!(end(&mut child, Signal::SIGINT), Some(7));
 }
 
@@ -153,14 +154,16 @@ fn a_terminal_is_drawn_in_place_and_within_its_size() {
         .split("\x1b[K\r\n")
         .filter(|row| !row.is_empty())
         .collect();
-    assert_eq!(rows.len(), 6, "{rows:?}");
+    assert_eq!(rows.len(), 7, "{rows:?}");
     assert!(
         rows[0].contains(" converged (exit 0), every 0.1s"),
         "{rows:?}"
     );
-    assert!(rows[1].contains("web pid "), "{rows:?}");
-    assert!(rows[2].starts_with("  "), "a long line goes on: {rows:?}");
-    assert_eq!(rows[5], ".. and 10 more lines", "{rows:?}");
+    assert_eq!(rows[1], "12 instances: 12 ok", "{rows:?}");
+    assert!(rows[2].starts_with("STATUS  GROUP"), "{rows:?}");
+    assert!(rows[4].starts_with("ok      web "), "{rows:?}");
+    assert!(rows[5].starts_with("  "), "a long line goes on: {rows:?}");
+    assert_eq!(rows[6], ".. and 11 more lines", "{rows:?}");
     for row in rows {
         assert!(row.chars().count() < 60, "{row}");
     }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The longest time in which a gate must end.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// The end of a gate.
 #[derive(Debug, Clone, PartialEq, Eq)]

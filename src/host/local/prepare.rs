@@ -104,6 +104,7 @@ impl LocalHost {
                     phase: Phase::Staging,
                     done: staged.len(),
                     all,
+                    limit: None,
                 });
                 self.check_directory_not_held(step, change)?;
                 if !staged.contains_key(&change.path) {

@@ -27,7 +27,8 @@ const MAX_ATTEMPTS: u32 = 3;
 
 impl LocalHost {
     /// Refuses instances of which a comparing assertion reads another value than at the survey,
-    /// though none was signalled.
+    /// though none was signalled, or is not answered again: a clock that was read once would prove
+    /// any reload.
     ///
     /// # Errors
     /// Fails as `Refused` with every such instance, or as `Failed` if the operator interrupts.
@@ -84,7 +85,8 @@ fn is_compared(planned: &PlannedInstance) -> bool {
         && assertions.any(Assertion::must_be_steady)
 }
 
-/// Returns why a comparing assertion would prove nothing. None if each reads the same as before.
+/// Returns why a comparing assertion would prove nothing. None if each was read again, and reads the
+/// same as before.
 async fn unsteady_reading(planned: &PlannedInstance, limits: &ProbeLimits) -> Option<String> {
     let group = &planned.group;
     let confirm = group.confirm.iter().zip(&planned.baseline);
@@ -94,6 +96,7 @@ async fn unsteady_reading(planned: &PlannedInstance, limits: &ProbeLimits) -> Op
         .filter(|(assertion, _)| assertion.must_be_steady())
         .filter_map(|(assertion, before)| Some((assertion, before.as_ref()?)))
         .collect();
+    let (mut last_unread, _) = *compared.first()?;
     let deadline = Instant::now() + within(planned.timeout);
     for attempt in 0..MAX_ATTEMPTS {
         if attempt > 0 {
@@ -106,23 +109,33 @@ async fn unsteady_reading(planned: &PlannedInstance, limits: &ProbeLimits) -> Op
         let permit = limits.responsive.acquire().await.ok();
         let sources = compared.iter().map(|(assertion, _)| &assertion.source);
         let probe = Box::pin(ProbeResults::within(remaining, sources, planned, limits));
-        let Some(mut answers) = limits.carried(permit, probe).await else {
+        let Some(answers) = limits.carried(permit, probe).await else {
             continue;
         };
-        let changed = compared.iter().find(|(assertion, before)| {
-            answers
-                .read(assertion)
-                .is_some_and(|reading| reading != **before)
-        });
-        if let Some((assertion, _)) = changed {
-            return Some(unsteady_text(assertion, &planned.instance.endpoint));
+        let mut unread = None;
+        for (assertion, before) in &compared {
+            match answers.read(assertion) {
+                Some(reading) if reading != **before => {
+                    return Some(unsteady_text(assertion, &planned.instance.endpoint));
+                }
+                Some(_) => {}
+                None => unread = unread.or(Some(*assertion)),
+            }
         }
-        if answers.take_error().is_none() {
-            break;
+        match unread {
+            None => return None,
+            Some(assertion) => last_unread = assertion,
         }
     }
-    // An instance that does not answer any more has shown no unsteady reading.
-    None
+    Some(unread_text(last_unread, &planned.instance.endpoint))
+}
+
+fn unread_text(assertion: &Assertion, endpoint: &str) -> String {
+    format!(
+        "{} was read once and gave no second answer before the signal, so nothing shows whether it \
+         changes by itself; try again, or raise `timeout`",
+        assertion.source.describe(endpoint)
+    )
 }
 
 fn unsteady_text(assertion: &Assertion, endpoint: &str) -> String {

@@ -103,6 +103,7 @@ pub(crate) async fn validate_all(
             phase: Phase::Validating,
             done: passed.len(),
             all: distinct.len(),
+            limit: None,
         });
         let result = tokio::select! {
             result = results.next() => result,

@@ -197,11 +197,9 @@ fn an_open_run_of_version_1_is_listed_and_names_its_old_bytes() {
     assert_eq!(open[0].id, id);
     assert_eq!(open[0].verdict(), "open");
     assert!(open[0].next("").is_empty());
-    let note = open[0].old_version_note("").unwrap();
-    assert!(
-        note.contains(&format!("`hello revert {id}` names its old bytes")),
-        "{note}"
-    );
+    let old = open[0].old_version("").unwrap();
+    assert!(old.note.contains("earlier version"), "{}", old.note);
+    assert_eq!(old.command, format!("hello revert {id}"));
     let error = InterruptedRun::find(dir.path(), Some(&id)).unwrap_err();
     assert!(matches!(error, RunError::OldVersion { .. }), "{error}");
     let text = error.to_string();

@@ -66,6 +66,31 @@ fn an_answer_that_changes_by_itself_is_refused() {
 }
 
 #[test]
+fn an_answer_that_was_read_once_alone_is_refused() {
+    let (fleet, servers) = fleet(&[("Good", 0)], CHANGED);
+    let before = fleet.text();
+    for wants in ["changed", "increased", "after_signal"] {
+        // A clock that answers the survey, and then not until the signal.
+        let asked = text(&fleet.path(&format!("asked-{wants}")));
+        let clock = script(
+            &fleet,
+            wants,
+            &format!("echo >>'{asked}'; [ $(wc -l <'{asked}') = 1 ] && exec date +%s; exit 7"),
+        );
+        let facts = format!("[[group.confirm]]\nexec = [\"{clock}\"]\n{wants} = true\n");
+        groups(&fleet, &[group(&fleet, "g", "web.toml", &facts)]);
+        let result = set(&fleet, "two", &[]).expect(5);
+        assert_eq!(state(&result, &servers[0]), "refused", "{facts}");
+        assert!(
+            result.stderr.contains("gave no second answer"),
+            "{}",
+            result.stderr
+        );
+        assert_eq!(fleet.text(), before, "{facts}");
+    }
+}
+
+#[test]
 fn an_assertion_that_held_before_the_signal_proves_nothing() {
     each(&[EQUALS, CONTAINS], |facts| {
         // Longer than the timeout of the run. It serves the old config when that ends.

@@ -158,9 +158,9 @@ pub(super) fn opened(planned: &PlannedInstance, targets: &[CurrentTarget]) -> Op
             Topic::Opened,
             "a run sees whether it opens its config after the signal",
         ),
-        (true, Some(assumed)) => Finding::good(
+        (true, Some(assumed)) => Finding::note(
             Topic::Opened,
-            format!("{assumed}: it is unproven unless a run sees it open that after the signal"),
+            format!("{assumed}: a run proves it only if it sees it open that after the signal"),
         ),
         (false, None) => Finding::note(
             Topic::Opened,

@@ -89,6 +89,8 @@ pub(crate) struct Finding {
     pub(crate) text: String,
     /// The next step for the operator.
     pub(crate) next: Option<String>,
+    /// The commands for it, quoted for a shell.
+    pub(crate) commands: Vec<String>,
 }
 
 impl Finding {
@@ -98,6 +100,7 @@ impl Finding {
             ok,
             text: text.into(),
             next: None,
+            commands: Vec::new(),
         }
     }
 
@@ -135,6 +138,14 @@ impl Finding {
             |refusal| Self::refused(topic, &refusal),
             |()| Self::good(topic, good),
         )
+    }
+
+    /// Adds what the operator can do about it, and the commands for that.
+    pub(crate) fn then_run(self, next: impl Into<String>, commands: Vec<String>) -> Self {
+        Self {
+            commands,
+            ..self.then(next)
+        }
     }
 
     /// Adds what the operator can do about it.

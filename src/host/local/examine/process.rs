@@ -164,9 +164,10 @@ pub(super) fn network(pid: i32, is_needed: bool) -> Finding {
                 Topic::Network,
                 "is in another network namespace, where this host cannot probe it",
             )
-            .then(format!(
-                "run hello inside it: `nsenter --target {pid} --net hello ..`"
-            ));
+            .then_run(
+                "run hello inside it, such as:",
+                vec![format!("nsenter --target {pid} --net hello doctor {pid}")],
+            );
             if is_needed {
                 finding
             } else {
