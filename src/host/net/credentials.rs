@@ -327,6 +327,20 @@ mod tests {
     }
 
     #[test]
+    fn a_store_gets_the_parts_of_a_header() {
+        let of = |text: &str| Credentials {
+            authorization: HeaderValue::from_str(text).ok(),
+            ..Credentials::default()
+        };
+        let basic = of("Basic b3BzOnRlOnN0");
+        assert_eq!(basic.user(), Some(("ops".into(), "te:st".into())));
+        assert_eq!(basic.token(), None);
+        let bearer = of("Bearer abc.def-1");
+        assert_eq!(bearer.user(), None);
+        assert_eq!(bearer.token().unwrap(), "abc.def-1");
+    }
+
+    #[test]
     fn a_file_of_credentials_becomes_a_header_and_is_never_repeated() {
         let dir = tempfile::tempdir().unwrap();
         let header = |bytes: &[u8], mode, key| read(dir.path(), bytes, mode, key);

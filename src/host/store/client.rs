@@ -13,8 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    Outcome,
-    error::{Fault, unusable},
+    error::{Fault, Outcome, unusable},
     files,
 };
 use crate::{

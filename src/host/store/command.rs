@@ -1,7 +1,9 @@
 //! A store that `hello` does not speak itself: commands of the operator read and write its keys.
 
 use super::{
-    Outcome, PutResult, Revision, Value, client::MAX_VALUE, error::Fault, http::MAX_REVISION,
+    client::MAX_VALUE,
+    error::{Fault, Outcome},
+    value::{MAX_REVISION, PutResult, Revision, Value},
 };
 use crate::{
     config,

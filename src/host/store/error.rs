@@ -16,6 +16,9 @@ use crate::{
 #[error(transparent)]
 pub struct StoreError(#[from] Refusal<Fault>);
 
+/// The result of a request.
+pub(super) type Outcome<T> = Result<T, Refusal<Fault>>;
+
 /// Why a request to a store has no result.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
@@ -37,7 +40,7 @@ pub(super) enum Fault {
     Status(String),
     #[error("it answers that nothing has changed, which was not the question")]
     NotRequested,
-    #[error("the value is larger than {} MiB", .0 >> 20)]
+    #[error("its answer is larger than {} MiB, the limit of a value", .0 >> 20)]
     TooLarge(usize),
     #[error(
         "its answer has neither a length nor a mark of its end: a broken connection would look \

@@ -14,9 +14,9 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Outcome, PutResult, Revision, Value,
     client::{Client, MAX_VALUE, Message},
-    error::Fault,
+    error::{Fault, Outcome},
+    value::{PutResult, Revision, Value},
 };
 use crate::{
     fleet::{Key, Origin},

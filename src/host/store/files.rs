@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Outcome, error::Fault};
+use super::error::{Fault, Outcome};
 use crate::{
     assertion::{Access, HttpRequest},
     fleet::{CREDENTIALS, Origin, StoreAccess},

@@ -7,9 +7,9 @@ use hyper::{
 };
 
 use super::{
-    Outcome, PutResult, Reading, Revision, Value,
     client::{Client, MAX_VALUE, Message},
-    error::Fault,
+    error::{Fault, Outcome},
+    value::{MAX_REVISION, PutResult, Reading, Revision, Value},
 };
 use crate::{
     config,
@@ -17,9 +17,6 @@ use crate::{
     host::net::http::Answer,
     refusal::Refusal,
 };
-
-/// The longest revision, in bytes. An ETag is mostly a digest, or a number.
-pub(super) const MAX_REVISION: usize = 256;
 
 /// Reads a key. A server may answer that `known` is still its revision.
 pub(super) async fn read(

@@ -6,10 +6,17 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use self::error::Fault;
-pub use self::error::StoreError;
+use self::{
+    deadline::{in_time, pause_until},
+    error::{Fault, Outcome},
+    value::Reading,
+};
+pub use self::{
+    error::StoreError,
+    value::{PutResult, Revision, Value, WaitResult},
+};
 use crate::{
     fleet::{Address, Key},
     refusal::Refusal,
@@ -17,67 +24,14 @@ use crate::{
 
 mod client;
 mod command;
+mod deadline;
 mod error;
 mod etcd;
 mod files;
 mod http;
 #[cfg(feature = "nats")]
 mod nats;
-
-/// The revision of a key: a text that changes with every write, and has no other meaning.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Revision(String);
-
-impl Revision {
-    /// Returns the text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Display for Revision {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The value of a key, at one revision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Value {
-    /// All of its bytes.
-    pub bytes: Vec<u8>,
-    /// Its revision.
-    pub rev: Revision,
-}
-
-/// The end of a write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PutResult {
-    /// The key has the new value, at this revision.
-    Stored(Revision),
-    /// The key has another revision than the expected one, and stays as it is.
-    Conflict,
-}
-
-/// The end of a wait.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WaitResult {
-    /// The key has another revision than the known one; none if it does not exist any more.
-    Changed(Option<Value>),
-    /// The limit is over, and the key still has the known revision.
-    Unchanged,
-}
-
-/// One reading of a key.
-enum Reading {
-    /// The key has this value; none if it does not exist.
-    Value(Option<Value>),
-    /// The store says that the known revision is still the present one.
-    Unchanged,
-}
-
-type Outcome<T> = Result<T, Refusal<Fault>>;
+mod value;
 
 /// Reads a key. Returns none if it does not exist.
 ///
@@ -147,7 +101,7 @@ pub async fn wait(
         match &address {
             Address::Etcd(origin, name) => {
                 let (value, revision) = in_time(key, etcd::read(key, origin, name)).await?;
-                if let Some(changed) = changed(value, known) {
+                if let Some(changed) = WaitResult::of(value, known) {
                     return Ok(changed);
                 }
                 // A watch that the store ends at once must not become a flood of requests.
@@ -157,7 +111,7 @@ pub async fn wait(
             }
             _ => {
                 if let Reading::Value(value) = read(key, known).await?
-                    && let Some(changed) = changed(value, known)
+                    && let Some(changed) = WaitResult::of(value, known)
                 {
                     return Ok(changed);
                 }
@@ -170,18 +124,6 @@ pub async fn wait(
             return Ok(WaitResult::Unchanged);
         }
     }
-}
-
-fn changed(value: Option<Value>, known: Option<&Revision>) -> Option<WaitResult> {
-    let rev = value.as_ref().map(|value| &value.rev);
-    (rev != known).then_some(WaitResult::Changed(value))
-}
-
-/// Returns the pause before the next reading, up to a fifth shorter than its store sets: hosts that
-/// poll one store spread over it.
-fn pause_until(key: &Key, until: Instant) -> Duration {
-    let poll = key.access.poll.mul_f64(1.0 - fastrand::f64() / 5.0);
-    poll.min(until.saturating_duration_since(Instant::now()))
 }
 
 /// Reads a key within its deadline. A store may answer that `known` is still its revision.
@@ -208,12 +150,4 @@ async fn read(key: &Key, known: Option<&Revision>) -> Outcome<Reading> {
         }
     };
     in_time(key, reading).await
-}
-
-/// Waits for a request, from its connection to its last byte.
-async fn in_time<T>(key: &Key, request: impl Future<Output = Outcome<T>>) -> Outcome<T> {
-    let limit = key.access.timeout;
-    timeout(limit, request)
-        .await
-        .unwrap_or_else(|_| Err(Fault::Late(limit).into()))
 }

@@ -15,10 +15,11 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Outcome, PutResult, Revision, Value, WaitResult, changed,
     client::MAX_VALUE,
-    error::{Fault, unusable},
-    files, in_time, pause_until,
+    deadline::{in_time, pause_until},
+    error::{Fault, Outcome, unusable},
+    files,
+    value::{PutResult, Revision, Value, WaitResult},
 };
 use crate::{
     fleet::{Key, Origin},
@@ -94,7 +95,7 @@ pub(super) async fn wait(
             Ok((watch, value))
         };
         let (mut watch, value) = in_time(key, begun).await?;
-        if let Some(changed) = changed(value, known) {
+        if let Some(changed) = WaitResult::of(value, known) {
             return Ok(changed);
         }
         if is_over {

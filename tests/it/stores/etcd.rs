@@ -7,7 +7,7 @@ use std::{
 
 use hello::host::store::{self, PutResult, WaitResult};
 
-use super::{LIMIT, block_on, get, get_error, key, put, ready, verbs, wait};
+use super::{LIMIT, authority::Authority, block_on, get, get_error, key, put, ready, verbs, wait};
 use crate::{
     daemons::{command, free_port, need},
     support::{Killed, write},
@@ -33,12 +33,13 @@ impl Etcd {
             port: free_port(),
             peers: free_port(),
         };
-        etcd.serve();
+        etcd.serve("http", &[]);
+        ready(&etcd.key("ready"));
         Some(etcd)
     }
 
-    fn serve(&mut self) {
-        let url = format!("http://127.0.0.1:{}", self.port);
+    fn serve(&mut self, scheme: &str, more: &[String]) {
+        let url = format!("{scheme}://127.0.0.1:{}", self.port);
         let peers = format!("http://127.0.0.1:{}", self.peers);
         let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
         let mut etcd = command("etcd");
@@ -49,18 +50,19 @@ impl Etcd {
             .args(["--listen-peer-urls", &peers])
             .args(["--initial-advertise-peer-urls", &peers])
             .args(["--initial-cluster", &format!("one={peers}")])
+            .args(more)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         self.server = Some(Killed(etcd.spawn().unwrap()));
-        ready(&self.key("ready"));
     }
 
     /// Starts it again without its data.
     pub(super) fn lose_data(&mut self) {
         self.stop();
         std::fs::remove_dir_all(self.dir.path().join("data")).unwrap();
-        self.serve();
+        self.serve("http", &[]);
+        ready(&self.key("ready"));
     }
 
     pub(super) fn stop(&mut self) {
@@ -154,6 +156,34 @@ fn a_watch_whose_server_goes_ends_with_a_fresh_reading() {
     }
     let error = waiter.join().unwrap().unwrap_err().to_string();
     assert!(error.contains("refused"), "{error}");
+}
+
+#[test]
+fn an_etcd_over_tls_proves_its_name() {
+    let Some(mut etcd) = Etcd::start() else {
+        return;
+    };
+    etcd.stop();
+    let at = |name: &str| etcd.dir.path().join(name).display().to_string();
+    let authority = Authority::new();
+    write(&etcd.dir.path().join("ca.pem"), &authority.pem());
+    authority.issue(etcd.dir.path(), "server", &["127.0.0.1"]);
+    let ca = format!("ca = \"{}\"", at("ca.pem"));
+    let files = [
+        format!("--cert-file={}", at("server.pem")),
+        format!("--key-file={}", at("server.key")),
+    ];
+    etcd.serve("https", &files);
+    let url = format!("etcd+https://127.0.0.1:{}", etcd.port);
+    let with = |lines: &str| {
+        let table = format!("[[store]]\nurl = \"{url}\"\n{lines}");
+        key(etcd.dir.path(), &format!("{url}/a"), &table)
+    };
+    ready(&with(&ca));
+    verbs::reads_and_writes(&with(&ca));
+    verbs::waits(&with(&ca));
+    let error = get_error(&with(""));
+    assert!(error.contains("`ca`"), "{error}");
 }
 
 #[test]

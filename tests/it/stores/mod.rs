@@ -12,6 +12,7 @@ use hello::{
 
 use crate::support::write;
 
+mod authority;
 mod daemons;
 mod etcd;
 mod http;
@@ -58,13 +59,12 @@ fn put(key: &Key, text: &str, expected: Option<&Revision>) -> PutResult {
     block_on(store::put(key, text.as_bytes(), expected)).unwrap()
 }
 
-/// Writes a key whatever its revision is.
+/// Writes a key that no other process writes.
 fn overwrite(key: &Key, text: &str) -> Revision {
-    loop {
-        let now = get(key).map(|value| value.rev);
-        if let PutResult::Stored(rev) = put(key, text, now.as_ref()) {
-            return rev;
-        }
+    let now = get(key).map(|value| value.rev);
+    match put(key, text, now.as_ref()) {
+        PutResult::Stored(rev) => rev,
+        PutResult::Conflict => panic!("another writer"),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Keys of a real NATS server with JetStream.
 
-use std::process::Stdio;
+use std::{path::PathBuf, process::Stdio};
 
 use hello::host::store::{PutResult, WaitResult};
 
-use super::{LIMIT, block_on, get_error, key, put, verbs, wait};
+use super::{LIMIT, authority::Authority, block_on, get_error, key, put, verbs, wait};
 use crate::{
     daemons::{command, free_port, need},
     support::{Killed, until, write},
@@ -19,6 +19,11 @@ struct Nats {
 impl Nats {
     /// Starts a server with the bucket `edge`, and these lines in its config.
     fn start(config: &str, login: Option<(&str, &str)>) -> Option<Self> {
+        Self::start_with(config, login, None)
+    }
+
+    /// Starts a server whose certificate is trusted by this file.
+    fn start_with(config: &str, login: Option<(&str, &str)>, ca: Option<PathBuf>) -> Option<Self> {
         if !need("nats-server") {
             return None;
         }
@@ -44,17 +49,25 @@ impl Nats {
             port,
         };
         until("the bucket is made", || {
-            block_on(nats.make_bucket(login)).is_ok()
+            block_on(nats.make_bucket(login, ca.clone())).is_ok()
         });
         Some(nats)
     }
 
     /// Makes the bucket as a stream: `create_key_value` of the client fails with this server.
-    async fn make_bucket(&self, login: Option<(&str, &str)>) -> Result<(), async_nats::Error> {
+    async fn make_bucket(
+        &self,
+        login: Option<(&str, &str)>,
+        ca: Option<PathBuf>,
+    ) -> Result<(), async_nats::Error> {
         use async_nats::jetstream::stream::{Config, DiscardPolicy};
         let options = async_nats::ConnectOptions::new();
         let options = match login {
             Some((user, password)) => options.user_and_password(user.into(), password.into()),
+            None => options,
+        };
+        let options = match ca {
+            Some(ca) => options.add_root_certificates(ca),
             None => options,
         };
         let client = options.connect(format!("127.0.0.1:{}", self.port)).await?;
@@ -144,6 +157,27 @@ fn a_bucket_that_does_not_exist_and_a_server_that_is_away_are_errors() {
     let url = format!("nats://127.0.0.1:{port}/edge/a");
     let error = get_error(&key(nats.dir.path(), &url, &table));
     assert!(error.contains("no whole answer within 1s"), "{error}");
+}
+
+#[test]
+fn a_server_that_wants_tls_proves_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let authority = Authority::new();
+    write(&dir.path().join("ca.pem"), &authority.pem());
+    authority.issue(dir.path(), "server", &["127.0.0.1"]);
+    let config = format!(
+        "tls {{ cert_file: \"{}\", key_file: \"{}\" }}",
+        at("server.pem"),
+        at("server.key")
+    );
+    let Some(nats) = Nats::start_with(&config, None, Some(dir.path().join("ca.pem"))) else {
+        return;
+    };
+    let ca = format!("ca = \"{}\"", at("ca.pem"));
+    verbs::reads_and_writes(&nats.key("a", &ca));
+    let error = get_error(&nats.key("a", ""));
+    assert!(error.contains("certificate"), "{error}");
 }
 
 #[test]

@@ -185,3 +185,20 @@ fn the_commands_for_postgresql_work() {
     assert_eq!(code, Some(0));
     scripts.work();
 }
+
+#[test]
+fn every_script_of_the_page_is_one() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/stores.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let dir = folder();
+    let path = dir.path().join("script");
+    let blocks = page.split("```sh\n").skip(1);
+    let mut count = 0;
+    for text in blocks.map(|rest| rest.split("```").next().unwrap()) {
+        std::fs::write(&path, text).unwrap();
+        let status = Command::new("sh").arg("-n").arg(&path).status().unwrap();
+        assert!(status.success(), "{text}");
+        count += 1;
+    }
+    assert!(count > 7, "only {count} scripts");
+}
