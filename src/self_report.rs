@@ -20,7 +20,7 @@ pub(crate) struct SelfReport {
     pub effective: Effective,
     pub last_attempt: Attempt,
     /// Why the config is that of an earlier process, where the store did not answer at the start.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub degraded: Option<String>,
     pub restart_required: Vec<String>,
     pub restart_only: BTreeMap<String, String>,

@@ -90,12 +90,12 @@ impl LocalHost {
             };
             emit(mark_lost(planned, failure));
         }
-        self.fail_shared_addresses(steps, emit);
+        let is_exclusive = self.fail_shared_addresses(steps, emit);
         // Last, so that a change between the proofs and this reading is seen.
         if !reads_targets_of.is_empty() {
             self.fail_changed_targets(steps, &reads_targets_of, emit);
         }
-        is_complete
+        is_complete && is_exclusive
     }
 
     /// Probes the instances that `recheck` covers, and those whose process has gone. Returns
@@ -191,10 +191,12 @@ impl LocalHost {
     }
 
     /// Fails every instance on whose address a process outside the run listens. Its earlier answers
-    /// may be those of the foreign listener.
-    fn fail_shared_addresses(&self, steps: &mut [&mut Step], emit: &mut impl FnMut(Event)) {
+    /// may be those of the foreign listener. Returns false if the listeners cannot be read while an
+    /// instance claims an address.
+    fn fail_shared_addresses(&self, steps: &mut [&mut Step], emit: &mut impl FnMut(Event)) -> bool {
         let Ok(listeners) = self.limits.listeners(Duration::ZERO) else {
-            return;
+            let mut instances = steps.iter().flat_map(|step| &step.instances);
+            return !instances.any(|m| claims_config(m) && !m.instance.endpoint.is_empty());
         };
         for planned in steps
             .iter_mut()
@@ -210,6 +212,7 @@ impl LocalHost {
                 emit(mark_lost(planned, failure));
             }
         }
+        true
     }
 }
 

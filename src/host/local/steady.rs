@@ -85,8 +85,8 @@ fn is_compared(planned: &PlannedInstance) -> bool {
         && assertions.any(Assertion::must_be_steady)
 }
 
-/// Returns why a comparing assertion would prove nothing. None if each was read again, and reads the
-/// same as before.
+/// Returns why a comparing assertion would prove nothing. None if each was read again, and reads
+/// the same as before.
 async fn unsteady_reading(planned: &PlannedInstance, limits: &ProbeLimits) -> Option<String> {
     let group = &planned.group;
     let confirm = group.confirm.iter().zip(&planned.baseline);

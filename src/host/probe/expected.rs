@@ -23,10 +23,15 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// Returns every source that is probed. An instance that speaks our protocol and has no
-    /// assertion is probed at its `serving` path.
+    /// Returns every source that is probed. An instance that speaks our protocol is probed at its
+    /// `serving` path where no assertion reads an answer of its own endpoint: the digest in such an
+    /// answer is the proof.
     pub(super) fn sources<'a>(&'a self, serving: &'a Source) -> impl Iterator<Item = &'a Source> {
-        let serving = (self.self_report.is_some() && self.confirm.is_empty()).then_some(serving);
+        let is_own = |assertion: &Assertion| {
+            matches!(assertion.source, Source::Http(_)) && assertion.source.uses_listen()
+        };
+        let has_own = self.confirm.iter().any(is_own);
+        let serving = (self.self_report.is_some() && !has_own).then_some(serving);
         self.confirm
             .iter()
             .chain(&self.reject)

@@ -112,7 +112,13 @@ async fn wait_until_idle(
             let now = ProbeResults::of(kernel_sources(), member, limits)
                 .await
                 .readings(assertions);
-            let is_idle = guard::not_taking(instance.pid, group).is_none()
+            // Two readings that were both not answered are not equal.
+            let is_read = assertions
+                .iter()
+                .zip(&now)
+                .all(|(assertion, now)| !assertion.source.is_kernel() || now.is_some());
+            let is_idle = is_read
+                && guard::not_taking(instance.pid, group).is_none()
                 && !guard::is_pending(instance.pid, group.signal);
             if is_idle && before.as_ref() == Some(&now) {
                 break;

@@ -10,7 +10,7 @@ use crate::{
     host::{
         parallel::admission::Slot,
         probe::{confirm::confirm, expected::Expected, limits::ProbeLimits, results::ProbeResults},
-        proc::pidfd::SignalledProcess,
+        proc::{guard, pidfd::SignalledProcess},
         reload::signal::signal,
     },
     step::PlannedInstance,
@@ -18,6 +18,8 @@ use crate::{
 
 /// The longest wait for a reload of an earlier signal, as a multiple of the instance's timeout.
 const MAX_TIMEOUTS: u32 = 4;
+/// The pause after a reading without an answer.
+const BETWEEN_READINGS: Duration = Duration::from_millis(100);
 /// The time after which two stamps of whole seconds differ.
 const STAMPS_DIFFER: Duration = Duration::from_millis(1100);
 /// The time that is added to the length of the earlier reload: two reloads of one process take
@@ -71,7 +73,7 @@ pub(crate) async fn await_second_end(
             .await
             .map(drop);
     }
-    read_again(member, expected, limits).await;
+    read_again(member, expected, limits).await?;
     let compares_stamps = expected
         .confirm
         .iter()
@@ -103,7 +105,7 @@ async fn signal_again(
     limits: &ProbeLimits,
     slot: &Slot,
 ) -> Result<(), Failure> {
-    read_again(member, expected, limits).await;
+    read_again(member, expected, limits).await?;
     let signalled = signal(member, || {}).await?;
     confirm(&signalled, member, expected, limits, slot, None)
         .await
@@ -128,19 +130,52 @@ fn shows_every_end(assertion: &Assertion) -> bool {
     )
 }
 
-/// Reads again what the next end of a reload must change.
-async fn read_again(member: &mut PlannedInstance, expected: &Expected, limits: &ProbeLimits) {
-    let now = {
-        let _permit = limits.unresponsive.acquire().await;
-        let sources = expected.confirm.iter().map(|assertion| &assertion.source);
-        ProbeResults::of(sources, member, limits)
-            .await
-            .readings(&expected.confirm)
-    };
-    for ((assertion, now), before) in expected.confirm.iter().zip(now).zip(&mut member.baseline) {
-        if shows_every_end(assertion) && now.is_some() {
-            *before = now;
+/// Reads again what the next end of a reload must change. Compared with an older reading, the end
+/// that was seen already would count once more.
+///
+/// # Errors
+/// Fails if a reading is not answered within the time of the instance.
+async fn read_again(
+    member: &mut PlannedInstance,
+    expected: &Expected,
+    limits: &ProbeLimits,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + member.timeout;
+    loop {
+        let now = {
+            let _permit = limits.unresponsive.acquire().await;
+            let sources = expected.confirm.iter().map(|assertion| &assertion.source);
+            ProbeResults::of(sources, member, limits)
+                .await
+                .readings(&expected.confirm)
+        };
+        let is_read = |(assertion, now): (&Assertion, &Option<String>)| {
+            !shows_every_end(assertion) || now.is_some()
+        };
+        if expected.confirm.iter().zip(&now).all(is_read) {
+            for ((assertion, now), before) in
+                expected.confirm.iter().zip(now).zip(&mut member.baseline)
+            {
+                if shows_every_end(assertion) {
+                    *before = now;
+                }
+            }
+            return Ok(());
         }
+        let instance = &member.instance;
+        if !guard::is_same(instance.pid, instance.started, &instance.exe) {
+            // The proof that follows says how the process ended.
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(Failure {
+                kind: Outcome::TimedOut.into(),
+                text: "one reload ended, perhaps an earlier one, and no reading was answered then \
+                       that another end could be compared with"
+                    .into(),
+            });
+        }
+        tokio::time::sleep(BETWEEN_READINGS).await;
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io::Read,
+    io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -166,9 +166,14 @@ impl<'a> Walk<'a> {
     /// Follows a path that a link, a directive or a directory names.
     fn entry(&mut self, named: &Path) -> Option<()> {
         self.add_change(named);
-        let Ok(path) = named.canonicalize() else {
-            self.found.insert(named.to_owned(), MISSING.into());
-            return Some(());
+        let path = match named.canonicalize() {
+            Ok(path) => path,
+            Err(e) if is_missing(&e) => {
+                self.found.insert(named.to_owned(), MISSING.into());
+                return Some(());
+            }
+            // Two contents that cannot be read are not known to be equal.
+            Err(_) => return None,
         };
         match path.metadata() {
             Ok(meta) if meta.is_dir() => self.directory(&path),
@@ -182,8 +187,10 @@ impl<'a> Walk<'a> {
         if !self.is_new(path)? {
             return Some(());
         }
-        let Ok(entries) = fs::read_dir(path) else {
-            return Some(());
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(e) if is_missing(&e) => return Some(()),
+            Err(_) => return None,
         };
         let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         names.sort();
@@ -343,6 +350,14 @@ fn bases(top: &Path, readers: &[i32]) -> Vec<PathBuf> {
         }
     }
     bases
+}
+
+/// Tells whether the error means that nothing is there. A loop of links leads nowhere too.
+fn is_missing(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    ) || e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
 /// Describes a file that may not be read, or is too large, by its inode, size and last change.

@@ -5,7 +5,9 @@ use super::server::{
     CHANGED, CONTAINS, EQUALS, INCREASED, PATIENT, Server, each, fleet, group, groups, holds,
     script, set, state, text,
 };
-use crate::support::Fleet;
+use nix::sys::signal::Signal;
+
+use crate::support::{Fleet, until};
 
 /// Probes the server as a pipeline would: an empty body prints nothing.
 fn pipeline(fleet: &Fleet, prints: &str) -> String {
@@ -158,4 +160,32 @@ fn an_observed_reload_beside_the_assertion_is_the_proof() {
         .expect(0);
     assert_eq!(result.json["instances"][0]["proof"], "reloaded");
     holds(&result, &servers);
+}
+
+#[test]
+fn the_digest_is_read_where_no_assertion_asks_the_instance() {
+    for facts in [
+        "exec = [\"true\"]\nread = \"exit\"\nequals = \"0\"\n",
+        "exec = [\"echo\", \"{listen.port}\"]\ncontains = \"1\"\n",
+    ] {
+        let fleet = Fleet::start(1);
+        let file = fleet.path("fleet.toml");
+        let group = std::fs::read_to_string(&file).unwrap();
+        // It stops the server, which then reloads nothing.
+        let stops = script(&fleet, "stops", &format!("kill -STOP {}", fleet.pid(0)));
+        let validate = format!("validate = [\"{stops}\"]");
+        fleet.write(
+            "fleet.toml",
+            &format!("{group}{validate}\n[[group.confirm]]\n{facts}"),
+        );
+        let result = fleet.broadcast(&["--set", "message=two"]).expect(7);
+        assert_eq!(result.states(), ["revert_failed"], "{facts}");
+        fleet.signal(0, Signal::SIGCONT);
+        // The signals of that run are pending no more.
+        until("it reloads", || fleet.attempts() > vec![1]);
+        fleet.write("fleet.toml", &format!("{group}[[group.confirm]]\n{facts}"));
+        let result = fleet.broadcast(&["--set", "message=two"]).expect(0);
+        assert_eq!(result.json["instances"][0]["proof"], "exact", "{facts}");
+        assert_eq!(fleet.bodies(), ["two"], "{facts}");
+    }
 }

@@ -23,7 +23,7 @@ use crate::{
         proc::{
             guard::{self, NotTaken},
             inside::is_its_name,
-            pidfd::{has_ended, hold},
+            pidfd::{SignalError, has_ended, hold},
         },
         reload::{context::ProofContext, evidence::other_text},
     },
@@ -116,9 +116,11 @@ pub(crate) async fn proven(
         kind: kind.into(),
         text,
     };
-    let Ok(pidfd) = hold(&new.instance) else {
-        return Err(failure(Outcome::Died, "it ended too".to_owned()));
-    };
+    let pidfd = hold(&new.instance).map_err(|e| match e {
+        SignalError::Gone(_) => failure(Outcome::Died, "it ended too".to_owned()),
+        // It may live, and run another config.
+        SignalError::Refused(why) => failure(Outcome::TimedOut, why),
+    })?;
     let began = Instant::now();
     let mut samples = Samples::of(new.group.samples);
     loop {
