@@ -4,6 +4,7 @@
 //! doors    main -> cli -+-> broadcast -+-> execute -+-> plan
 //!                       |   resume    -+            +-> engine -> host
 //!                       |              +-> report
+//!                       +-> watch -> broadcast, resume, serve
 //!                       +-> diff -> status ------> host
 //!                       +-> doctor --------------> host
 //!                       +-> history, show, forget -> report
@@ -65,3 +66,4 @@ mod status;
 mod step;
 mod tree;
 mod trust;
+mod watch;

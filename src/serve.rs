@@ -20,12 +20,8 @@ use tokio::{
 };
 use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, reload};
 
-use self::{
-    connections::Connections,
-    listener::Listener,
-    manager::notify,
-    state::{ConfigSource, LevelHandle, Server},
-};
+use self::state::{ConfigSource, LevelHandle, Server};
+pub(crate) use self::{connections::Connections, listener::Listener, manager::notify};
 pub use self::{failure::Failure, proof::Proof};
 use crate::{config::Listen, runtime, screen};
 
@@ -79,6 +75,14 @@ impl ReloadSignals {
         // ignore.
         let _ = SigSet::from(Signal::SIGHUP).thread_unblock();
         Ok(Self { due, wakes })
+    }
+
+    /// Returns one item for all signals that are pending, for a command that has no server.
+    ///
+    /// # Errors
+    /// Fails if the socket cannot be registered.
+    pub(crate) fn into_wakes(self) -> io::Result<impl Stream<Item = ()>> {
+        coalesced(self.wakes)
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn text(summary: &Summary, verbose: bool) -> String {
 fn target_text(summary: &Summary, target: &TargetReport) -> String {
     let adopted = target.disk.as_ref() == Some(&target.to);
     let back = match &target.from {
-        None => "no rollback: no copy of the served config is known",
+        None => "no rollback: a failure cannot be rolled back",
         Some(_) if adopted => "adopted as it is; a failure rolls it back to the config from before",
         Some(_) => "a failure rolls it back",
     };

@@ -39,14 +39,14 @@ const SETTLE: Duration = Duration::from_millis(50);
 const SPARE: u64 = 32;
 
 /// An accepted connection. Its slot counts against the limit until the connection ends.
-pub(super) struct Accepted {
+pub(crate) struct Accepted {
     stream: Stream,
     peer: Peer,
     slot: OwnedSemaphorePermit,
 }
 
 /// The listener and every connection that is open.
-pub(super) struct Connections {
+pub(crate) struct Connections {
     listener: Listener,
     routes: Router,
     slots: Arc<Semaphore>,
@@ -56,7 +56,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(listener: Listener, routes: Router) -> Self {
+    pub(crate) fn new(listener: Listener, routes: Router) -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let slots = usize::try_from(limit.saturating_sub(SPARE).max(1))
             .unwrap_or(usize::MAX)
@@ -71,7 +71,7 @@ impl Connections {
     }
 
     /// Returns the next connection; errors before it are logged. It is cancel safe.
-    pub(super) async fn next(&self) -> Accepted {
+    pub(crate) async fn next(&self) -> Accepted {
         let mut logged = false;
         loop {
             if self.waiting.borrow().is_none() {
@@ -120,7 +120,7 @@ impl Connections {
     }
 
     /// Serves a connection in a task of its own.
-    pub(super) fn serve(&self, accepted: Accepted) {
+    pub(crate) fn serve(&self, accepted: Accepted) {
         let Accepted { stream, peer, slot } = accepted;
         match stream {
             Stream::Tcp(stream) => self.spawn(stream, peer, slot),
@@ -170,7 +170,7 @@ impl Connections {
 
     /// Serves the connections that the kernel has accepted already and takes no more. Returns when
     /// every connection has ended, or after `limit`.
-    pub(super) async fn drain(self, limit: Duration) {
+    pub(crate) async fn drain(self, limit: Duration) {
         let ended = async {
             loop {
                 // The runtime must poll the listener again after the last connection.

@@ -1,0 +1,45 @@
+//! The content of all subjects of a group, as it was read last.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{content::Digest, subject::Subject};
+
+/// The content of all subjects of a group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Observed(pub(super) BTreeMap<Subject, Digest>);
+
+impl Observed {
+    /// Reads every subject now.
+    pub(super) fn read(subjects: &BTreeSet<Subject>) -> Self {
+        let read = |subject: &Subject| (subject.clone(), subject.digest());
+        Self(subjects.iter().map(read).collect())
+    }
+
+    /// Tells whether a subject has another content than before. A subject that is no longer
+    /// observed does not count.
+    pub(super) fn differs_from(&self, before: &Self) -> bool {
+        self.differences(before).next().is_some()
+    }
+
+    /// Returns the subjects that have another content than before.
+    pub(super) fn differences(&self, before: &Self) -> impl Iterator<Item = &Subject> {
+        self.0
+            .iter()
+            .filter(|(subject, digest)| before.0.get(subject) != Some(digest))
+            .map(|(subject, _)| subject)
+    }
+
+    /// Returns the content of one subject with this text, for a test.
+    #[cfg(test)]
+    pub(super) fn of_text(text: &str) -> Self {
+        let subject = Subject::Path {
+            named: "/x".into(),
+            includes: Vec::new(),
+        };
+        let digest = Digest {
+            content: Ok(text.into()),
+            included: String::new(),
+        };
+        Self(BTreeMap::from([(subject, digest)]))
+    }
+}
