@@ -145,10 +145,22 @@ impl Attempt<'_> {
     }
 }
 
-/// Returns a text on one line.
+/// The most characters of a reason in one line. The journal and `hello history` have all of it.
+const MAX_REASON: usize = 600;
+
+/// Returns a text on one line, without the lines that show a place in a file.
 pub(super) fn one_line(text: &str) -> String {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join("; ")
+    let is_drawn = |line: &&str| {
+        let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
+        rest.trim_start().starts_with('|')
+    };
+    let lines = text.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && !is_drawn(line));
+    let text = lines.collect::<Vec<_>>().join("; ");
+    match text.char_indices().nth(MAX_REASON) {
+        Some((end, _)) => format!("{} ..", &text[..end]),
+        None => text,
+    }
 }
 
 /// What is proven of a group after an attempt.
@@ -227,5 +239,22 @@ impl Ended {
                 "runs a config that is not known".into()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diagnostic_is_one_line_without_its_drawing() {
+        let text = "not valid: `x`\nerror: unknown field\n --> x:1:1\n  |\n1 | messag\n  | ^^^\n";
+        let line = one_line(text);
+        assert_eq!(line, "not valid: `x`; error: unknown field; --> x:1:1");
+    }
+
+    #[test]
+    fn a_long_reason_is_cut() {
+        assert_eq!(one_line(&"ä".repeat(1000)).chars().count(), MAX_REASON + 3);
     }
 }

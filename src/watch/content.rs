@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::{
     config::{self, MAX_TARGET, ReadError},
     host::target::behind::followed,
-    step::Content,
+    step,
     tree::Tree,
     trust::ResolvedPath,
 };
@@ -14,10 +14,28 @@ use crate::{
 /// The content of a subject, as far as two reads are compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Digest {
-    /// The digest of the content, or why there is none.
-    pub(super) content: Result<String, String>,
+    pub(super) content: Content,
     /// The digest of the content that it includes. Empty if there is none.
     pub(super) included: String,
+}
+
+/// The content itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    /// The digest of its bytes.
+    Sha256(String),
+    /// Why it cannot be read. It is missing, for example.
+    Unreadable(String),
+}
+
+impl Content {
+    /// Returns the digest; none of a content that cannot be read.
+    pub(super) fn sha256(&self) -> Option<&String> {
+        match self {
+            Self::Sha256(sha256) => Some(sha256),
+            Self::Unreadable(_) => None,
+        }
+    }
 }
 
 /// Reads the content at `named`, and what these directives in it include.
@@ -26,14 +44,15 @@ pub(super) fn digest(named: &Path, includes: &[String]) -> Digest {
         Ok(resolved) => resolved,
         Err(e) => {
             return Digest {
-                content: Err(e.to_string()),
+                content: Content::Unreadable(e.to_string()),
                 included: String::new(),
             };
         }
     };
     let included = followed(&resolved.end, includes);
     Digest {
-        content: read(&resolved).map_err(|e| e.to_string()),
+        content: read(&resolved)
+            .map_or_else(|e| Content::Unreadable(e.to_string()), Content::Sha256),
         included: included.map(|followed| followed.digest).unwrap_or_default(),
     }
 }
@@ -42,7 +61,7 @@ fn read(resolved: &ResolvedPath) -> Result<String, ReadError> {
     let fd = resolved.open()?;
     if resolved.is_directory() {
         let tree = Tree::read(&fd, &mut |_, _| Ok(()))?;
-        return Ok(Content::from_tree(tree)?.sha256);
+        return Ok(step::Content::from_tree(tree)?.sha256);
     }
     Ok(config::digest(&config::read_fd(fd, MAX_TARGET)?))
 }
@@ -63,14 +82,14 @@ mod tests {
         symlink("..1", at("..data")).unwrap();
         symlink("..data/x", at("x")).unwrap();
         let found = digest(&at("x"), &[]);
-        assert_eq!(found.content, Ok(config::digest(b"one")));
+        assert_eq!(found.content, Content::Sha256(config::digest(b"one")));
     }
 
     #[test]
     fn a_missing_file_is_a_content_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
         let missing = digest(&dir.path().join("x"), &[]);
-        assert!(missing.content.is_err());
+        assert_eq!(missing.content.sha256(), None);
     }
 
     #[test]
@@ -92,7 +111,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "a").unwrap();
         let found = digest(dir.path(), &[]);
-        let content = Content::read(dir.path()).unwrap();
-        assert_eq!(found.content, Ok(content.sha256));
+        let content = step::Content::read(dir.path()).unwrap();
+        assert_eq!(found.content, Content::Sha256(content.sha256));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+#[cfg(test)]
+use super::content::Content;
 use super::{content::Digest, subject::Subject};
 
 /// The content of all subjects of a group.
@@ -37,7 +39,7 @@ impl Observed {
             includes: Vec::new(),
         };
         let digest = Digest {
-            content: Ok(text.into()),
+            content: Content::Sha256(text.into()),
             included: String::new(),
         };
         Self(BTreeMap::from([(subject, digest)]))

@@ -12,6 +12,7 @@ use sd_notify::NotifyState;
 
 use super::{
     attempt::{Attempt, Ended, Proven},
+    content::Content,
     inotify::{Unwatched, Watches},
     lines::{self, About},
     metrics::{Contents, Metrics},
@@ -237,8 +238,8 @@ impl Watcher {
     /// Looks at what an attempt has left, and records its end.
     async fn end_attempt(&mut self, names: &BTreeSet<String>, ended: &Ended) {
         let at = jiff::Timestamp::now();
-        self.metrics.run(ended.verdict);
         self.look().await;
+        self.metrics.run(ended.verdict);
         for group in self.groups.iter_mut().filter(|g| names.contains(&g.name)) {
             self.metrics.attempt(&group.name, ended.verdict, at);
             match ended.proven(&group.name) {
@@ -275,7 +276,7 @@ fn restored(schedule: &Schedule, ended: &Ended) -> Option<Observed> {
             let disk = target.disk.as_ref().filter(|disk| **disk != target.to);
             disk.is_some()
                 && target.disk == target.from
-                && digest.and_then(|digest| digest.as_ref().ok()) == disk
+                && digest.and_then(Content::sha256) == disk
                 && subject.leads_to(&target.path)
         })
     };

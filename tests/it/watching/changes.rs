@@ -15,7 +15,7 @@ fn a_change_is_one_run_that_proves_every_instance() {
     assert_eq!(watch.runs(), 1, "{}", watch.text());
     replace(&fleet, "web.toml", &config("two"));
     serves(&fleet, "two");
-    until("the run has ended", || watch.runs() == 2);
+    watch.until("the run has ended", || watch.runs() == 2);
     assert_eq!(fleet.attempts(), [2, 2], "each got one signal");
     assert!(watch.succeeded(), "{}", watch.text());
     watch.waits_for("web: every instance proved the new config");
@@ -41,7 +41,7 @@ fn the_same_bytes_again_start_no_run() {
     // The next change is the next run, however often the same was written before it.
     replace(&fleet, "web.toml", &config("two"));
     serves(&fleet, "two");
-    until("the run has ended", || watch.runs() > 1);
+    watch.until("the run has ended", || watch.runs() > 1);
     assert_eq!(watch.runs(), 2, "{}", watch.text());
 }
 
@@ -59,7 +59,7 @@ fn a_thousand_changes_end_on_the_last_content_with_few_runs() {
         thread::sleep(pause);
     }
     serves(&fleet, "m999");
-    until("the last run has ended", || watch.succeeded());
+    watch.until("the last run has ended", || watch.succeeded());
     let runs = watch.runs();
     println!("{runs} runs");
     assert!(runs < 50, "{}", watch.text());
@@ -74,7 +74,7 @@ fn the_debounce_waits_for_the_last_of_several_changes() {
         thread::sleep(Duration::from_millis(50));
     }
     serves(&fleet, "m4");
-    until("the run has ended", || watch.runs() > 1);
+    watch.until("the run has ended", || watch.runs() > 1);
     assert_eq!(watch.runs(), 2, "{}", watch.text());
     assert_eq!(fleet.attempts(), [2]);
 }
@@ -105,10 +105,10 @@ fn changes_during_a_run_are_exactly_one_further_run() {
     }
     fleet.write("go", "");
     serves(&fleet, "five");
-    until("both runs have ended", || watch.runs() == 3);
+    watch.until("both runs have ended", || watch.runs() == 3);
     replace(&fleet, "web.toml", &config("six"));
     serves(&fleet, "six");
-    until("the last run has ended", || watch.runs() > 3);
+    watch.until("the last run has ended", || watch.runs() > 3);
     assert_eq!(watch.runs(), 4, "{}", watch.text());
 }
 
@@ -118,11 +118,11 @@ fn a_bad_change_and_then_the_old_content_converges() {
     let old = fleet.text();
     let watch = Watch::start(&fleet, &[]);
     replace(&fleet, "web.toml", "messag = \"bad\"\n");
-    until("it has failed", || watch.failed());
+    watch.until("it has failed", || watch.failed());
     assert_eq!(watch.runs_with("invalid"), 1, "{}", watch.text());
     watch.waits_for("invalid (exit 4)");
     replace(&fleet, "web.toml", &old);
-    until("it has converged", || watch.succeeded());
+    watch.until("it has converged", || watch.succeeded());
     assert_eq!(fleet.attempts(), [1], "no signal was needed");
 }
 
@@ -131,9 +131,9 @@ fn a_failure_that_touched_nothing_is_tried_again() {
     let mut fleet = Fleet::start(0);
     let watch = Watch::start(&fleet, &[]);
     assert_eq!(watch.runs_with("no_match"), 1, "{}", watch.text());
-    until("it tries again", || watch.runs_with("no_match") > 1);
+    watch.until("it tries again", || watch.runs_with("no_match") > 1);
     fleet.serve();
-    until("it has converged", || watch.succeeded());
+    watch.until("it has converged", || watch.succeeded());
 }
 
 /// Makes a directory as Kubernetes mounts a config map: `web.toml` leads through `..data`.
@@ -161,7 +161,7 @@ fn a_swap_of_a_config_map_is_exactly_one_run() {
         // Kubernetes removes the old directory after the swap.
         fs::remove_dir_all(fleet.path(&format!("map/..{}", index + 1))).unwrap();
         serves(&fleet, message);
-        until("the run has ended", || watch.runs() > runs);
+        watch.until("the run has ended", || watch.runs() > runs);
         assert_eq!(watch.runs(), runs + 1, "{}", watch.text());
     }
     assert_eq!(fleet.attempts(), [3]);
@@ -173,11 +173,11 @@ fn a_file_that_is_deleted_and_made_again_is_followed() {
     let fleet = Fleet::start(1);
     let watch = Watch::start(&fleet, &[]);
     fs::remove_file(fleet.path("web.toml")).unwrap();
-    until("it has failed", || watch.failed());
+    watch.until("it has failed", || watch.failed());
     assert_eq!(fleet.bodies(), ["one"]);
     fleet.write("web.toml", &config("two"));
     serves(&fleet, "two");
-    until("it has converged", || watch.succeeded());
+    watch.until("it has converged", || watch.succeeded());
 }
 
 #[test]
@@ -189,11 +189,11 @@ fn a_directory_that_is_deleted_and_made_again_is_followed() {
     fleet.serve_from("conf/web.toml");
     let watch = Watch::start(&fleet, &[]);
     fs::rename(&conf, fleet.path("old")).unwrap();
-    until("it has failed", || watch.failed());
+    watch.until("it has failed", || watch.failed());
     fs::create_dir(&conf).unwrap();
     fleet.write("conf/web.toml", &config("two"));
     serves(&fleet, "two");
-    until("it has converged", || watch.succeeded());
+    watch.until("it has converged", || watch.succeeded());
     // The new directory is watched.
     fleet.write("conf/web.toml", &config("three"));
     serves(&fleet, "three");
@@ -208,11 +208,11 @@ fn a_source_is_installed_and_a_bad_one_is_not() {
     serves(&fleet, "two");
     assert_eq!(fleet.text(), config("two"));
     replace(&fleet, "web.toml.new", "messag = \"bad\"\n");
-    until("it has failed", || watch.failed());
+    watch.until("it has failed", || watch.failed());
     assert_eq!(fleet.text(), config("two"));
     replace(&fleet, "web.toml.new", &config("three"));
     serves(&fleet, "three");
-    until("it has converged", || watch.succeeded());
+    watch.until("it has converged", || watch.succeeded());
     assert_eq!(fleet.text(), config("three"));
 }
 
@@ -224,7 +224,7 @@ fn a_source_that_is_gone_replaces_nothing() {
     let watch = Watch::start(&fleet, &[]);
     serves(&fleet, "two");
     fs::remove_file(fleet.path("web.toml.new")).unwrap();
-    until("its absence was a change", || watch.runs() > 1);
+    watch.until("its absence was a change", || watch.runs() > 1);
     assert_eq!(
         (fleet.text(), fleet.bodies()),
         (config("two"), vec!["two".into()])
@@ -309,7 +309,7 @@ fn the_journal_says_that_a_watch_began_the_run_and_why() {
     let fleet = Fleet::start(1);
     let watch = Watch::start(&fleet, &[]);
     replace(&fleet, "web.toml", &config("two"));
-    until("the run has ended", || watch.runs() == 2);
+    watch.until("the run has ended", || watch.runs() == 2);
     let runs = journal(&fleet.path("state"));
     assert_eq!(runs.len(), 1, "the first run had nothing to do");
     let plan = fs::read_to_string(runs[0].join("plan.json")).unwrap();
@@ -327,16 +327,16 @@ fn a_rolled_back_adoption_stays_a_failure_and_is_no_further_change() {
     let fleet = Fleet::start(1);
     let watch = Watch::start(&fleet, &[]);
     replace(&fleet, "web.toml", &config("two"));
-    until("the run has ended", || watch.runs() == 2);
+    watch.until("the run has ended", || watch.runs() == 2);
     add_to_group(&fleet, "rollout.gate = [\"false\"]");
     watch.signal(Signal::SIGHUP);
-    until("the group is looked at again", || watch.runs() == 3);
+    watch.until("the group is looked at again", || watch.runs() == 3);
     replace(&fleet, "web.toml", &config("three"));
-    until("it is rolled back", || watch.runs_with("reverted") == 1);
+    watch.until("it is rolled back", || watch.runs_with("reverted") == 1);
     serves(&fleet, "two");
     assert_eq!(fleet.text(), config("two"));
     // SIGHUP is taken after everything that was due.
     watch.signal(Signal::SIGHUP);
-    until("it is tried once more", || watch.runs() == 5);
+    watch.until("it is tried once more", || watch.runs() == 5);
     assert_eq!(watch.runs_with("reverted"), 1, "{}", watch.text());
 }

@@ -15,7 +15,7 @@ fn start(daemon: &Daemon) -> Watch {
         .args(["--debounce", "100ms", "--listen", "127.0.0.1:0", "--state"])
         .arg(daemon.path("state"));
     let watch = Watch::spawn(&mut watch);
-    until("its first run has ended", || watch.runs() > 0);
+    watch.until("its first run has ended", || watch.runs() > 0);
     assert_eq!(watch.runs_with("converged"), 1, "{}", watch.text());
     watch
 }
@@ -27,13 +27,13 @@ fn nginx_follows_its_config_and_a_bad_one_touches_nothing() {
     let watch = start(&web.daemon);
     fs::write(web.file(), web.config("two")).unwrap();
     until("it serves it", || web.word().as_deref() == Some("two"));
-    until("the run has ended", || watch.runs_with("converged") == 2);
+    watch.until("the run has ended", || watch.runs_with("converged") == 2);
     let signals = web.sighups();
     let bad = web
         .config("three")
         .replace("worker_connections", "worker_conections");
     fs::write(web.file(), bad).unwrap();
-    until("it is refused", || watch.runs_with("invalid") > 0);
+    watch.until("it is refused", || watch.runs_with("invalid") > 0);
     watch.waits_for("worker_conections");
     assert_eq!(
         (web.sighups(), web.word().as_deref()),
@@ -41,7 +41,7 @@ fn nginx_follows_its_config_and_a_bad_one_touches_nothing() {
     );
     fs::write(web.file(), web.config("three")).unwrap();
     until("it serves it", || web.word().as_deref() == Some("three"));
-    until("the run has ended", || watch.runs_with("converged") == 3);
+    watch.until("the run has ended", || watch.runs_with("converged") == 3);
 }
 
 #[test]
@@ -56,47 +56,50 @@ fn nginx_follows_a_file_that_its_config_includes() {
     let watch = start(&web.daemon);
     let signals = web.sighups();
     fs::write(conf.join("a.conf"), "server_tokens off;\n").unwrap();
-    until("the run has ended", || watch.runs_with("converged") == 2);
+    watch.until("the run has ended", || watch.runs_with("converged") == 2);
     assert_eq!(web.sighups(), signals + 1);
 }
 
 #[test]
-fn prometheus_follows_its_config_and_a_bad_one_touches_nothing() {
+fn prometheus_gets_the_content_of_a_source_and_a_bad_one_is_rolled_back() {
     let Some(prometheus) = services::prometheus() else {
         return;
     };
     let daemon = &prometheus.daemon;
+    let source = |text: &str| drop(daemon.write("prometheus.yml.new", text));
     daemon.write(
         "fleet.toml",
         &format!(
             "version = 1\n[[group]]\nname = \"one\"\nkind = \"prometheus\"\n\
+             source = \"{{config}}.new\"\n\
              match = {{ exe = \"prometheus\", args = [\"--config.file={}\"] }}\n",
             daemon.path("prometheus.yml").display()
         ),
     );
+    source("global:\n  scrape_interval: 15s\n");
     let watch = start(daemon);
     let interval = || {
         let yaml = prometheus.json("/api/v1/status/config", "/data/yaml");
         yaml.is_some_and(|yaml| yaml.as_str().unwrap().contains("scrape_interval: 30s"))
     };
-    daemon.write("prometheus.yml", "global:\n  scrape_interval: 30s\n");
-    until("it has loaded it", interval);
-    until("the run has ended", || watch.runs_with("converged") == 2);
-    daemon.write("prometheus.yml", "global:\n  scrape_intervall: 40s\n");
-    until("it is refused", || watch.runs_with("invalid") > 0);
+    source("global:\n  scrape_interval: 30s\n");
+    watch.until("it has loaded it", interval);
+    watch.until("the run has ended", || watch.runs_with("converged") == 2);
+    source("global:\n  scrape_intervall: 40s\n");
+    watch.until("its validator refuses it", || {
+        watch.runs_with("invalid") > 0
+    });
     assert!(interval(), "it keeps the old config");
-    let succeeded =
-        || watch.metric("hello_watch_last_reload_successful{group=\"one\"}") == Some(1.0);
-    daemon.write("prometheus.yml", "global:\n  scrape_interval: 30s\n");
-    until("it has converged", succeeded);
     // It passes the validator, and the daemon rejects it: the certificate is none.
     daemon.write("ca.pem", "none\n");
-    daemon.write(
-        "prometheus.yml",
+    source(
         "global:\n  scrape_interval: 40s\nalerting:\n  alertmanagers:\n  - scheme: https\n    \
          tls_config: { ca_file: ca.pem }\n",
     );
-    until("it is rolled back", || watch.runs_with("reverted") == 1);
-    until("it runs the old config", interval);
-    assert!(!succeeded(), "{}", watch.text());
+    watch.until("it is rolled back", || watch.runs_with("reverted") == 1);
+    assert!(interval(), "it runs the old config");
+    let successful = "hello_watch_last_reload_successful{group=\"one\"}";
+    assert_eq!(watch.metric(successful), Some(0.0), "{}", watch.text());
+    source("global:\n  scrape_interval: 30s\n");
+    watch.until("it has converged", || watch.metric(successful) == Some(1.0));
 }

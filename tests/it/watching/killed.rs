@@ -16,7 +16,7 @@ fn open_runs(fleet: &Fleet) -> usize {
 /// Waits until nothing is left to repair, and every server serves this message.
 #[track_caller]
 fn is_whole(fleet: &Fleet, watch: &Watch, message: &str) {
-    until("it has converged", || watch.succeeded());
+    watch.until("it has converged", || watch.succeeded());
     assert_eq!(open_runs(fleet), 0, "{}", watch.text());
     assert!(
         fleet.bodies().iter().all(|body| body == message),
@@ -151,18 +151,26 @@ fn a_watch_that_is_killed_at_any_moment_leaves_nothing_that_the_next_does_not_re
     let rounds: u64 = if std::env::var_os("HELLO_TEST_FULL").is_some() {
         200
     } else {
-        12
+        10
     };
     let fleet = Fleet::start(3);
-    add_to_group(&fleet, "source = \"{config}.new\"");
+    // Between two waves it waits, so that a run takes a while.
+    add_to_group(
+        &fleet,
+        "source = \"{config}.new\"\nrollout.bake = \"200ms\"",
+    );
     fleet.write("web.toml.new", &fleet.text());
     let mut inside = 0;
     for round in 0..rounds {
-        let mut watch = Watch::begin(&fleet, &["--debounce", "0s"]);
-        until("its first run has ended", || watch.runs() > 0);
+        let mut watch = Watch::start(&fleet, &["--debounce", "0s"]);
         replace(&fleet, "web.toml.new", &config(&format!("m{round}")));
-        // The moments are spread over the time of a run, whatever that is on this machine.
-        thread::sleep(Duration::from_millis(round * 7 % 90));
+        if round % 2 == 0 {
+            let open = fleet.path("state/open");
+            let has_begun =
+                || std::fs::read_dir(&open).is_ok_and(|mut marks| marks.next().is_some());
+            watch.until("the run has begun", has_begun);
+        }
+        thread::sleep(Duration::from_millis(round * 67 % 500));
         watch.end(Signal::SIGKILL);
         inside += open_runs(&fleet);
         let watch = Watch::begin(&fleet, &["--debounce", "0s"]);
@@ -170,6 +178,7 @@ fn a_watch_that_is_killed_at_any_moment_leaves_nothing_that_the_next_does_not_re
         is_whole(&fleet, &watch, &format!("m{round}"));
     }
     println!("{inside} of {rounds} were killed inside of a run");
+    assert!(inside > 0);
 }
 
 #[test]
@@ -183,7 +192,7 @@ fn an_open_run_of_another_command_is_left_to_the_operator() {
     fleet.write("go", "");
     fleet.write("fleet.toml", &text);
     let watch = Watch::start(&fleet, &[]);
-    until("it has converged", || watch.succeeded());
+    watch.until("it has converged", || watch.succeeded());
     assert!(
         !watch.has("which an earlier watch left open"),
         "{}",
@@ -227,7 +236,7 @@ fn a_second_watch_waits_for_the_run_of_the_first() {
     assert_eq!(second.runs_with("busy"), 1, "{}", second.text());
     fleet.write("go", "");
     for watch in [&first, &second] {
-        until("it has converged", || watch.succeeded());
+        watch.until("it has converged", || watch.succeeded());
     }
     serves(&fleet, "two");
     // Nothing is left that a later command would have to repair.

@@ -8,33 +8,22 @@ use std::{
 use super::{Watch, command, config, replace, serves};
 use crate::{
     daemons::need,
-    support::{Fleet, runs_as_root, skipped, until},
+    support::{Fleet, get, runs_as_root},
 };
 
-/// Starts a watch in a user namespace with this limit of inotify.
-fn limited(fleet: &Fleet, limit: &str) -> Option<Watch> {
-    let inner = command(fleet, &["--debounce", "100ms"]);
-    let script = format!("echo 0 >/proc/sys/user/{limit} && exec \"$@\"");
-    let wrapper = ["--user", "--map-root-user", "sh", "-c", &script, "sh"];
-    let can = Command::new("unshare")
-        .args(wrapper)
-        .arg("true")
-        .output()
-        .unwrap();
-    if !can.status.success() {
-        skipped("no user namespace with its own limits is to be had");
-        return None;
-    }
-    let mut unshare = Command::new("unshare");
-    unshare
-        .args(wrapper)
-        .arg(inner.get_program())
-        .args(inner.get_args());
-    Some(Watch::spawn(&mut unshare))
-}
+/// Starts a server, and a watch whose user namespace has this limit of inotify.
+const LIMITED: &str = r#"
+dir=$1; exe=$2; limit=$3; shift 3
+"$exe" serve --config "$dir/web.toml" >"$dir/url" &
+until [ -s "$dir/url" ]; do sleep 0.02; done
+echo 0 >"/proc/sys/user/$limit" && exec "$@"
+"#;
 
 #[test]
 fn without_inotify_the_content_is_read_at_intervals_and_a_line_says_so() {
+    if !runs_as_root("only root sees its processes from a user namespace") || !need("unshare") {
+        return;
+    }
     for (limit, words) in [
         (
             "max_inotify_instances",
@@ -45,16 +34,32 @@ fn without_inotify_the_content_is_read_at_intervals_and_a_line_says_so() {
             "fs.inotify.max_user_watches is reached",
         ),
     ] {
-        let fleet = Fleet::start(1);
-        let Some(watch) = limited(&fleet, limit) else {
-            return;
-        };
-        until("its first run has ended", || watch.runs() > 0);
+        let fleet = Fleet::start(0);
+        let inner = command(&fleet, &["--debounce", "100ms"]);
+        let mut unshare = Command::new("unshare");
+        unshare
+            .args([
+                "--user",
+                "--map-root-user",
+                "--mount",
+                "--pid",
+                "--fork",
+                "--kill-child",
+            ])
+            .args(["--mount-proc", "sh", "-c", LIMITED, "sh"])
+            .arg(fleet.dir.path())
+            .arg(fleet.exe())
+            .arg(limit)
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        let watch = Watch::spawn(&mut unshare);
+        watch.until("its first run has converged", || watch.succeeded());
         watch.waits_for(words);
         watch.waits_for("read every 2s instead");
         assert_eq!(watch.metric("hello_watch_polling"), Some(1.0));
+        let url = fs::read_to_string(fleet.path("url")).unwrap();
         replace(&fleet, "web.toml", &config("two"));
-        serves(&fleet, "two");
+        watch.until("it is served", || get(url.trim(), "/").1 == "two");
     }
 }
 
@@ -99,31 +104,12 @@ fn a_file_that_is_mounted_alone_is_watched() {
         .arg(inner.get_program())
         .args(inner.get_args());
     let watch = Watch::spawn(&mut unshare);
-    until("its first run has ended", || watch.runs() > 0);
+    watch.until("its first run has ended", || watch.runs() > 0);
     let address = fs::read_to_string(url).unwrap().trim().to_owned();
     // In place: a rename would not be seen through the mount.
     fs::write(fleet.path("real/web.toml"), config("two")).unwrap();
-    until("the server has it", || {
-        crate::support::get(&address, "/").1 == "two"
-    });
-    until("the run has ended", || watch.runs_with("converged") == 2);
-}
-
-#[test]
-fn an_included_file_is_watched() {
-    let fleet = Fleet::start(1);
-    let text = fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    // The server does not read it; the group says that its program would.
-    fleet.write(
-        "web.toml",
-        &format!("{}# include more.d/*\n", config("one")),
-    );
-    fleet.write("fleet.toml", &format!("{text}includes = [\"include\"]\n"));
-    let watch = Watch::start(&fleet, &[]);
-    let before = watch.runs();
-    fs::create_dir(fleet.path("more.d")).unwrap();
-    fleet.write("more.d/a", "a");
-    until("it is a change", || watch.runs() > before);
+    watch.until("the server has it", || get(&address, "/").1 == "two");
+    watch.until("the run has ended", || watch.runs_with("converged") == 2);
 }
 
 /// The resident memory in KiB, and the number of open descriptors.
@@ -152,7 +138,7 @@ fn memory_and_descriptors_do_not_grow_with_the_runs() {
     let round = |index: usize| {
         let runs = watch.runs();
         replace(&fleet, "web.toml", &config(&format!("m{index}")));
-        until("the run has ended", || watch.runs() > runs);
+        watch.until("the run has ended", || watch.runs() > runs);
     };
     (0..warm).for_each(round);
     let before = cost(&watch);
@@ -172,11 +158,11 @@ fn a_reader_of_stdout_that_does_not_read_holds_up_nothing() {
     let fleet = Fleet::start(1);
     let mut blocked = command(&fleet, &["--debounce", "0s", "-o", "jsonl"]);
     let watch = Watch::spawn_with(&mut blocked, Stdio::piped());
-    until("its first run has ended", || watch.runs() > 0);
+    watch.until("its first run has ended", || watch.runs() > 0);
     for index in 0..60 {
         let runs = watch.runs();
         replace(&fleet, "web.toml", &config(&format!("m{index}")));
-        until("the run has ended", || watch.runs() > runs);
+        watch.until("the run has ended", || watch.runs() > runs);
     }
     serves(&fleet, "m59");
 }

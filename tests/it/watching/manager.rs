@@ -121,8 +121,8 @@ fn a_command_line_that_cannot_be_used_is_refused() {
         let result = CommandResult::of(fleet.read_only("watch").args(args)).expect(2);
         assert!(result.stderr.contains(words), "{}", result.stderr);
     }
-    let text = fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{text}config = []\n"));
+    let group = "[[group]]\nname = \"x\"\nmatch = { exe = \"x\" }\nreloads = true\nconfirm = []\n";
+    fleet.write("fleet.toml", &format!("version = 1\n{group}"));
     let result = CommandResult::of(&mut fleet.read_only("watch")).expect(2);
     assert!(
         result.stderr.contains("nothing to watch"),

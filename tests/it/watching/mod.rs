@@ -6,6 +6,7 @@ use std::{
     process::{Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -21,6 +22,9 @@ mod killed;
 mod limits;
 mod manager;
 mod sidecar;
+
+/// The longest wait for one condition. A busy machine needs seconds.
+const LIMIT: Duration = Duration::from_secs(40);
 
 /// A running `hello watch`. Killed by its pid when dropped.
 pub(super) struct Watch {
@@ -44,13 +48,18 @@ impl Watch {
     /// Starts a watch with a debounce time of 100 ms, and waits for its first run.
     fn start(fleet: &Fleet, args: &[&str]) -> Self {
         let watch = Self::begin(fleet, args);
-        until("its first run has ended", || watch.runs() > 0);
+        watch.until("its first run has ended", || watch.runs() > 0);
         watch
     }
 
     /// Does the same without the wait for the first run.
     fn begin(fleet: &Fleet, args: &[&str]) -> Self {
-        let args = [&["--debounce", "100ms"], args].concat();
+        let short: &[&str] = if args.contains(&"--debounce") {
+            &[]
+        } else {
+            &["--debounce", "100ms"]
+        };
+        let args = [short, args].concat();
         Self::spawn(&mut command(fleet, &args))
     }
 
@@ -84,6 +93,16 @@ impl Watch {
         let url = line.split("Metrics at ").nth(1).unwrap();
         watch.url = url.trim_end_matches("metrics").to_owned();
         watch
+    }
+
+    /// Waits for a condition. Fails with everything that was printed.
+    #[track_caller]
+    fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        while !holds() {
+            assert!(Instant::now() < deadline, "{what}: {}", self.text());
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn pid(&self) -> i32 {

@@ -11,7 +11,7 @@ use std::{
 use super::{Watch, add_to_group, command, config};
 use crate::{
     daemons::need,
-    support::{Fleet, get, runs_as_root, until, write},
+    support::{Fleet, get, runs_as_root, write},
 };
 
 /// Starts a server and a watch in the namespaces of a pod. The arguments are the folder, the
@@ -77,7 +77,7 @@ impl Pod {
         .arg(watch.get_program())
         .args(watch.get_args());
         let watch = Watch::spawn(&mut pod);
-        until("its first run has ended", || watch.runs() > 0);
+        watch.until("its first run has ended", || watch.runs() > 0);
         let url = fs::read_to_string(fleet.path("url"))
             .unwrap()
             .trim()
@@ -101,7 +101,7 @@ fn in_a_pod_each_swap_is_exactly_one_run() {
     assert_eq!(watch.runs_with("converged"), 1, "{}", watch.text());
     for (index, message) in ["two", "three"].into_iter().enumerate() {
         pod.swap(&format!("..{}", index + 2), &config(message));
-        until("the run has ended", || watch.runs() == index + 2);
+        watch.until("the run has ended", || watch.runs() == index + 2);
         assert_eq!(pod.message(), message, "{}", watch.text());
     }
     assert_eq!(watch.runs_with("converged"), 3, "{}", watch.text());
@@ -112,10 +112,10 @@ fn in_a_pod_a_bad_content_touches_nothing_and_the_old_one_converges() {
     let Some(pod) = Pod::start("") else { return };
     let watch = &pod.watch;
     pod.swap("..2", "messag = \"bad\"\n");
-    until("it is refused", || watch.runs_with("invalid") > 0);
+    watch.until("it is refused", || watch.runs_with("invalid") > 0);
     assert_eq!(pod.message(), "one");
     pod.swap("..3", &config("one"));
-    until("it has converged", || watch.succeeded());
+    watch.until("it has converged", || watch.succeeded());
 }
 
 #[test]
@@ -127,12 +127,12 @@ fn in_a_pod_a_failed_adoption_says_what_runs_and_stays_a_failure() {
     };
     let watch = &pod.watch;
     pod.swap("..2", &config("bad"));
-    until("it has failed", || watch.failed());
+    watch.until("it has failed", || watch.failed());
     assert_eq!(watch.runs_with("mixed"), 1, "{}", watch.text());
     watch.waits_for("no rollback: `");
     watch.waits_for(" runs sha256:");
     assert_eq!(pod.message(), "bad", "it runs what the line says");
     pod.swap("..3", &config("three"));
-    until("it has converged", || watch.succeeded());
+    watch.until("it has converged", || watch.succeeded());
     assert_eq!(pod.message(), "three");
 }
