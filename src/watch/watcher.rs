@@ -102,17 +102,41 @@ impl Watcher {
     }
 
     /// Watches until an interrupt, or for one attempt. Returns the exit code.
-    pub(super) async fn run(&mut self, mut reloads: Pin<&mut impl Stream<Item = ()>>) -> u8 {
+    pub(super) async fn run(&mut self, reloads: Pin<&mut impl Stream<Item = ()>>) -> u8 {
         self.look().await;
         self.say_watched();
         notify(&[NotifyState::Ready, NotifyState::Status("watching")]);
+        if self.options.once {
+            self.run_once().await
+        } else {
+            self.run_until_interrupted(reloads).await
+        }
+    }
+
+    /// Makes one attempt over each group. Returns the exit code of the first that did not converge.
+    async fn run_once(&mut self) -> u8 {
+        let mut exit = Verdict::Converged.exit();
+        while let Some(ended) = self.attempt_due().await {
+            if exit == Verdict::Converged.exit() {
+                exit = ended.verdict.exit();
+            }
+        }
+        let is_complete = self.groups.iter().all(|g| g.schedule.attempted().is_some());
+        if is_complete || exit != Verdict::Converged.exit() {
+            exit
+        } else {
+            Verdict::Failed.exit()
+        }
+    }
+
+    async fn run_until_interrupted(&mut self, mut reloads: Pin<&mut impl Stream<Item = ()>>) -> u8 {
         loop {
             if check_interrupts(&self.interrupts).is_err() {
                 return 0;
             }
             if let Some(ended) = self.attempt_due().await {
                 let is_interrupted = check_interrupts(&self.interrupts).is_err();
-                if self.options.once || (is_interrupted && touches(ended.verdict)) {
+                if is_interrupted && touches(ended.verdict) {
                     return ended.verdict.exit();
                 }
                 continue;
@@ -169,10 +193,18 @@ impl Watcher {
         }
     }
 
-    /// Starts one attempt over all groups that are due, if one is.
+    /// Starts one attempt, if a group is due. It covers every group that is due and depends on the
+    /// first of them.
     async fn attempt_due(&mut self) -> Option<Ended> {
+        if check_interrupts(&self.interrupts).is_err() {
+            return None;
+        }
         let now = Instant::now();
-        let due = |group: &Watched| Some((group.name.clone(), group.schedule.due(now)?));
+        let once = self.options.once;
+        let due = |group: &Watched| {
+            let cause = group.schedule.due(now)?;
+            (!once || cause == Cause::Start).then(|| (group.name.clone(), cause))
+        };
         if !self.groups.iter().any(|group| due(group).is_some()) {
             return None;
         }
@@ -182,8 +214,10 @@ impl Watcher {
             return None;
         }
         let due: Vec<(String, Cause)> = self.groups.iter().filter_map(due).collect();
-        let (_, cause) = due.first()?.clone();
-        let names: BTreeSet<String> = due.into_iter().map(|(name, _)| name).collect();
+        let (first, cause) = due.first()?.clone();
+        let together = self.together_with(&first);
+        let names = due.into_iter().map(|(name, _)| name);
+        let names: BTreeSet<String> = names.filter(|name| together.contains(name)).collect();
         let mut about = self.about(&names, cause);
         for group in self.groups.iter_mut().filter(|g| names.contains(&g.name)) {
             group.schedule.begin();

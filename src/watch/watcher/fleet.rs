@@ -6,7 +6,7 @@ use sd_notify::NotifyState;
 
 use super::{Watched, Watcher};
 use crate::{
-    fleet::Fleet,
+    fleet::{Fleet, Group},
     names,
     screen::counted,
     serve::notify,
@@ -45,6 +45,29 @@ impl Watcher {
             let text = format!("{}: {count}; {subjects}", group.name);
             self.reporter.say("Watching", text.trim_end_matches("; "));
         }
+    }
+
+    /// Returns the groups that must be in one run with a group: those that read the same content,
+    /// and those that come before or after it, directly or not. All others have runs of their own,
+    /// so that a group that fails holds up no other.
+    pub(super) fn together_with(&self, name: &str) -> BTreeSet<String> {
+        let all: Vec<(&Group, &Watched)> =
+            self.options.fleet.groups.iter().zip(&self.groups).collect();
+        let depends = |(a, watched_a): &(&Group, &Watched), (b, watched_b): &(&Group, &Watched)| {
+            a.after.contains(&b.name)
+                || b.after.contains(&a.name)
+                || !watched_a.subjects.is_disjoint(&watched_b.subjects)
+        };
+        let mut together = BTreeSet::from([name.to_owned()]);
+        let mut pending: Vec<_> = all.iter().filter(|(group, _)| group.name == name).collect();
+        while let Some(next) = pending.pop() {
+            for other in all.iter().filter(|other| depends(next, other)) {
+                if together.insert(other.0.name.clone()) {
+                    pending.push(other);
+                }
+            }
+        }
+        together
     }
 
     /// Reads the fleet again. One that cannot be used changes nothing.

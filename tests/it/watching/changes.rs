@@ -231,10 +231,8 @@ fn a_source_that_is_gone_replaces_nothing() {
     );
 }
 
-#[test]
-fn a_change_of_one_group_is_no_run_over_another() {
-    let mut fleet = Fleet::start(1);
-    let text = fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+/// Writes a fleet with these groups, each with the name of its config and more keys.
+fn write_groups(fleet: &Fleet, groups: &[(&str, &str, &str)]) {
     let name = fleet
         .exe()
         .file_name()
@@ -242,23 +240,59 @@ fn a_change_of_one_group_is_no_run_over_another() {
         .to_str()
         .unwrap()
         .to_owned();
-    let group = |group: &str, config: &str| {
+    let group = |(group, config, more): &(&str, &str, &str)| {
         format!(
             "[[group]]\nname = \"{group}\"\nkind = \"hello\"\ntimeout = \"3s\"\n\
-             match = {{ exe = \"{name}\", args = [\"serve\", \"{}\"] }}\n",
+             match = {{ exe = \"{name}\", args = [\"serve\", \"{}\"] }}\n{more}\n",
             fleet.path(config).display()
         )
     };
-    let both = format!(
-        "version = 1\n{}{}",
-        group("web", "web.toml"),
-        group("api", "api.toml")
-    );
-    assert_ne!(text, both);
-    fleet.write("fleet.toml", &both);
+    let groups: String = groups.iter().map(group).collect();
+    fleet.write("fleet.toml", &format!("version = 1\n{groups}"));
+}
+
+#[test]
+fn a_group_that_fails_holds_up_no_other() {
+    let fleet = Fleet::start(1);
+    // No server reads this one.
+    let groups = [("api", "api.toml", ""), ("web", "web.toml", "")];
+    write_groups(&fleet, &groups);
+    replace(&fleet, "web.toml", &config("two"));
+    let watch = Watch::start(&fleet, &[]);
+    serves(&fleet, "two");
+    watch.until("it has converged", || watch.succeeded());
+    assert!(watch.runs_with("no_match") > 0, "{}", watch.text());
+    let once = CommandResult::of(&mut command(&fleet, &["--once"]));
+    once.expect(3);
+}
+
+#[test]
+fn groups_that_depend_on_each_other_have_one_run() {
+    let mut fleet = Fleet::start(1);
+    let groups = [
+        ("api", "api.toml", "after = [\"web\"]"),
+        ("web", "web.toml", ""),
+    ];
+    write_groups(&fleet, &groups);
+    fleet.write("api.toml", &config("one"));
+    fleet.serve_from("api.toml");
+    replace(&fleet, "web.toml", &config("two"));
+    replace(&fleet, "api.toml", &config("two"));
+    let watch = Watch::start(&fleet, &[]);
+    serves(&fleet, "two");
+    watch.until("it has converged", || watch.succeeded());
+    watch.waits_for(" api, web: every instance proved the new config");
+    assert_eq!(watch.runs(), 1, "{}", watch.text());
+}
+
+#[test]
+fn a_change_of_one_group_is_no_run_over_another() {
+    let mut fleet = Fleet::start(1);
+    write_groups(&fleet, &[("web", "web.toml", ""), ("api", "api.toml", "")]);
     fleet.write("api.toml", &config("api"));
     fleet.serve_from("api.toml");
     let watch = Watch::start(&fleet, &[]);
+    watch.until("both have had a run", || watch.runs() == 2);
     let attempt = |group: &str| {
         let series = "hello_watch_last_attempt_timestamp_seconds";
         watch
@@ -267,7 +301,7 @@ fn a_change_of_one_group_is_no_run_over_another() {
     };
     let before = (attempt("web"), attempt("api"));
     replace(&fleet, "web.toml", &config("two"));
-    until("the run has ended", || attempt("web") > before.0);
+    watch.until("the run has ended", || attempt("web") > before.0);
     assert_eq!(attempt("api"), before.1);
 }
 
