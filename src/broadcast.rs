@@ -1,6 +1,6 @@
 //! `hello broadcast`: from its options to its verdict.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     change::{ChangeRequest, Changes},
@@ -108,7 +108,13 @@ async fn attempt(
     let id = runs::new_id();
     let mut host = open_host(&options.shared.state, &id, options.shared.dry_run, on_event);
     let groups: Vec<_> = fleet.groups.iter().cloned().map(Arc::new).collect();
-    let adopts = changes.adopt() && fleet.groups.iter().all(|group| group.source.is_none());
+    let sources: BTreeSet<&str> = fleet
+        .groups
+        .iter()
+        .filter(|group| group.source.is_some() && changes.adopts(&group.name))
+        .map(|group| group.name.as_str())
+        .collect();
+    let adopts = changes.adopt() && sources.is_empty();
     let request = SurveyRequest {
         lock: (!options.shared.dry_run).then_some(options.shared.lock_timeout),
         timeout: options.shared.timeout,
@@ -118,6 +124,7 @@ async fn attempt(
             Intent::Install
         },
         also: &[],
+        sources: &sources,
     };
     let found = survey(&mut host, &groups, request, interrupts, on_event).await?;
     emit_survey(&found, &fleet.groups, fleet.path.as_deref(), on_event);

@@ -95,6 +95,12 @@ impl Changes {
             .all(|change| matches!(change, Change::Adopt))
     }
 
+    /// Tells whether a group adopts the content on disk, or takes that of its `source`.
+    #[must_use]
+    pub(crate) fn adopts(&self, group: &str) -> bool {
+        matches!(self.of(group), Change::Adopt)
+    }
+
     /// Returns the change of `group`'s targets.
     #[must_use]
     pub(crate) fn of(&self, group: &str) -> &Change {

@@ -7,7 +7,8 @@ use self::difference::{Compared, against_candidate, against_running};
 use crate::{
     change::{ChangeRequest, Changes},
     event::{Abort, VERSION, Verdict},
-    fleet::Fleet,
+    fleet::{Fleet, Group},
+    host::local::sources::Sources,
     report::{Output, fail},
     screen,
     status::{self, Ask, Readings},
@@ -49,7 +50,10 @@ async fn attempt(options: &Options) -> Result<u8, Abort> {
         .map_err(|why| Abort::new(Verdict::Failed, why.to_string()))?;
     let groups = &options.fleet.groups;
     let compared = match &changes {
-        Some(changes) => against_candidate(&readings, groups, changes)?,
+        Some(changes) => {
+            let sources = read_sources(groups, changes).await;
+            against_candidate(&readings, groups, changes, &sources)?
+        }
         None => against_running(&readings, groups, state),
     };
     for line in status::skipped_lines(&readings.skipped) {
@@ -60,6 +64,16 @@ async fn attempt(options: &Options) -> Result<u8, Abort> {
         return Err(Abort::new(Verdict::NoMatch, why));
     }
     Ok(show(options, &readings, &compared))
+}
+
+/// Reads the `source` of every group whose change it is, and names each key.
+async fn read_sources(groups: &[Group], changes: &Changes) -> Sources {
+    let groups = groups.iter().filter(|group| changes.adopts(&group.name));
+    let sources = Sources::read(groups).await;
+    for key in sources.keys() {
+        screen::tell(&screen::worded("Read", &key.to_string()));
+    }
+    sources
 }
 
 fn show(options: &Options, readings: &Readings, compared: &Compared) -> u8 {

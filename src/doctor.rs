@@ -44,13 +44,14 @@ type Match<'a> = (&'a Group, Found, Result<Vec<i32>, Refusal>);
 /// Checks the processes. Returns the exit code: 0 if all can be reloaded, 5 if one cannot, 3 if a
 /// process or group does not exist, 1 if the processes cannot be read.
 pub(crate) async fn run(options: Options) -> u8 {
-    let examiner = match Examiner::new() {
+    let mut examiner = match Examiner::new() {
         Ok(examiner) => examiner,
         Err(e) => {
             let why = format!("cannot read the listening sockets: {e}");
             return failed(options.output, &why);
         }
     };
+    examiner.read_sources(options.fleet.groups.iter()).await;
     let report = match Scan::take() {
         Ok(scan) => match options.pid {
             Some(pid) => Ok(process::report(pid, &options.fleet, &scan, &examiner).await),

@@ -22,7 +22,7 @@ pub(crate) use self::{
     interrupts::{Interrupted, Interrupts, check_interrupts, interrupted},
     outcome::{Failure, FailureKind, Outcome, Proof},
     phase::Phase,
-    target::{EntryChange, EntryReport, TargetKind, TargetReport},
+    target::{EntryChange, EntryReport, SourceReport, TargetKind, TargetReport},
     verdict::Verdict,
 };
 
@@ -102,6 +102,13 @@ pub enum Event {
         #[serde(with = "crate::exact")]
         #[schemars(with = "crate::exact::Shape<'static>")]
         path: PathBuf,
+    },
+    /// The new content of a group was read from a key of a store.
+    SourceRead {
+        url: String,
+        rev: String,
+        sha256: String,
+        bytes: usize,
     },
     /// A validator passed the candidate.
     Valid {

@@ -17,6 +17,7 @@
 //!          validate     whether a new config would be loaded
 //!          discover     which processes are in the fleet, and what each reads
 //!          target       the file or directory that is exchanged; its lock
+//!          store        services that hold keys: read, write, wait
 //!          net          listening sockets, HTTP, TLS
 //!          exec         every command, by three policies
 //!          proc         what the kernel says of processes

@@ -1,6 +1,7 @@
 //! `hello resume` and `hello revert`: both continue an earlier run, forward or back.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -114,6 +115,8 @@ async fn attempt(
         timeout: options.shared.timeout,
         intent: Intent::Install,
         also: &targets,
+        // The bytes of the earlier run are in its folder. Its store may have others by now.
+        sources: &BTreeSet::new(),
     };
     let found = survey(&mut host, &groups, request, interrupts, on_event).await?;
     let folder = options.shared.state.join("runs").join(&left.id);

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::event::{Direction, Instance, Outcome, TargetReport};
+use crate::event::{Direction, Instance, Outcome, SourceReport, TargetReport};
 
 mod content;
 mod difference;
@@ -27,6 +27,8 @@ pub struct TargetChange {
     pub from: Option<Content>,
     /// The candidate.
     pub to: Content,
+    /// The key of a store that the candidate was read from.
+    pub source: Option<SourceReport>,
     /// True if its content must not be shown.
     pub secret: bool,
 }
@@ -60,6 +62,7 @@ impl Step {
                 path: change.path.clone(),
                 from: Some(change.to.clone()),
                 to: change.from.clone()?,
+                source: None,
                 secret: change.secret,
             })
         };
@@ -113,6 +116,7 @@ impl TargetChange {
             to: self.to.sha256.clone(),
             disk,
             secret: Some(self.secret),
+            source: self.source.clone(),
             entries: Vec::new(),
             diff: None,
         }

@@ -17,6 +17,7 @@ mod attempt;
 mod content;
 mod discovery;
 mod inotify;
+mod keys;
 mod lines;
 mod metrics;
 mod observed;

@@ -73,6 +73,7 @@ fn pairs(n: usize, pairs: usize, pgrep: bool) {
                 timeout: None,
                 intent: Intent::Adopt,
                 also: &[],
+                sources: &std::collections::BTreeSet::new(),
             },
         ));
         let took = began.elapsed();

@@ -36,9 +36,15 @@ impl Access {
         let relative = named
             .iter()
             .find_map(|(key, path)| Some((key, path.as_ref().filter(|path| !path.is_absolute())?)));
-        if let Some((key, path)) = relative {
-            return Some(format!("{key} = {path:?} is not an absolute path"));
+        match relative {
+            Some((key, path)) => Some(format!("{key} = {path:?} is not an absolute path")),
+            None => self.conflict(https),
         }
+    }
+
+    /// Returns a sentence about keys that do not go together. `https` says whether a request uses
+    /// TLS.
+    pub(crate) fn conflict(&self, https: bool) -> Option<String> {
         if self.auth_file.is_some() && self.bearer_file.is_some() {
             return Some("set one of auth_file and bearer_file".into());
         }

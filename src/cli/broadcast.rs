@@ -39,12 +39,9 @@ pub(super) struct BroadcastArgs {
     )]
     config: Vec<String>,
     /// Install one --config in several files although these differ now.
-    #[arg(
-        help_heading = "Change",
-        hide_short_help = true,
-        long,
-        requires = "config"
-    )]
+    ///
+    /// It needs --config, or a group whose `source` is a key of a store.
+    #[arg(help_heading = "Change", hide_short_help = true, long)]
     overwrite: bool,
     /// Remove entries that only the live directory has.
     ///
@@ -145,6 +142,9 @@ pub(super) fn options(mut args: BroadcastArgs) -> Result<broadcast::Options, Usa
         .load(&args.groups, args.all || names_groups)
         .map_err(|e| e.to_string())?;
     let change = change_request(&args.config, &args.set, args.prune, &mut fleet)?;
+    if args.overwrite {
+        check_overwrite(&change, &fleet)?;
+    }
     if shared.validate == Validate::Off {
         check_unvalidated(&fleet)?;
     }
@@ -256,6 +256,20 @@ fn check_change(change: &ChangeRequest, fleet: &Fleet) -> Result<(), String> {
         )),
         None => Ok(()),
     }
+}
+
+/// Refuses `--overwrite` where no content is meant for several files.
+fn check_overwrite(change: &ChangeRequest, fleet: &Fleet) -> Result<(), String> {
+    let has_config = change.config.is_some() || !change.configs.is_empty();
+    let sources = fleet.groups.iter().filter_map(|g| g.source.as_ref());
+    if has_config || (change.set.is_empty() && sources.filter_map(|s| s.key()).next().is_some()) {
+        return Ok(());
+    }
+    Err(
+        "--overwrite is for one content of several files: it needs --config, or a group whose \
+         `source` is a key of a store"
+            .into(),
+    )
 }
 
 /// Refuses a run without validation of a group whose processes end on a bad config.

@@ -6,7 +6,7 @@ use super::{
     broadcast::change_request, fleet_file::FleetArg, refusal::UsageError, run::run_readonly,
     state::StateArg, values::OutputArg,
 };
-use crate::diff;
+use crate::{change::ChangeRequest, diff, fleet::Fleet};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DiffArgs {
@@ -35,6 +35,12 @@ pub(super) struct DiffArgs {
     /// KEY=@FILE reads the value from a file. The option may be repeated.
     #[arg(help_heading = "Change", long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Compare the disk with the `source` of each group.
+    ///
+    /// The files and keys are read as a run would read them. Groups without a `source` are not
+    /// compared.
+    #[arg(help_heading = "Change", long, conflicts_with_all = ["config", "set", "prune"])]
+    source: bool,
     #[command(flatten)]
     output: OutputArg,
     #[command(flatten)]
@@ -52,7 +58,10 @@ fn options(args: DiffArgs) -> Result<diff::Options, UsageError> {
     let every = args.groups.is_empty();
     let loaded = args.fleet.load(&args.groups, every);
     let mut fleet = loaded.map_err(|e| e.to_string())?;
-    let change = if args.config.is_empty() && args.set.is_empty() {
+    let change = if args.source {
+        keep_sources(&mut fleet)?;
+        Some(ChangeRequest::default())
+    } else if args.config.is_empty() && args.set.is_empty() {
         None
     } else {
         Some(change_request(
@@ -68,4 +77,16 @@ fn options(args: DiffArgs) -> Result<diff::Options, UsageError> {
         state: args.state.resolve().ok().map(|state| state.path),
         output: args.output.form(),
     })
+}
+
+/// Removes the groups without a `source`.
+///
+/// # Errors
+/// Fails if no group is left.
+fn keep_sources(fleet: &mut Fleet) -> Result<(), String> {
+    fleet.groups.retain(|group| group.source.is_some());
+    if fleet.groups.is_empty() {
+        return Err("--source compares with the `source` of a group, and no group has one".into());
+    }
+    Ok(())
 }

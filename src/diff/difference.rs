@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use crate::{
     change::Changes,
-    event::{Abort, EntryReport, TargetKind},
+    event::{Abort, EntryReport, SourceReport, TargetKind},
     fleet::{Group, Speaks},
+    host::local::sources::Sources,
     names::{self, json_word},
     plan::{candidate, entries_without_target},
     runs, screen,
@@ -39,6 +40,8 @@ pub(super) struct TargetDifference {
     /// The instances that run `from`; against a candidate, those that read the target.
     instances: Vec<InstanceName>,
     secret: bool,
+    /// The key of a store that the candidate was read from.
+    source: Option<SourceReport>,
     entries: Vec<EntryReport>,
     diff: Option<String>,
     /// Why there is no diff.
@@ -178,6 +181,7 @@ pub(super) fn against_candidate(
     readings: &Readings,
     groups: &[Group],
     changes: &Changes,
+    sources: &Sources,
 ) -> Result<Compared, Abort> {
     let paths: Vec<(Vec<PathBuf>, &Group)> = readings
         .instances
@@ -194,7 +198,62 @@ pub(super) fn against_candidate(
         return Err(abort);
     }
     let mut compared = Compared::default();
-    let mut targets: BTreeMap<&Path, Readers<'_>> = BTreeMap::new();
+    let targets = readers_of(readings, groups, &mut compared.unknown);
+    for (path, readers) in targets {
+        let Readers {
+            target,
+            groups,
+            instances,
+        } = readers;
+        let disk = match &target.disk {
+            Ok(disk) => disk,
+            Err(why) => {
+                let why = why.to_string();
+                compared.unknown.extend(unknown_at(path, &instances, &why));
+                continue;
+            }
+        };
+        let staged = sources.staged(groups.values().copied(), path);
+        let missing = staged.values().find(|staged| staged.content.is_none());
+        if let Some(missing) = missing {
+            let why = format!("nothing is at `{}`", shown(&missing.named));
+            compared.unknown.extend(unknown_at(path, &instances, &why));
+        }
+        let source = staged.values().find_map(|staged| staged.key.clone());
+        let new = candidate(path, disk, target.secret, &groups, changes, staged)?;
+        let Some((new, secret)) = new.filter(|(new, _)| new.sha256 != disk.sha256) else {
+            continue;
+        };
+        let of_candidate = source.as_ref().map_or_else(
+            || "candidate".to_owned(),
+            |source| format!("candidate, {source}"),
+        );
+        let notes = ["on the disk".to_owned(), of_candidate];
+        let old = (disk.sha256.as_str(), Some(disk));
+        compared.targets.push(TargetDifference {
+            source,
+            ..difference(path, old, &new, notes, secret, instances)
+        });
+    }
+    Ok(compared)
+}
+
+/// Names each instance whose content of a target is not known.
+fn unknown_at(path: &Path, instances: &[InstanceName], why: &str) -> impl Iterator<Item = Unknown> {
+    instances.iter().map(move |instance| Unknown {
+        instance: instance.clone(),
+        path: Some(path.into()),
+        why: why.to_owned(),
+    })
+}
+
+/// Returns every target with its readers, and adds the faults of these to `unknown`.
+fn readers_of<'a>(
+    readings: &'a Readings,
+    groups: &'a [Group],
+    unknown: &mut Vec<Unknown>,
+) -> BTreeMap<&'a Path, Readers<'a>> {
+    let mut targets: BTreeMap<&Path, Readers<'a>> = BTreeMap::new();
     for instance in &readings.instances {
         let group = &groups[instance.group];
         let name = InstanceName {
@@ -202,7 +261,7 @@ pub(super) fn against_candidate(
             pid: instance.pid,
         };
         for why in &instance.faults {
-            compared.unknown.push(Unknown {
+            unknown.push(Unknown {
                 instance: name.clone(),
                 path: None,
                 why: why.to_string(),
@@ -218,36 +277,7 @@ pub(super) fn against_candidate(
             readers.instances.push(name.clone());
         }
     }
-    for (path, readers) in targets {
-        let Readers {
-            target,
-            groups,
-            instances,
-        } = readers;
-        let disk = match &target.disk {
-            Ok(disk) => disk,
-            Err(why) => {
-                compared
-                    .unknown
-                    .extend(instances.into_iter().map(|instance| Unknown {
-                        instance,
-                        path: Some(path.into()),
-                        why: why.to_string(),
-                    }));
-                continue;
-            }
-        };
-        let new = candidate(path, disk, target.secret, &groups, changes)?;
-        let Some((new, secret)) = new.filter(|(new, _)| new.sha256 != disk.sha256) else {
-            continue;
-        };
-        let notes = ["on the disk".to_owned(), "candidate".to_owned()];
-        let old = (disk.sha256.as_str(), Some(disk));
-        compared
-            .targets
-            .push(difference(path, old, &new, notes, secret, instances));
-    }
-    Ok(compared)
+    targets
 }
 
 /// A target with its readers.
@@ -290,6 +320,7 @@ fn difference(
         to: new.sha256.clone(),
         instances,
         secret,
+        source: None,
         entries: found.entries,
         diff: found.diff.filter(|_| !secret),
         hidden,

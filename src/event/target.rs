@@ -33,6 +33,21 @@ pub struct EntryReport {
     pub change: EntryChange,
 }
 
+/// The key of a store that new content was read from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SourceReport {
+    /// Its URL.
+    pub url: String,
+    /// Its revision at the survey, which read it once.
+    pub rev: String,
+}
+
+impl std::fmt::Display for SourceReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} revision {}", self.url, self.rev)
+    }
+}
+
 /// A file or directory that a run replaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetReport {
@@ -54,6 +69,9 @@ pub struct TargetReport {
     /// True if its content must not be shown; none in a run of a version that did not record it.
     #[serde(default)]
     pub secret: Option<bool>,
+    /// The key of a store that `to` was read from; none if it comes from elsewhere.
+    #[serde(default)]
+    pub source: Option<SourceReport>,
     /// Changed entries of a directory; only of a dry run.
     #[serde(default)]
     pub entries: Vec<EntryReport>,

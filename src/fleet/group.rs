@@ -11,6 +11,7 @@ use super::{
     path_base::PathBase,
     reading::Reading,
     rollout::Rollout,
+    source::ContentSource,
 };
 use crate::assertion::Assertion;
 
@@ -42,9 +43,8 @@ pub struct Group {
     /// How its program reads the command line.
     #[serde(default)]
     pub reading: Reading,
-    /// The path that another program stages each target's new content at; `{config}` stands for the
-    /// target.
-    pub source: Option<String>,
+    /// Where its new content comes from, if the operator names none.
+    pub source: Option<ContentSource>,
     /// Paths that the signal does not make it read: a change of one needs a restart.
     pub needs_restart: Vec<PathBase>,
     /// A command that prints, one per line, the keys of the config that need a restart.

@@ -26,6 +26,7 @@ mod raw;
 mod reading;
 mod rollout;
 mod shapes;
+mod source;
 mod spanned;
 mod validation;
 
@@ -43,6 +44,10 @@ pub use self::{
     path_base::PathBase,
     reading::{Reading, Repeated, TitleError},
     rollout::{OnFailure, Rollout, Share, ShareError, WavesError, check_waves},
+    source::{
+        Address, AddressError, CREDENTIALS, CommandRevision, ContentSource, Key, Origin,
+        StoreAccess, StoreCommands,
+    },
 };
 
 /// The largest `fleet.toml`, in bytes. 1 MiB has room for thousands of groups.

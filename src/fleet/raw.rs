@@ -10,11 +10,13 @@ use self::{
     group::{RawGroup, defaults},
     matching::{RawMatch, resolve_match},
     proof::resolve_proof,
+    store::{RawStore, Store, key, stores},
 };
 use super::{
     Count, ExecutesItself, Graph, Group, Listed, OnBadConfig, PathBase, Reading, Reloads, Rollout,
-    Signal, parse_duration,
+    Signal,
     rollout::RawRollout,
+    source::ContentSource,
     spanned::{SpannedError, argv, spanned},
     validation::validation,
 };
@@ -26,6 +28,7 @@ use crate::{
 mod group;
 mod matching;
 mod proof;
+mod store;
 mod values;
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -37,6 +40,10 @@ struct RawFleet {
     /// Defaults of the rollout for every group.
     #[serde(default)]
     rollout: RawRollout,
+    /// What requests to stores need, for `source`.
+    #[serde(default)]
+    #[schemars(with = "Vec<RawStore>")]
+    store: Vec<Spanned<RawStore>>,
     /// The groups of processes; at least one.
     #[serde(default)]
     #[schemars(with = "Vec<RawGroup>")]
@@ -74,6 +81,7 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, ConfigError> {
         alone: false,
         ..raw.rollout.over(&Rollout::default()).map_err(fault)?
     };
+    let stores = stores(raw.store).map_err(fault)?;
     let mut groups: Vec<Group> = Vec::new();
     let mut after_spans = Vec::new();
     let mut names = BTreeSet::new();
@@ -82,7 +90,7 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, ConfigError> {
         let raw = group.into_inner();
         let name_span = raw.name.as_ref().map_or(span.clone(), Spanned::span);
         after_spans.push(raw.after.as_ref().map_or(span.clone(), Spanned::span));
-        let group = resolve(raw, span, &rollout).map_err(fault)?;
+        let group = resolve(raw, span, &rollout, &stores).map_err(fault)?;
         if !names.insert(group.name.clone()) {
             return Err(fault(spanned(
                 name_span,
@@ -145,12 +153,17 @@ pub(super) fn of_kind(kind: &str) -> Result<Group, ConfigError> {
         kind: named(),
         ..RawGroup::default()
     };
-    resolve(raw, 0..0, &Rollout::default())
+    resolve(raw, 0..0, &Rollout::default(), &[])
         .map_err(|error| ConfigError::new(&[], error.message, error.hint, None))
 }
 
 /// Resolves one group, whose table is at `span`, with the defaults of its kind.
-fn resolve(raw: RawGroup, span: Range<usize>, rollout: &Rollout) -> Result<Group, SpannedError> {
+fn resolve(
+    raw: RawGroup,
+    span: Range<usize>,
+    rollout: &Rollout,
+    stores: &[Store],
+) -> Result<Group, SpannedError> {
     let base = defaults(raw.kind.as_ref())?;
     let mut raw = raw.over(base);
     let missing = |what: &str| spanned(span.clone(), what);
@@ -166,6 +179,9 @@ fn resolve(raw: RawGroup, span: Range<usize>, rollout: &Rollout) -> Result<Group
     let matching = raw.r#match.take();
     let matching = matching.ok_or_else(|| missing(without_match(instances.is_some())))?;
     let revive = argv(raw.revive.take(), &[])?;
+    let config = optional(raw.config.take(), values::targets)?;
+    let source = raw.source.take();
+    let source = source.map(|source| content_source(source, config.len(), stores));
     let on_bad_config = raw.on_bad_config.unwrap_or(OnBadConfig::Keeps);
     let (validate, validation) = validation(raw.validate.take(), on_bad_config, &revive)?;
     Ok(Group {
@@ -177,10 +193,10 @@ fn resolve(raw: RawGroup, span: Range<usize>, rollout: &Rollout) -> Result<Group
         pid_file: optional_paths(raw.pid_file.take())?,
         users: optional_words(raw.user.take())?,
         count: count(raw.count.take())?,
-        config: optional(raw.config.take(), values::targets)?,
+        config,
         config_under: optional(raw.config_under.take(), values::paths)?,
         reading: reading(&mut raw)?,
-        source: raw.source.take().map(values::source).transpose()?,
+        source: source.transpose()?,
         needs_restart: optional_paths(raw.needs_restart.take())?,
         restart_keys: argv(raw.restart_keys.take(), &[])?,
         restart_value: argv(raw.restart_value.take(), &["key"])?,
@@ -196,7 +212,7 @@ fn resolve(raw: RawGroup, span: Range<usize>, rollout: &Rollout) -> Result<Group
         executes_itself: executes_itself(raw.executes_itself),
         listen: optional(raw.listen, values::listen)?,
         signal: raw.signal.map_or(Ok(Signal::Hup), values::signal)?,
-        timeout: raw.timeout.map_or(Ok(DEFAULT_TIMEOUT), timeout)?,
+        timeout: raw.timeout.map_or(Ok(DEFAULT_TIMEOUT), values::duration)?,
         samples: proof.samples,
         speaks: proof.speaks,
         confirm: proof.confirm,
@@ -208,6 +224,23 @@ fn resolve(raw: RawGroup, span: Range<usize>, rollout: &Rollout) -> Result<Group
         rollout: raw.rollout.unwrap_or_default().over(rollout)?,
         after: optional_words(raw.after)?,
     })
+}
+
+/// Reads the place of the new content of a group with this many targets.
+fn content_source(
+    raw: Spanned<String>,
+    targets: usize,
+    stores: &[Store],
+) -> Result<ContentSource, SpannedError> {
+    if !raw.get_ref().contains("://") {
+        return values::source(raw).map(ContentSource::Path);
+    }
+    if targets != 1 {
+        let why = format!("a key holds the content of one target, and this group has {targets}");
+        return Err(spanned(raw.span(), why));
+    }
+    let span = raw.span();
+    key(raw.get_ref(), span, stores).map(|key| ContentSource::Key(Box::new(key)))
 }
 
 /// Resolves a value that is empty if it is not written.
@@ -244,10 +277,6 @@ fn executes_itself(is_set: Option<bool>) -> ExecutesItself {
         Some(true) => ExecutesItself::Yes,
         Some(false) | None => ExecutesItself::No,
     }
-}
-
-fn timeout(text: Spanned<String>) -> Result<Duration, SpannedError> {
-    parse_duration(text.get_ref()).map_err(|why| spanned(text.span(), why))
 }
 
 /// Checks a list of processes that are named by pid; none if there is no such list.

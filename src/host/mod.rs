@@ -29,6 +29,7 @@ pub(crate) mod parallel;
 pub(crate) mod probe;
 pub(crate) mod proc;
 pub(crate) mod reload;
+pub mod store;
 pub(crate) mod target;
 pub(crate) mod validate;
 

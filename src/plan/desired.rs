@@ -10,7 +10,7 @@ use std::{
 use super::readers::Readers;
 use crate::{
     change::{Change, Changes, edit, entry, fits, put},
-    event::{Abort, TargetKind, Verdict},
+    event::{Abort, SourceReport, TargetKind, Verdict},
     fleet::Group,
     step::{Content, StagedSource, SurveyedTarget},
     tree::shown,
@@ -20,10 +20,29 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct DesiredContent {
     pub(super) to: Content,
-    /// The path of its source, for messages; the target itself if no other source was named.
+    /// The path or URL of its source, for messages; the target itself if no other source was named.
     pub(super) named: PathBuf,
+    /// The key of a store that it was read from.
+    pub(super) source: Option<SourceReport>,
     /// True if the content must not be shown.
     pub(super) secret: bool,
+}
+
+/// The new content of a target that changes.
+struct NewContent {
+    to: Content,
+    named: PathBuf,
+    source: Option<SourceReport>,
+}
+
+impl NewContent {
+    fn named(named: PathBuf, to: Content) -> Self {
+        Self {
+            to,
+            named,
+            source: None,
+        }
+    }
 }
 
 /// Returns the new content of every target, and the first reason why a change is not valid. That
@@ -47,23 +66,32 @@ pub(super) fn desired_contents<'a>(
     let mut desired = BTreeMap::new();
     for (path, target) in targets {
         let groups = groups_of.remove(path.as_path()).unwrap_or_default();
-        let (to, named) = match desired_content(path, target, &groups, changes) {
-            Ok(new) => new.unwrap_or_else(|| (target.content.clone(), path.clone())),
+        let new = match desired_content(path, target, &groups, changes) {
+            Ok(new) => new,
             Err(abort) if abort.verdict == Verdict::Invalid => {
                 invalid.get_or_insert(abort);
-                (target.content.clone(), path.clone())
+                None
             }
             Err(abort) => return Err(abort),
         };
+        let NewContent { to, named, source } =
+            new.unwrap_or_else(|| NewContent::named(path.clone(), target.content.clone()));
         let secret = is_secret(target, &groups, &to);
-        desired.insert(path.as_path(), DesiredContent { to, named, secret });
+        let content = DesiredContent {
+            to,
+            named,
+            source,
+            secret,
+        };
+        desired.insert(path.as_path(), content);
     }
     check_nesting(targets, &desired)?;
     Ok((desired, invalid))
 }
 
 /// Returns the new content of one target that now has the content `disk`, as its groups want it,
-/// and true if the new content must not be shown. None if the target stays.
+/// and true if the new content must not be shown. None if the target stays. `staged` is what the
+/// `source` of each group has for it.
 ///
 /// # Errors
 /// Returns `Invalid` if the change does not fit the target, and `Refused` if it would have to
@@ -74,18 +102,19 @@ pub(crate) fn candidate(
     secret: bool,
     groups: &BTreeMap<&str, &Group>,
     changes: &Changes,
+    staged: BTreeMap<String, StagedSource>,
 ) -> Result<Option<(Content, bool)>, Abort> {
     let target = SurveyedTarget {
         content: disk.clone(),
         ctime: 0,
         behind: None,
         secret,
-        staged: BTreeMap::new(),
+        staged,
     };
     let new = desired_content(path, &target, groups, changes)?;
-    Ok(new.map(|(to, _)| {
-        let secret = is_secret(&target, groups, &to);
-        (to, secret)
+    Ok(new.map(|new| {
+        let secret = is_secret(&target, groups, &new.to);
+        (new.to, secret)
     }))
 }
 
@@ -117,19 +146,17 @@ fn groups_of(readers: &Readers) -> BTreeMap<&Path, BTreeMap<&str, &Group>> {
     groups
 }
 
-/// Returns the new content of one target and the path of its source; none if the target stays.
+/// Returns the new content of one target; none if the target stays.
 fn desired_content(
     path: &Path,
     target: &SurveyedTarget,
     groups: &BTreeMap<&str, &Group>,
     changes: &Changes,
-) -> Result<Option<(Content, PathBuf)>, Abort> {
-    let mut desired: Option<(&str, Option<(Content, PathBuf)>)> = None;
-    let digest = |new: &Option<(Content, PathBuf)>| {
-        new.as_ref()
-            .map_or(&target.content, |(to, _)| to)
-            .sha256
-            .clone()
+) -> Result<Option<NewContent>, Abort> {
+    let mut desired: Option<(&str, Option<NewContent>)> = None;
+    let digest = |new: &Option<NewContent>| {
+        let content = new.as_ref().map_or(&target.content, |new| &new.to);
+        content.sha256.clone()
     };
     for (name, group) in groups {
         let new = for_group(path, target, group, changes)?;
@@ -155,18 +182,22 @@ fn for_group(
     target: &SurveyedTarget,
     group: &Group,
     changes: &Changes,
-) -> Result<Option<(Content, PathBuf)>, Abort> {
+) -> Result<Option<NewContent>, Abort> {
     let disk = &target.content;
     let replace = |named: PathBuf, new: &Content| match put(disk, new, changes.prune) {
-        Ok(to) => Ok(Some((to, named))),
+        Ok(to) => Ok(Some(NewContent::named(named, to))),
         Err(why) => Err(invalid(&named, &why)),
     };
     match changes.of(&group.name) {
         Change::Adopt => match target.staged.get(&group.name) {
             Some(StagedSource {
-                path: named,
+                named,
                 content: Some(Ok(new)),
-            }) => replace(named.clone(), new),
+                key,
+            }) => Ok(replace(named.clone(), new)?.map(|new| NewContent {
+                source: key.clone(),
+                ..new
+            })),
             Some(StagedSource {
                 content: Some(Err((verdict, why))),
                 ..
@@ -191,7 +222,10 @@ fn for_group(
                 None => Ok(None),
             }
         }
-        Change::Set(edits) => set_keys(path, disk, group, edits).map(Some),
+        Change::Set(edits) => {
+            let (to, named) = set_keys(path, disk, group, edits)?;
+            Ok(Some(NewContent::named(named, to)))
+        }
     }
 }
 
@@ -283,7 +317,7 @@ fn check_sources(
             format!(
                 "cannot read `{}`: nothing is there, and group `{group}` takes its new config \
                  from it",
-                shown(&source.path)
+                shown(&source.named)
             ),
         )),
         None => Ok(()),

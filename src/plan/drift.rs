@@ -12,7 +12,8 @@ use crate::{
     step::{Content, PlannedInstance, SurveyedTarget, short},
 };
 
-/// Returns why one `--config` may not replace several targets: they differ now.
+/// Returns why one `--config`, or one key of a store, may not replace several targets: they differ
+/// now.
 pub(super) fn unequal_targets(
     readers: &Readers,
     targets: &BTreeMap<PathBuf, SurveyedTarget>,
@@ -23,14 +24,20 @@ pub(super) fn unequal_targets(
         let Some(group) = instances.first().map(|m| &m.instance.group) else {
             continue;
         };
-        let Change::Put { named, content, .. } = changes.of(group) else {
-            continue;
+        let (named, tree) = match changes.of(group) {
+            Change::Put { named, content, .. } => {
+                let tree = content
+                    .as_ref()
+                    .ok()
+                    .and_then(|content| content.tree.as_ref());
+                (named, tree.filter(|_| paths.len() > 1))
+            }
+            Change::Adopt => match key_of(group, paths, targets) {
+                Some(named) => (named, None),
+                None => continue,
+            },
+            Change::Set(_) => continue,
         };
-        let tree = content
-            .as_ref()
-            .ok()
-            .and_then(|content| content.tree.as_ref())
-            .filter(|_| paths.len() > 1);
         for (index, path) in paths.iter().enumerate() {
             // If a group has several targets, one without an entry stays as it is.
             let stays = tree.is_some_and(|tree| {
@@ -57,6 +64,17 @@ pub(super) fn unequal_targets(
         }
     }
     None
+}
+
+/// Returns the URL of the key whose value the targets of a group become, if its `source` is a key.
+fn key_of<'a>(
+    group: &str,
+    paths: &[PathBuf],
+    targets: &'a BTreeMap<PathBuf, SurveyedTarget>,
+) -> Option<&'a PathBuf> {
+    let staged = targets.get(paths.first()?)?.staged.get(group)?;
+    let is_value = matches!(staged.content, Some(Ok(_)));
+    (staged.key.is_some() && is_value).then_some(&staged.named)
 }
 
 /// Refuses each instance that runs neither the file on disk nor the candidate. A process reports

@@ -119,6 +119,7 @@ fn plan_step<'a>(
             path: path.clone(),
             from: Some(target.content.clone()),
             to: target.content.clone(),
+            source: None,
             secret: target.secret,
         };
         let change = changes.get(path.as_path()).cloned();

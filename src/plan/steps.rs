@@ -69,6 +69,7 @@ impl<F: Fn(&str) -> Option<Vec<u8>>> StepPlanner<'_, F> {
                 path: (*path).into(),
                 from,
                 to: desired.to.clone(),
+                source: desired.source.clone(),
                 secret: desired.secret,
             });
         }

@@ -36,6 +36,12 @@ fn target_text(summary: &Summary, target: &TargetReport) -> String {
         target.from.as_deref().map_or("?", short),
         short(&target.to)
     );
+    if let Some(source) = &target.source {
+        text += &format!(
+            "  the new content is that of {}\n",
+            plain(&source.to_string())
+        );
+    }
     if !adopted {
         text += &shared_target_note(summary, target);
     }

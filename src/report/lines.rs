@@ -92,6 +92,16 @@ fn file_line(event: &Event) -> Option<(&'static str, String)> {
                 format!("{}: {why}", counted(*targets, "file")),
             )
         }
+        Event::SourceRead {
+            url,
+            rev,
+            sha256,
+            bytes,
+        } => {
+            let size = counted(*bytes, "byte");
+            let text = format!("{url} revision {rev} sha256:{} ({size})", short(sha256));
+            ("Read", text)
+        }
         Event::Valid { path, sha256, by } => {
             let text = format!("{} sha256:{} by {by}", path.display(), short(sha256));
             ("Valid", text)

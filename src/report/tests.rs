@@ -61,6 +61,7 @@ fn report(verdict: Verdict, instances: Vec<Instance>) -> RunReport {
         to: "bb".into(),
         disk: Some("bb".into()),
         secret: Some(false),
+        source: None,
         entries: Vec::new(),
         diff: None,
     };

@@ -206,6 +206,7 @@ mod tests {
             to: "bb".into(),
             disk: None,
             secret: Some(true),
+            source: None,
             entries: Vec::new(),
             diff: None,
         };

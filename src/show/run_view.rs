@@ -245,12 +245,16 @@ impl TargetView {
             path,
             from,
             to,
+            source,
             entries,
             diff,
             ..
         } = &self.report;
+        let source = source
+            .as_ref()
+            .map_or(String::new(), |s| format!(" from {s}"));
         let text = format!(
-            "{} sha256:{} -> sha256:{}",
+            "{} sha256:{} -> sha256:{}{source}",
             path.display(),
             from.as_deref().map_or("?", short),
             short(to)

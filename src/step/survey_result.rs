@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{Content, PlannedInstance};
-use crate::event::{Abort, Event, Instance, Verdict};
+use crate::event::{Abort, Event, Instance, SourceReport, Verdict};
 
 /// The findings of a survey of one host, which touches nothing and decides nothing.
 #[derive(Debug, Default)]
@@ -40,15 +40,17 @@ pub struct SurveyedTarget {
     pub behind: Option<String>,
     /// True if its content must not be shown.
     pub secret: bool,
-    /// Its new content as another program staged it, by the group whose `source` names the place.
+    /// Its new content as its `source` has it, by the group.
     pub staged: BTreeMap<String, StagedSource>,
 }
 
-/// The file or directory that a group's `source` names for one target.
+/// The new content that a group's `source` names for one target.
 #[derive(Debug, Clone)]
 pub struct StagedSource {
-    /// Its path.
-    pub path: PathBuf,
+    /// Its path, or the URL of its key.
+    pub named: PathBuf,
     /// Its content, or why it is not used; none if the path does not exist.
     pub content: Option<Result<Content, (Verdict, String)>>,
+    /// The key and its revision, if its content was read from a store.
+    pub key: Option<SourceReport>,
 }

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc};
 
-use super::subject::Subject;
+use super::subject::{KeySubject, Subject};
 use crate::{
-    fleet::{Fleet, Group},
+    fleet::{ContentSource, Fleet, Group},
     host::{
         discover::{ConfigPaths, Scan, all_configs, found::Found},
         target::source::source_path,
@@ -63,7 +63,12 @@ fn subjects(group: &Group, path: PathBuf, named: PathBuf) -> Vec<Subject> {
     let Some(source) = &group.source else {
         return vec![target];
     };
-    let source = source_path(source, &path);
+    let source = match source {
+        ContentSource::Path(source) => source_path(source, &path),
+        ContentSource::Key(key) => {
+            return vec![Subject::Key(KeySubject(Arc::new((**key).clone())))];
+        }
+    };
     let exists = source.symlink_metadata().is_ok();
     let source = Subject::Path {
         named: source,

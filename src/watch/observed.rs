@@ -4,17 +4,29 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[cfg(test)]
 use super::content::Content;
-use super::{content::Digest, subject::Subject};
+use super::{content::Digest, keys::KeyWatches, subject::Subject};
+use crate::runtime::off_thread;
 
 /// The content of all subjects of a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Observed(pub(super) BTreeMap<Subject, Digest>);
 
 impl Observed {
-    /// Reads every subject now.
-    pub(super) fn read(subjects: &BTreeSet<Subject>) -> Self {
-        let read = |subject: &Subject| (subject.clone(), subject.digest());
-        Self(subjects.iter().map(read).collect())
+    /// Reads every path now, on another thread, and takes the last reading of every key.
+    pub(super) async fn read(subjects: BTreeSet<Subject>, keys: &KeyWatches) -> Self {
+        let read = |subject: &Subject| Some((subject.clone(), keys.digest(subject.key()?)?));
+        let of_keys: Vec<(Subject, Digest)> = subjects.iter().filter_map(read).collect();
+        let of_paths = off_thread(move || {
+            let read = |subject: Subject| subject.digest_of_path().map(|digest| (subject, digest));
+            subjects.into_iter().filter_map(read).collect::<Vec<_>>()
+        });
+        Self(of_paths.await.into_iter().chain(of_keys).collect())
+    }
+
+    /// Returns the part of these subjects.
+    pub(super) fn of(&self, subjects: &BTreeSet<Subject>) -> Self {
+        let read = |subject: &Subject| Some((subject.clone(), self.0.get(subject)?.clone()));
+        Self(subjects.iter().filter_map(read).collect())
     }
 
     /// Tells whether a subject has another content than before. A subject that is no longer

@@ -14,6 +14,7 @@ use super::{
     attempt::{Attempt, Ended, Proven},
     content::Content,
     inotify::{Unwatched, Watches},
+    keys::KeyWatches,
     lines::{self, About},
     metrics::{Contents, Metrics},
     observed::Observed,
@@ -68,6 +69,7 @@ pub(super) struct Watcher {
     options: Options,
     groups: Vec<Watched>,
     watches: Watches,
+    keys: KeyWatches,
     /// Why a place is not watched.
     unwatched: Option<Unwatched>,
     metrics: Arc<Metrics>,
@@ -89,6 +91,7 @@ impl Watcher {
             options,
             groups: Vec::new(),
             watches: Watches::default(),
+            keys: KeyWatches::default(),
             unwatched: None,
             metrics,
             reporter: Reporter::new(output, !verbose, verbose),
@@ -163,7 +166,10 @@ impl Watcher {
             if self.is_dirty {
                 std::future::pending::<()>().await;
             }
-            self.watches.changed().await;
+            tokio::select! {
+                () = self.watches.changed() => {}
+                () = self.keys.changed() => {}
+            }
         };
         tokio::select! {
             () = interrupted(&self.interrupts, 0) => Wake::Interrupt,

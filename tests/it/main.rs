@@ -47,6 +47,7 @@ mod schema;
 mod serve;
 mod show;
 mod status;
+mod stores;
 mod successor;
 mod support;
 mod targets;

@@ -41,6 +41,7 @@ pub(super) const TOPICS: &[Topic] = &topics![
     "watch",
     "recovery",
     "daemons",
+    "stores",
     "json",
     "security",
     "state",

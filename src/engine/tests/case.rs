@@ -66,6 +66,7 @@ impl Case {
             path: path.clone(),
             from: self.has_old_bytes.then(|| OLD.clone()),
             to: NEW.clone(),
+            source: None,
             secret: false,
         };
         Step {

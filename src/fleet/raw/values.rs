@@ -1,6 +1,6 @@
 //! Single values of a group.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use toml::{Spanned, Value};
 
@@ -8,6 +8,7 @@ use crate::{
     diagnostic::suggest,
     fleet::{
         Count, ListenAt, ListenAtError, PathBase, Reading, Reloads, Signal, parse_count,
+        parse_duration,
         spanned::{SpannedError, spanned},
         value_of,
     },
@@ -114,6 +115,10 @@ fn is_variable(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
+pub(super) fn duration(raw: Spanned<String>) -> Result<Duration, SpannedError> {
+    parse_duration(raw.get_ref()).map_err(|why| spanned(raw.span(), why))
+}
+
 pub(super) fn title(raw: Spanned<String>) -> Result<String, SpannedError> {
     Reading::title_parts(raw.get_ref()).map_err(|why| spanned(raw.span(), why))?;
     Ok(raw.into_inner())
@@ -128,7 +133,7 @@ pub(super) fn source(raw: Spanned<String>) -> Result<String, SpannedError> {
         raw.span(),
         format!(
             "source = {text:?} does not say where each target's new content is, such as \
-             \"{{config}}.new\""
+             \"{{config}}.new\" or \"https://HOST/KEY\""
         ),
     ))
 }

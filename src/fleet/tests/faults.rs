@@ -255,3 +255,113 @@ fn faults_of_a_budget_and_a_gate() {
         ),
     ]);
 }
+
+/// A group whose config comes from a key, with these tables behind it.
+fn with_source(url: &str, tables: &str) -> String {
+    format!("{GROUP}source = \"{url}\"\n{tables}")
+}
+
+#[test]
+fn faults_of_the_url_of_a_key() {
+    assert_faults(&[
+        (
+            with_source("https://u:p@h/x", ""),
+            ["line 5, column 10", "no password"],
+        ),
+        (
+            with_source("htps://h/x", ""),
+            ["line 5, column 10", "begins with https://"],
+        ),
+        (
+            with_source("http://h.example/x", ""),
+            ["line 5, column 10", "loopback"],
+        ),
+        (
+            with_source("exec://kv/x", ""),
+            ["line 5, column 10", "no [[store]] has the commands"],
+        ),
+        (
+            with_source(
+                "exec://kv",
+                "[[store]]\nurl = \"exec://kv\"\nget = [\"g\"]\n",
+            ),
+            ["line 5, column 10", "no key"],
+        ),
+        (
+            with_source("https://h/x", "config = [[\"/a\"], [\"/b\"]]\n"),
+            ["line 5, column 10", "this group has 2"],
+        ),
+    ]);
+}
+
+#[test]
+fn faults_of_a_store() {
+    let store = |lines: &str| {
+        format!("{GROUP}[[store]]\nurl = \"https://h\"\n{lines}\n")
+            .replace("url = \"https://h\"\nurl", "url")
+    };
+    assert_faults(&[
+        (
+            format!("{GROUP}[[store]]\n"),
+            ["line 5, column 1", "`url` is missing"],
+        ),
+        (
+            store("[[store]]\nurl = \"https://h\""),
+            ["line 8, column 7", "two stores"],
+        ),
+        (
+            store("url = \"https://u:geheim@h\""),
+            ["line 6, column 7", "no password"],
+        ),
+        (
+            store("url = \"http://h.example\""),
+            ["line 6, column 7", "loopback"],
+        ),
+        (store("get = [\"a\"]"), ["line 7, column 7", "exec://"]),
+        (
+            store("url = \"exec://kv\""),
+            ["line 6, column 7", "`get = [argv]`"],
+        ),
+        (
+            store("url = \"exec://kv\"\nget = []"),
+            ["line 7, column 7", "empty"],
+        ),
+        (
+            store("url = \"exec://kv\"\nget = [\"a\", \"{rev}\"]"),
+            ["line 7, column 13", "there are: {key}"],
+        ),
+        (
+            store("url = \"exec://kv\"\nget = [\"a\"]\nput = [\"{exe}\"]"),
+            ["line 8, column 8", "there are: {key}, {rev}"],
+        ),
+        (
+            store("url = \"exec://kv\"\nget = [\"a\"]\nauth_file = \"/a\""),
+            ["line 8, column 13", "themselves"],
+        ),
+        (
+            store("auth_file = \"a\""),
+            ["line 7, column 13", "{credentials}/NAME"],
+        ),
+        (
+            store("auth_file = \"{credentials}/../a\""),
+            ["line 7, column 13", "{credentials}/NAME"],
+        ),
+        (
+            store("auth_file = \"/a\"\nbearer_file = \"/b\""),
+            ["line 7, column 13", "one of auth_file"],
+        ),
+        (
+            store("client_cert = \"/a\""),
+            ["line 7, column 15", "go together"],
+        ),
+        (
+            store("url = \"http://127.0.0.1\"\nca = \"/a\""),
+            ["line 7, column 6", "TLS"],
+        ),
+        (store("timeout = \"0s\""), ["line 7, column 11", "no time"]),
+        (
+            store("bearer = \"/a\""),
+            ["line 7, column 1", "did you mean `bearer_file`?"],
+        ),
+    ]);
+}

@@ -85,3 +85,30 @@ fn a_group_with_every_key_reads_back_as_the_same() {
         Vec::<&String>::new()
     );
 }
+
+#[test]
+fn a_group_with_a_key_reads_back_as_the_same() {
+    let text = "version = 1\n[[group]]\nkind = \"hello\"\nsource = \"exec://kv/a/b\"\n\
+                [[group]]\nname = \"etcd\"\nkind = \"hello\"\nsource = \"etcd+https://h/a\"\n\
+                [[store]]\nurl = \"exec://kv/a\"\nget = [\"g\", \"{key}\"]\nrev = \"first_line\"\n\
+                [[store]]\nurl = \"exec://kv\"\nget = [\"other\"]\n\
+                [[store]]\nurl = \"etcd+https://h\"\nca = \"/ca\"\n\
+                auth_file = \"{credentials}/a\"\ntimeout = \"2s\"\npoll = \"3s\"\n";
+    let fleet = Fleet::parse(text.as_bytes(), Path::new("fleet.toml")).unwrap();
+    fleet.groups.iter().for_each(assert_reads_back);
+    let key = |index: usize| {
+        let source: &ContentSource = fleet.groups[index].source.as_ref().unwrap();
+        source.key().unwrap()
+    };
+    let commands = key(0).access.commands.as_ref().unwrap();
+    assert_eq!(
+        (commands.key.as_str(), commands.get[0].as_str()),
+        ("b", "g")
+    );
+    assert_eq!(key(1).access.timeout.as_secs(), 2);
+    // A journal of an earlier version has a path as a text.
+    let mut old = serde_json::to_value(&fleet.groups[0]).unwrap();
+    old["source"] = "{config}.new".into();
+    let old: Group = serde_json::from_value(old).unwrap();
+    assert_eq!(old.source, Some(ContentSource::Path("{config}.new".into())));
+}

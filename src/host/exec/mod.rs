@@ -31,6 +31,7 @@ mod limits;
 mod mount_calls;
 mod mounts;
 mod numbers;
+mod own;
 pub(crate) mod placeholders;
 mod program;
 mod request;
@@ -46,8 +47,9 @@ pub(crate) use self::{
     become_command::become_command,
     environ::{identity as environment_identity, of as environment, variable, variables},
     limits::remember,
+    own::{fetch, operators, query},
     request::Bind,
-    run::{Output, RunError, Subject, inform, judge, judge_in_view, operators, query, read},
+    run::{Output, RunError, Subject, inform, judge, judge_in_view, read},
     shell::{quoted, typed},
     spaces::{sees, surroundings},
     start::start,

@@ -5,10 +5,7 @@ use std::{ffi::OsString, io, os::unix::ffi::OsStrExt, path::Path, process::Stdio
 use futures_util::{FutureExt, future::FusedFuture};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    net::{
-        UnixStream,
-        unix::pipe::{Receiver, pipe},
-    },
+    net::{UnixStream, unix::pipe::Receiver},
     process::{Child, Command},
     time::timeout,
 };
@@ -16,7 +13,7 @@ use tokio::{
 use super::{
     ENDING, SUPERVISE, environ, limits,
     program::stage,
-    request::{Answer, Bind, Instance, Leftovers, Policy, Request, World},
+    request::{Answer, Bind, Instance, Policy, Request, World},
 };
 use crate::{
     host::exec::placeholders::{held, own_name},
@@ -25,7 +22,7 @@ use crate::{
 
 /// The most bytes of each output that are kept; the rest is read and dropped. A message needs a few
 /// KiB.
-const MAX_OUTPUT: u64 = 64 << 10;
+pub(super) const MAX_OUTPUT: u64 = 64 << 10;
 
 /// The longest answer of a supervisor, in bytes: room for a path and a sentence.
 const MAX_ANSWER: u64 = 64 << 10;
@@ -42,7 +39,7 @@ pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 pub(crate) struct Output {
     /// Its exit code.
     pub(crate) code: i32,
-    /// At most 64 KiB of its stdout.
+    /// At most 64 KiB of its stdout, unless the caller sets another limit.
     pub(crate) stdout: Vec<u8>,
     /// At most 64 KiB of its stderr.
     pub(crate) stderr: Vec<u8>,
@@ -213,6 +210,7 @@ async fn run_for_instance(
         channel,
         request: request(Policy::Judge(Box::new(instance)), argv),
         shared: None,
+        max_stdout: MAX_OUTPUT,
     };
     let code = run.run_to_end(command, program, &mut output, limit).await?;
     match code {
@@ -221,64 +219,8 @@ async fn run_for_instance(
     }
 }
 
-/// Runs a command of the operator in the operator's environment with `env`, and `input` on stdin.
-/// `output` gets stdout and stderr in their order, also if there is no exit code.
-///
-/// # Errors
-/// Fails if the command has no exit code.
-pub(crate) async fn operators(
-    argv: &[String],
-    env: &[(&str, &str)],
-    input: Vec<u8>,
-    output: &mut Output,
-    limit: Duration,
-) -> Result<i32, RunError> {
-    let program = argv.first().ok_or(RunError::Empty)?;
-    let failed = |e: io::Error| RunError::Spawn(program.clone(), e.to_string());
-    // Stdout and stderr share one pipe, which keeps their order.
-    let (write, shared) = pipe().map_err(failed)?;
-    let write = write.into_blocking_fd().map_err(failed)?;
-    let (mut command, channel) = supervisor(program)?;
-    command
-        .envs(env.iter().copied())
-        .stdout(write.try_clone().map_err(failed)?)
-        .stderr(write);
-    let request = Request {
-        input,
-        ..request(Policy::Own(Leftovers::Kept), argv)
-    };
-    Run {
-        channel,
-        request,
-        shared: Some(shared),
-    }
-    .run_to_end(command, program, output, limit)
-    .await
-}
-
-/// Runs a system program as the caller, in a clean environment. Returns its stdout if it exited
-/// with 0 within `limit`.
-pub(crate) async fn query(argv: &[String], limit: Duration) -> Option<Vec<u8>> {
-    let program = argv.first()?;
-    let (mut command, channel) = supervisor(program).ok()?;
-    command
-        .env_clear()
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut output = Output::default();
-    let run = Run {
-        channel,
-        request: request(Policy::Own(Leftovers::Ended), argv),
-        shared: None,
-    };
-    let code = run
-        .run_to_end(command, program, &mut output, limit)
-        .await
-        .ok()?;
-    (code == 0).then_some(output.stdout)
-}
-
-fn request(policy: Policy, argv: &[String]) -> Request {
+/// Returns a request without input.
+pub(super) fn request(policy: Policy, argv: &[String]) -> Request {
     Request {
         policy,
         argv: argv.iter().map(OsString::from).collect(),
@@ -287,18 +229,23 @@ fn request(policy: Policy, argv: &[String]) -> Request {
     }
 }
 
-fn supervisor(program: &str) -> Result<(Command, std::os::unix::net::UnixStream), RunError> {
+/// Returns the supervisor of a command before it starts, and the socket to it.
+pub(super) fn supervisor(
+    program: &str,
+) -> Result<(Command, std::os::unix::net::UnixStream), RunError> {
     let (command, channel) =
         stage(SUPERVISE, None).map_err(|e| RunError::Spawn(program.to_owned(), e.to_string()))?;
     Ok((command.into(), channel))
 }
 
 /// A command before it runs.
-struct Run {
-    channel: std::os::unix::net::UnixStream,
-    request: Request,
+pub(super) struct Run {
+    pub(super) channel: std::os::unix::net::UnixStream,
+    pub(super) request: Request,
     /// The read end of the pipe for stdout and stderr, if they share one.
-    shared: Option<Receiver>,
+    pub(super) shared: Option<Receiver>,
+    /// The most bytes of stdout that are kept; the rest is read and dropped.
+    pub(super) max_stdout: u64,
 }
 
 impl Run {
@@ -307,7 +254,7 @@ impl Run {
     ///
     /// # Errors
     /// Fails if the command could not be run or has no exit code.
-    async fn run_to_end(
+    pub(super) async fn run_to_end(
         self,
         mut command: Command,
         program: &str,
@@ -318,6 +265,7 @@ impl Run {
             channel,
             request,
             shared,
+            max_stdout,
         } = self;
         let failed = |e: io::Error| RunError::Spawn(program.to_owned(), e.to_string());
         let bytes = request.encode().map_err(failed)?;
@@ -328,7 +276,13 @@ impl Run {
         drop(command);
         let Ok(answer) = timeout(
             limit,
-            answer_and_output(&mut child, &mut channel, &bytes, shared, output),
+            answer_and_output(
+                &mut child,
+                &mut channel,
+                &bytes,
+                (shared, max_stdout),
+                output,
+            ),
         )
         .await
         else {
@@ -377,17 +331,17 @@ async fn answer_and_output(
     child: &mut Child,
     channel: &mut UnixStream,
     request: &[u8],
-    shared: Option<Receiver>,
+    (shared, max_stdout): (Option<Receiver>, u64),
     output: &mut Output,
 ) -> io::Result<Answer> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let first = async {
         match shared {
-            Some(shared) => drain(Some(shared), &mut output.stdout).await,
-            None => drain(stdout, &mut output.stdout).await,
+            Some(shared) => drain(Some(shared), max_stdout, &mut output.stdout).await,
+            None => drain(stdout, max_stdout, &mut output.stdout).await,
         }
     };
-    let pipes = async { tokio::join!(first, drain(stderr, &mut output.stderr)) }.fuse();
+    let pipes = async { tokio::join!(first, drain(stderr, MAX_OUTPUT, &mut output.stderr)) }.fuse();
     let answer = exchange(channel, request);
     tokio::pin!(pipes, answer);
     loop {
@@ -404,10 +358,10 @@ async fn answer_and_output(
     }
 }
 
-/// Reads an output to its end, and keeps the first [`MAX_OUTPUT`] bytes.
-async fn drain(from: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) {
+/// Reads an output to its end, and keeps the first `max` bytes.
+async fn drain(from: Option<impl AsyncRead + Unpin>, max: u64, into: &mut Vec<u8>) {
     let Some(mut from) = from else { return };
-    let _ = (&mut from).take(MAX_OUTPUT).read_to_end(into).await;
+    let _ = (&mut from).take(max).read_to_end(into).await;
     let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
 }
 

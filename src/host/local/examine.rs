@@ -7,7 +7,7 @@ use crate::{
     fleet::{Group, Signal, Speaks},
     host::{
         discover::found::Found,
-        local::{baseline::take_baseline, guards::check_exclusive_address},
+        local::{baseline::take_baseline, guards::check_exclusive_address, sources::Sources},
         net::sockets::{EndpointError, Listeners},
         probe::limits::ProbeLimits,
         validate::current::{CurrentTarget, ValidationCache},
@@ -30,6 +30,7 @@ pub(crate) struct Examiner {
     listeners: Listeners,
     limits: ProbeLimits,
     validations: ValidationCache,
+    sources: Sources,
 }
 
 impl Examiner {
@@ -42,6 +43,11 @@ impl Examiner {
             listeners: Listeners::read()?,
             ..Self::default()
         })
+    }
+
+    /// Reads the keys of stores that the groups take their new config from.
+    pub(crate) async fn read_sources(&mut self, groups: impl Iterator<Item = &Group>) {
+        self.sources = Sources::read(groups).await;
     }
 
     /// Adds processes that may share an address with each other: matches of the same groups.
@@ -96,6 +102,7 @@ impl Examiner {
                 Err(_) => Finding::note(Topic::Install, "not checked"),
             },
         ];
+        findings.extend(config::source(self.sources.key_of(group)));
         let endpoint = found.endpoint.clone().map_or_else(
             || self.listeners.endpoint(found.pid, &found.args, group),
             Ok,

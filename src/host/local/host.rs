@@ -42,6 +42,8 @@ pub struct SurveyRequest<'a> {
     pub intent: Intent,
     /// Targets to read, and to lock, even if no instance reads them.
     pub also: &'a [PathBuf],
+    /// The groups whose new content is read from their `source`.
+    pub sources: &'a BTreeSet<&'a str>,
 }
 
 /// This machine, with everything that a run holds on it.

@@ -12,5 +12,6 @@ pub(crate) mod prepare;
 mod refusals;
 #[cfg(test)]
 pub(crate) mod script;
+pub(crate) mod sources;
 pub(crate) mod steady;
 pub(crate) mod survey;

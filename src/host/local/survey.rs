@@ -2,7 +2,7 @@
 //! locks, and changes nothing else.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,6 +17,7 @@ use crate::{
         local::{
             host::{LocalHost, SurveyRequest},
             refusals::{install_abort, refused},
+            sources::Sources,
         },
         net::sockets::Listeners,
         parallel::{fan_out::fan_out, par_map::par_map},
@@ -25,7 +26,6 @@ use crate::{
         target::{
             behind::Follow,
             install::{InstallError, Target},
-            source,
         },
     },
     runtime::off_thread,
@@ -75,7 +75,17 @@ impl LocalHost {
                 return survey;
             }
         }
-        self.survey_targets(&mut survey).await;
+        let matched: BTreeSet<&str> = survey
+            .instances
+            .iter()
+            .chain(&survey.unresponsive)
+            .map(|planned| planned.instance.group.as_str())
+            .filter(|group| request.sources.contains(group))
+            .collect();
+        let groups = groups.iter().map(|group| &**group);
+        let sources = Sources::read(groups.filter(|g| matched.contains(&*g.name))).await;
+        survey.notes.extend(sources.events());
+        self.survey_targets(&mut survey, sources).await;
         survey
     }
 
@@ -109,7 +119,7 @@ impl LocalHost {
 
     /// Reads every target. A filesystem of the network may answer late or never, so this thread
     /// only waits.
-    async fn survey_targets(&mut self, survey: &mut Survey) {
+    async fn survey_targets(&mut self, survey: &mut Survey, sources: Sources) {
         let mut readers: BTreeMap<PathBuf, Vec<Reader>> = BTreeMap::new();
         for planned in survey.instances.iter().chain(&survey.unresponsive) {
             for path in &planned.instance.targets {
@@ -121,7 +131,7 @@ impl LocalHost {
         let (targets, surveyed) = off_thread(move || {
             let survey = |(path, target): (&PathBuf, &mut Target)| {
                 let readers = readers.get(path).map_or(&[][..], Vec::as_slice);
-                (path.clone(), survey_target(path, target, readers))
+                (path.clone(), survey_target(path, target, readers, &sources))
             };
             let surveyed: Vec<_> = targets.iter_mut().map(survey).collect();
             (targets, surveyed)
@@ -236,16 +246,14 @@ fn survey_target(
     path: &Path,
     target: &mut Target,
     readers: &[Reader],
+    sources: &Sources,
 ) -> Result<(SurveyedTarget, Follow), InstallError> {
     let content = target.survey()?;
-    let sources: BTreeMap<String, &str> = readers
+    let groups: BTreeMap<&str, &Group> = readers
         .iter()
-        .filter_map(|(group, _)| Some((group.name.clone(), group.source.as_deref()?)))
+        .map(|(group, _)| (group.name.as_str(), &**group))
         .collect();
-    let staged = sources
-        .into_iter()
-        .map(|(group, source)| (group, source::read_source(source, path)))
-        .collect();
+    let staged = sources.staged(groups.into_values(), path);
     let includes = readers
         .iter()
         .flat_map(|(group, _)| &group.reading.includes);

@@ -46,6 +46,12 @@ impl Connection {
         result
     }
 
+    /// Tells whether the peer is on this machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let peer = self.stream.peer_addr();
+        peer.is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
+    }
+
     async fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::from_std(begin_connect(address)?.into())?;
         if stream.peer_addr().is_ok() {

@@ -184,6 +184,27 @@ impl Credentials {
     }
 }
 
+impl Credentials {
+    /// Returns the user and the password; none without Basic authentication.
+    pub(crate) fn user(&self) -> Option<(String, String)> {
+        let header = self.authorization.as_ref()?.as_bytes();
+        let line = BASE64_STANDARD
+            .decode(header.strip_prefix(b"Basic ")?)
+            .ok()?;
+        let line = String::from_utf8(line).ok()?;
+        let (user, password) = line.split_once(':')?;
+        Some((user.to_owned(), password.to_owned()))
+    }
+
+    /// Returns the token without its scheme; none without Bearer authentication.
+    pub(crate) fn token(&self) -> Option<HeaderValue> {
+        let header = self.authorization.as_ref()?.as_bytes();
+        let mut token = HeaderValue::from_bytes(header.strip_prefix(b"Bearer ")?).ok()?;
+        token.set_sensitive(true);
+        Some(token)
+    }
+}
+
 /// Returns the value of `Authorization`.
 fn authorization(access: &Access) -> Result<Option<HeaderValue>, CredentialError> {
     let basic = |line: &[u8]| {
@@ -303,6 +324,20 @@ mod tests {
         let secrets = |text: &str| secrets(&HeaderValue::from_str(text).unwrap());
         assert_eq!(secrets("Basic b3BzOnRlOnN0"), ["b3BzOnRlOnN0", "te:st"]);
         assert_eq!(secrets("Bearer abc.def-1"), ["abc.def-1"]);
+    }
+
+    #[test]
+    fn a_store_gets_the_parts_of_a_header() {
+        let of = |text: &str| Credentials {
+            authorization: HeaderValue::from_str(text).ok(),
+            ..Credentials::default()
+        };
+        let basic = of("Basic b3BzOnRlOnN0");
+        assert_eq!(basic.user(), Some(("ops".into(), "te:st".into())));
+        assert_eq!(basic.token(), None);
+        let bearer = of("Bearer abc.def-1");
+        assert_eq!(bearer.user(), None);
+        assert_eq!(bearer.token().unwrap(), "abc.def-1");
     }
 
     #[test]

@@ -37,6 +37,26 @@ where
 {
     let server_name =
         ServerName::try_from(name.to_owned()).map_err(|e| TlsError::Name(name.into(), e))?;
+    let mut config = config(request, credentials)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    TlsConnector::from(Arc::new(config))
+        .connect(server_name, stream)
+        .await
+        .map_err(|why| TlsError::Handshake {
+            why,
+            ca: request.ca.is_some(),
+            host: request.host.is_some(),
+        })
+}
+
+/// Returns which certificates are trusted and shown.
+///
+/// # Errors
+/// Fails if there are no certificates to trust, or none that can be shown.
+pub(crate) fn config(
+    request: &HttpRequest,
+    credentials: &Credentials,
+) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -58,15 +78,7 @@ where
     };
     // A resumed session would not show the certificate that is served now.
     config.resumption = Resumption::disabled();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    TlsConnector::from(Arc::new(config))
-        .connect(server_name, stream)
-        .await
-        .map_err(|why| TlsError::Handshake {
-            why,
-            ca: request.ca.is_some(),
-            host: request.host.is_some(),
-        })
+    Ok(config)
 }
 
 /// Returns the certificates that this host trusts, read once.

@@ -30,7 +30,11 @@ pub(crate) fn read_source(source: &str, config: &Path) -> StagedSource {
             format!("cannot read `{}`: {e}", shown(&path)),
         ))),
     };
-    StagedSource { path, content }
+    StagedSource {
+        named: path,
+        content,
+        key: None,
+    }
 }
 
 /// Returns `source` with each `{config}` replaced by the path of the target, byte for byte.

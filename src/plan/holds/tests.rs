@@ -50,6 +50,7 @@ fn change(from: Option<&str>, secret: bool) -> TargetChange {
         path: "/etc/web.toml".into(),
         from: from.map(content),
         to: content("v = 'two'"),
+        source: None,
         secret,
     }
 }

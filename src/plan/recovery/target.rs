@@ -55,6 +55,8 @@ pub(super) fn target_change(
         path: target.path.clone(),
         from: from.and_then(content),
         secret: now.secret || (!group_decides && is_private),
+        // Its bytes are those of the earlier run: the store is not read again.
+        source: None,
         to,
     })
 }

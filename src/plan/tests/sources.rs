@@ -1,14 +1,14 @@
 //! Contents that another program staged, and contents that are secret.
 
 use super::*;
-use crate::step::StagedSource;
+use crate::{fleet::ContentSource, step::StagedSource};
 
 type Staged = Option<Result<Content, (Verdict, String)>>;
 
 /// Plans a group of two targets, of which each has this staged content.
 fn plan_staged(staged: [Staged; 2], request: &ChangeRequest) -> Result<Plan, Abort> {
     let group = Arc::new(Group {
-        source: Some("{config}.new".into()),
+        source: Some(ContentSource::Path("{config}.new".into())),
         ..(*group("web", 2, true)).clone()
     });
     let targets = paths(&["/e/a", "/e/b"]);
@@ -17,10 +17,12 @@ fn plan_staged(staged: [Staged; 2], request: &ChangeRequest) -> Result<Plan, Abo
         targets.iter().map(|p| (p.clone(), file("old"))),
     );
     for ((path, target), content) in survey.targets.iter_mut().zip(staged) {
-        let path = PathBuf::from(format!("{}.new", path.display()));
-        target
-            .staged
-            .insert("web".into(), StagedSource { path, content });
+        let source = StagedSource {
+            named: PathBuf::from(format!("{}.new", path.display())),
+            content,
+            key: None,
+        };
+        target.staged.insert("web".into(), source);
     }
     planned(survey, &[group], request)
 }

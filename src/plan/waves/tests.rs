@@ -123,6 +123,7 @@ fn step(instance: PlannedInstance) -> Step {
             path: instance.instance.targets[0].clone(),
             from: None,
             to: file("new"),
+            source: None,
             secret: false,
         }],
         instances: vec![instance],

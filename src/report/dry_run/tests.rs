@@ -24,6 +24,7 @@ fn text_of(instances: Vec<Instance>, verbose: bool) -> String {
         to: to.into(),
         disk: Some("old".into()),
         secret: Some(false),
+        source: None,
         entries: Vec::new(),
         diff: None,
     };

@@ -69,24 +69,23 @@ impl Watcher {
         }
     }
 
-    /// Watches every place, then reads every content.
+    /// Watches every place and key, then reads every content.
     async fn read(&mut self) {
         self.is_dirty = false;
-        let subjects: Vec<BTreeSet<Subject>> = self
+        let all: BTreeSet<Subject> = self
             .groups
             .iter()
-            .map(|group| group.subjects.clone())
+            .flat_map(|group| &group.subjects)
+            .cloned()
             .collect();
-        let all: BTreeSet<Subject> = subjects.iter().flatten().cloned().collect();
         let interrupts = self.interrupts.clone();
         let read = async {
+            self.keys.keep(all.iter().filter_map(Subject::key)).await;
             let mut places = places_of(all.clone()).await;
             for _ in 0..MAX_READS {
                 let unwatched = self.watches.arm(&places);
                 self.set_unwatched(unwatched);
-                let subjects = subjects.clone();
-                let observed: Vec<Observed> =
-                    off_thread(move || subjects.iter().map(Observed::read).collect()).await;
+                let observed = Observed::read(all.clone(), &self.keys).await;
                 // A link may have been changed before its new place was watched.
                 let now = places_of(all.clone()).await;
                 if now == places {
@@ -94,15 +93,15 @@ impl Watcher {
                 }
                 places = now;
             }
-            let subjects = subjects.clone();
-            off_thread(move || subjects.iter().map(Observed::read).collect()).await
+            Observed::read(all, &self.keys).await
         };
         let observed = tokio::select! {
             observed = read => observed,
             () = interrupted(&interrupts, 0) => return,
         };
         self.read = Instant::now();
-        for (group, observed) in self.groups.iter_mut().zip(observed) {
+        for group in &mut self.groups {
+            let observed = observed.of(&group.subjects);
             group.schedule.see(observed, self.read);
         }
     }

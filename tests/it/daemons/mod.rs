@@ -33,7 +33,7 @@ mod gunicorn;
 mod haproxy;
 mod nats;
 mod nginx;
-mod postgres;
+pub(crate) mod postgres;
 mod prometheus;
 mod refused;
 mod rsyslog;

@@ -40,6 +40,34 @@ struct Postgres {
     layout: Layout,
 }
 
+/// A database, and the variables by which `psql` of the caller finds it.
+pub(crate) struct Database {
+    _postgres: Postgres,
+    pub(crate) env: Vec<(&'static str, String)>,
+}
+
+/// Starts PostgreSQL with a role for the user of the tests.
+pub(crate) fn database() -> Option<Database> {
+    let postgres = Postgres::start(Layout::Upstream)?;
+    let caller = User::from_uid(geteuid()).unwrap().unwrap().name;
+    if geteuid().is_root() {
+        postgres
+            .sql(&format!("create role \"{caller}\" superuser login"))
+            .unwrap();
+    }
+    let host = postgres.daemon.path("run").display().to_string();
+    let env = vec![
+        ("PGHOST", host),
+        ("PGPORT", postgres.port.to_string()),
+        ("PGUSER", caller),
+        ("PGDATABASE", "postgres".into()),
+    ];
+    Some(Database {
+        _postgres: postgres,
+        env,
+    })
+}
+
 impl Postgres {
     fn start(layout: Layout) -> Option<Self> {
         let there = ["postgres", "initdb", "psql", "setpriv", "ipcrm"]

@@ -53,6 +53,7 @@ const HOST: &[(&str, &[&str])] = &[
     ("proc", &[]),
     ("exec", &["proc"]),
     ("net", &["proc", "exec"]),
+    ("store", &["proc", "exec", "net"]),
     ("target", &["proc", "exec"]),
     ("discover", &["parallel", "proc", "exec", "net"]),
     (
@@ -69,7 +70,8 @@ const HOST: &[(&str, &[&str])] = &[
     (
         "local",
         &[
-            "parallel", "proc", "exec", "net", "target", "discover", "validate", "probe", "reload",
+            "parallel", "proc", "exec", "net", "store", "target", "discover", "validate", "probe",
+            "reload",
         ],
     ),
 ];

@@ -18,6 +18,7 @@ use crate::support::{Fleet, Killed, get, until};
 
 mod changes;
 mod daemons;
+mod keys;
 mod killed;
 mod limits;
 mod manager;

@@ -20,6 +20,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("Match", &["Match"]),
     ("Assertion", &["Assertions", "Credentials"]),
     ("Rollout", &["Rollout"]),
+    ("Store", &["Stores", "Credentials"]),
 ];
 
 /// Returns the key that a word of the first column documents: `[[group.confirm]]` is `confirm`.
@@ -112,7 +113,7 @@ fn bare(header: &str) -> Vec<&'static str> {
 
 #[test]
 fn every_placeholder_of_a_command_is_documented_once() {
-    let more = ["opt:-c", "arg:-c", "arg:1", "key"];
+    let more = ["opt:-c", "arg:-c", "arg:1", "key", "rev"];
     assert!(option_of(more[0]).is_some());
     assert!(more[1..3].iter().all(|name| value_of(name).is_some()));
     let known = PLACEHOLDERS.into_iter().chain(more);

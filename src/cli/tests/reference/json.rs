@@ -19,6 +19,7 @@ const TABLES: &[(Subject, &str, &str)] = &[
 const ROWS: &[(Subject, &str, &str, &str)] = &[
     (Subject::Result, "WaveReport", "A run", "waves"),
     (Subject::Result, "TargetKind", "A target", "kind"),
+    (Subject::Result, "SourceReport", "A target", "source"),
     (Subject::Result, "EntryReport", "A target", "entries"),
     (Subject::Result, "EntryChange", "A target", "entries"),
     (Subject::Result, "Failure", "An instance", "failure"),

@@ -17,7 +17,8 @@ use crate::{
         },
     },
     identity::Identity,
-    step::{PlannedInstance, short},
+    screen::counted,
+    step::{PlannedInstance, StagedSource, short},
 };
 
 /// Checks that every target of the process is known, and that the process may read it.
@@ -82,6 +83,27 @@ pub(super) fn install(targets: &[CurrentTarget], pid: i32) -> Finding {
         }
         None => Finding::good(Topic::Install, "can be replaced in one step"),
     }
+}
+
+/// Checks that the key of its group has a value. None if its new config comes from elsewhere.
+pub(super) fn source(staged: Option<&StagedSource>) -> Option<Finding> {
+    let staged = staged?;
+    let content = match staged.content.as_ref()? {
+        Ok(content) => content,
+        Err((_, why)) => {
+            let next = "name the new config with --config until the key can be read";
+            return Some(Finding::bad(Topic::Source, why.clone()).then(next));
+        }
+    };
+    let key = staged.key.as_ref()?;
+    Some(Finding::good(
+        Topic::Source,
+        format!(
+            "a run takes the new config from {key}, sha256:{} ({})",
+            short(&content.sha256),
+            counted(content.bytes.len(), "byte")
+        ),
+    ))
 }
 
 /// Returns what the process does with a config that it cannot load.

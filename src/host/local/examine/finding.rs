@@ -30,6 +30,8 @@ pub(crate) enum Topic {
     Config,
     /// The replacement of its config.
     Install,
+    /// The file or key that its new config comes from.
+    Source,
     /// The address at which it is probed.
     Endpoint,
     /// Its answers there.
@@ -63,6 +65,7 @@ impl Topic {
             Self::Network => "Network",
             Self::Config => "Config",
             Self::Install => "Install",
+            Self::Source => "Source",
             Self::Endpoint => "Endpoint",
             Self::Answers => "Answers",
             Self::Validator => "Validator",

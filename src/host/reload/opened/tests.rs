@@ -66,6 +66,7 @@ fn only_a_target_that_is_opened_after_the_signal_counts() {
         path: path.clone(),
         from: None,
         to: Content::read(path).unwrap(),
+        source: None,
         secret: false,
     };
     let openings = Openings::default();
