@@ -27,6 +27,10 @@ pub(crate) struct Options {
     pub count: Option<Count>,
     /// No bake, no gate, and no rollback.
     pub now: bool,
+    /// [`Verb::Broadcast`], or [`Verb::Watch`] for a run that no operator has begun.
+    pub verb: Verb,
+    /// Open runs that this one takes the place of if it proves every instance.
+    pub replaces: Vec<String>,
     /// The options that every command with a run has.
     pub shared: RunOptions,
 }
@@ -46,15 +50,30 @@ pub(crate) async fn run(mut options: Options, mut interrupts: Interrupts) -> Ver
             .iter_mut()
             .for_each(|g| g.validate.clear());
     }
-    let report = attempt(&options, &mut interrupts, &mut |event| {
+    let report = carry_out(&options, &mut interrupts, &mut |event| {
         reporter.event(event);
     })
-    .await
-    .unwrap_or_else(RunReport::from);
-    let context = command_context(&options, &report.run);
-    let summary = Summary::new(report, &context);
+    .await;
+    let summary = summarize(&options, report);
     reporter.finish(&summary);
     summary.verdict
+}
+
+/// Carries out the command, and returns its end. A run that did not begin has an end too.
+pub(crate) async fn carry_out(
+    options: &Options,
+    interrupts: &mut Interrupts,
+    on_event: &mut impl FnMut(&Event),
+) -> RunReport {
+    let report = attempt(options, interrupts, on_event).await;
+    report.unwrap_or_else(RunReport::from)
+}
+
+/// Adds the commands to type next.
+#[must_use]
+pub(crate) fn summarize(options: &Options, report: RunReport) -> Summary {
+    let context = command_context(options, &report.run);
+    Summary::new(report, &context)
 }
 
 fn command_context(options: &Options, run: &str) -> CommandContext {
@@ -71,7 +90,10 @@ fn command_context(options: &Options, run: &str) -> CommandContext {
             "hello status {selection}{}",
             options.shared.state_args
         )),
-        command: "hello broadcast",
+        command: match options.verb {
+            Verb::Watch => "hello watch",
+            _ => "hello broadcast",
+        },
         doctor: Some(format!("hello doctor {selection}")),
         short_run: ShortIds::of(&options.shared.state).lasting(run).to_owned(),
         state_args: options.shared.state_args.clone(),
@@ -129,8 +151,9 @@ async fn attempt(
     }
     let context = RunContext {
         id: &id,
-        verb: Verb::Broadcast,
+        verb: options.verb,
         of: None,
+        replaces: &options.replaces,
         state: &options.shared.state,
         groups: &fleet.groups,
         order: &fleet.order,

@@ -37,6 +37,7 @@ mod status;
 mod tests;
 mod values;
 mod version;
+mod watch;
 
 /// Reload the configuration of a whole fleet by SIGHUP, and prove that it took effect.
 #[derive(Debug, Parser)]
@@ -72,6 +73,10 @@ enum Command {
     /// On failure the run restores the old config, and proves that.
     #[command(visible_aliases = aliases::BROADCAST)]
     Broadcast(broadcast::BroadcastArgs),
+    /// Start a run after each change of a config.
+    ///
+    /// It watches the targets of groups, or their sources. Each run has the guards of a broadcast.
+    Watch(watch::WatchArgs),
     /// Finish an open run with the config of that run.
     ///
     /// Every instance is brought to it. A run is open if its coordinator died or if it ended mixed.
@@ -163,6 +168,7 @@ impl Command {
     fn inspects_processes(&self) -> bool {
         match self {
             Self::Broadcast(_)
+            | Self::Watch(_)
             | Self::Resume(_)
             | Self::Revert(_)
             | Self::Status(_)
@@ -242,6 +248,7 @@ fn run_command(signals: ReloadSignals) -> ExitCode {
         Command::ExecBecome => ExitCode::from(exec::become_command()),
         Command::ExecMapUsers => ExitCode::from(exec::map_users()),
         Command::Broadcast(args) => broadcast::broadcast(args),
+        Command::Watch(args) => watch::watch(args, signals),
         Command::Resume(args) => resume::resume(args),
         Command::Revert(args) => resume::revert(args),
         Command::History(args) => history::history(args),

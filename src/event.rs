@@ -118,11 +118,14 @@ pub enum Event {
         sha256: String,
         by: String,
     },
-    /// No copy of the served config is known, so a failure could not be rolled back.
+    /// A failure could not be rolled back: no copy of the served config is known, or the target
+    /// cannot be replaced.
     NoRollbackContent {
         #[serde(with = "crate::exact")]
         #[schemars(with = "crate::exact::Shape<'static>")]
         path: PathBuf,
+        #[serde(default)]
+        why: String,
     },
     /// An instance's validator could not be run; that refuses nothing and proves nothing.
     Unvalidated { pid: i32, why: String },

@@ -184,7 +184,9 @@ async fn prepare(
 /// Returns true if a run without work must be recorded all the same. It is the end of the run that
 /// it continues, or of a run that was left open over the same targets.
 fn must_close_a_run(context: &RunContext<'_>, plan: &Plan) -> bool {
-    context.of.is_some() || runs::is_left(context.state, &plan.paths(), &group_names(context))
+    context.of.is_some()
+        || !context.replaces.is_empty()
+        || runs::is_left(context.state, &plan.paths(), &group_names(context))
 }
 
 fn group_names<'a>(context: &RunContext<'a>) -> Vec<&'a str> {
@@ -280,24 +282,19 @@ async fn closed_runs(
     let is_proven = |i: &Instance| matches!(i.outcome, Outcome::Confirmed | Outcome::Unchanged);
     let Ok(end) = ended else { return Vec::new() };
     let all = end.verdict == Verdict::Converged && plan.instances().all(is_proven);
-    let (paths, groups) = if all {
-        (plan.paths(), group_names(context))
+    let (paths, groups, replaced) = if all {
+        (plan.paths(), group_names(context), context.replaces)
     } else {
-        (Vec::new(), Vec::new())
+        (Vec::new(), Vec::new(), [].as_slice())
     };
-    let until = interrupted(interrupts, PATIENCE);
-    runs::supersede(
-        context.state,
-        context.id,
-        context.of,
-        &paths,
-        &groups,
-        until,
-    )
-    .await
-    .into_iter()
-    .map(|run| Event::Superseded { run })
-    .collect()
+    let mut closed = Vec::new();
+    let of = replaced.iter().map(|run| Some(run.as_str()));
+    for of in [context.of].into_iter().chain(of) {
+        let until = interrupted(interrupts, PATIENCE);
+        let runs = runs::supersede(context.state, context.id, of, &paths, &groups, until).await;
+        closed.extend(runs.into_iter().map(|run| Event::Superseded { run }));
+    }
+    closed
 }
 
 /// Keeps what the run has proven. A proof that cannot be kept costs the next run a signal. The run

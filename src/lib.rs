@@ -4,6 +4,7 @@
 //! doors    main -> cli -+-> broadcast -+-> execute -+-> plan
 //!                       |   resume    -+            +-> engine -> host
 //!                       |              +-> report
+//!                       +-> watch -> broadcast, resume, serve
 //!                       +-> diff -> status ------> host
 //!                       +-> doctor --------------> host
 //!                       +-> history, show, forget -> report
@@ -68,3 +69,4 @@ mod step;
 mod tests;
 mod tree;
 mod trust;
+mod watch;

@@ -33,15 +33,30 @@ pub(crate) async fn run(options: Options, mut interrupts: Interrupts) -> Verdict
         options.shared.verbose,
     )
     .exporting(options.shared.exports.clone());
-    let report = attempt(&options, &mut interrupts, &mut |event| {
+    let report = carry_out(&options, &mut interrupts, &mut |event| {
         reporter.event(event);
     })
-    .await
-    .unwrap_or_else(RunReport::from);
-    let context = command_context(&options, &report);
-    let summary = Summary::new(report, &context);
+    .await;
+    let summary = summarize(&options, report);
     reporter.finish(&summary);
     summary.verdict
+}
+
+/// Carries out the command, and returns its end. A run that did not begin has an end too.
+pub(crate) async fn carry_out(
+    options: &Options,
+    interrupts: &mut Interrupts,
+    on_event: &mut impl FnMut(&Event),
+) -> RunReport {
+    let report = attempt(options, interrupts, on_event).await;
+    report.unwrap_or_else(RunReport::from)
+}
+
+/// Adds the commands to type next.
+#[must_use]
+pub(crate) fn summarize(options: &Options, report: RunReport) -> Summary {
+    let context = command_context(options, &report);
+    Summary::new(report, &context)
 }
 
 fn command_context(options: &Options, report: &RunReport) -> CommandContext {
@@ -106,6 +121,7 @@ async fn attempt(
             Direction::Forward => Verb::Resume,
         },
         of: Some(&left.id),
+        replaces: &[],
         state: &options.shared.state,
         // The journal keeps the groups with their validators.
         groups: &left.groups,

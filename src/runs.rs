@@ -64,6 +64,8 @@ pub(crate) enum Verb {
     Resume,
     /// Restores the config that an earlier run replaced.
     Revert,
+    /// Installs or adopts a config after a change of its content, without an operator.
+    Watch,
 }
 
 /// The plan of a run, for its journal.

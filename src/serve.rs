@@ -22,13 +22,11 @@ use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, reload};
 
 use self::{
     answer::Answers,
-    connections::Connections,
     last_good::{Kept, LastGood},
-    listener::Listener,
-    manager::notify,
     source::{ConfigSource, LoadError, Loaded},
     state::{LevelHandle, Server},
 };
+pub(crate) use self::{connections::Connections, listener::Listener, manager::notify};
 pub use self::{failure::Failure, proof::Proof};
 use crate::{config::Listen, fleet::Key, runtime, screen, self_report::LayerOrigin};
 
@@ -88,6 +86,14 @@ impl ReloadSignals {
         // ignore.
         let _ = SigSet::from(Signal::SIGHUP).thread_unblock();
         Ok(Self { due, wakes })
+    }
+
+    /// Returns one item for all signals that are pending, for a command that has no server.
+    ///
+    /// # Errors
+    /// Fails if the socket cannot be registered.
+    pub(crate) fn into_wakes(self) -> io::Result<impl Stream<Item = ()>> {
+        coalesced(self.wakes)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     diagnostic,
     execute::Validate,
     fleet::{self, Count, Fleet, Group, OnBadConfig, Share, Validation},
+    runs::Verb,
 };
 
 #[derive(Debug, clap::Args)]
@@ -159,6 +160,8 @@ pub(super) fn options(mut args: BroadcastArgs) -> Result<broadcast::Options, Usa
         change,
         overwrite: args.overwrite,
         now: args.now,
+        verb: Verb::Broadcast,
+        replaces: Vec::new(),
         count: args.count,
         shared,
     })

@@ -8,7 +8,7 @@ use crate::fleet::{Fleet, FleetError};
 const DEFAULT_FILES: [&str; 2] = ["fleet.toml", "/etc/hello/fleet.toml"];
 
 /// The option that names the fleet file.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct FleetArg {
     /// Read the fleet from this file.
     ///

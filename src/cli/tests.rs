@@ -12,10 +12,11 @@ use crate::{
 
 mod reference;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "serve",
     "check",
     "broadcast",
+    "watch",
     "resume",
     "revert",
     "kinds",

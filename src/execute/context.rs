@@ -16,6 +16,8 @@ pub(crate) struct RunContext<'a> {
     pub verb: Verb,
     /// The earlier run that it continues or reverts.
     pub of: Option<&'a str>,
+    /// Open runs that it takes the place of if it proves every instance.
+    pub replaces: &'a [String],
     /// The state directory.
     pub state: &'a Path,
     /// The groups, with every default filled in.

@@ -106,10 +106,10 @@ fn file_line(event: &Event) -> Option<(&'static str, String)> {
             let text = format!("{} sha256:{} by {by}", path.display(), short(sha256));
             ("Valid", text)
         }
-        Event::NoRollbackContent { path } => {
-            let why = "the config that is served now is not known of every instance, or no copy \
-                       of it is kept, so a failure could not be rolled back";
-            ("No rollback", format!("{}: {why}", path.display()))
+        Event::NoRollbackContent { path, why } => {
+            let path = path.display();
+            let text = format!("{path}: {why}, so a failure could not be rolled back");
+            ("No rollback", text)
         }
         _ => return None,
     })

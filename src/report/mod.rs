@@ -47,6 +47,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 mod text;
+mod watched;
 
 /// What stdout carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::{
     colour::Stream,
     progress::{Progress, Shown, TICK},
     wrap,
-    written::Noted,
+    written::{Noted, note},
 };
 
 /// The longest wait at the end for a reader that reads nothing. The run itself is over by then.
@@ -24,6 +24,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The same after the operator's second interrupt. A reader that still reads needs less.
 const INTERRUPTED_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The most pieces that wait for a reader: those of a run over ten thousand instances, several
+/// times. A reader that takes nothing must not fill the memory of a long-lived command.
+const MAX_WAITING: u64 = 1 << 16;
+
+/// Bytes of a piece.
+const PIECE: usize = 4096;
 
 /// The least time between two wake-ups of the thread for progress.
 const FRAME: Duration = Duration::from_millis(20);
@@ -69,6 +76,8 @@ pub(crate) struct Sink {
     bar: Option<Cell<Instant>>,
     /// The newest progress, drawn or not; none if the run waits for nothing.
     newest: Arc<Mutex<Option<Progress>>>,
+    /// The number of pieces that were sent.
+    sent: Cell<u64>,
     /// The number of pieces that the reader took.
     taken: Arc<AtomicU64>,
     done: Receiver<()>,
@@ -130,6 +139,7 @@ impl Sink {
             items: Some(items),
             bar: bar.then(|| Cell::new(Instant::now())),
             newest,
+            sent: Cell::new(0),
             taken,
             done,
             stream: Stream::Stderr,
@@ -141,13 +151,25 @@ impl Sink {
     pub(crate) fn line(&self, text: &str) {
         let text = wrap::labelled(super::harmless(text), (self.columns)());
         let text = self.stream.paint(text);
-        self.send(Item::Line(format!("{text}\n")));
+        self.text(format!("{text}\n"));
     }
 
     /// Writes a JSON value, unfiltered. It never waits.
     pub(crate) fn data(&self, mut json: String) {
         json.push('\n');
-        self.send(Item::Line(json));
+        self.text(json);
+    }
+
+    /// Sends text, unless the reader has left too much of what came before.
+    fn text(&self, text: String) {
+        let sent = self.sent.get();
+        if sent.saturating_sub(self.taken.load(Ordering::Relaxed)) > MAX_WAITING {
+            note(&io::Error::other("its reader takes too little"));
+            return;
+        }
+        let pieces = text.len().div_ceil(PIECE);
+        self.sent.set(sent + u64::try_from(pieces).unwrap_or(0));
+        self.send(Item::Line(text));
     }
 
     /// Shows progress if there is a bar; else `progress` is not called. It never waits. At most one
@@ -244,7 +266,7 @@ fn redrawn(shown: Option<Shown>, newest: &Mutex<Option<Progress>>) -> Option<Sho
 
 /// Writes small pieces, so that a slow reader differs from one that has stopped.
 fn write(out: &mut impl Write, line: &str, taken: &AtomicU64) {
-    for piece in line.as_bytes().chunks(4096) {
+    for piece in line.as_bytes().chunks(PIECE) {
         // The reader closed it.
         if out.write_all(piece).and_then(|()| out.flush()).is_err() {
             break;

@@ -11,10 +11,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use hyper::service::Service;
+use hyper::{body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 
 use super::{
+    connections::Answer,
     listener::Peer,
     metrics,
     proof::Proof,
@@ -49,11 +50,7 @@ impl Answers {
     ///
     /// This stands around the router and is no layer of it: a layer costs every request a copy of
     /// the layers below it and two allocations, a tenth of what the rest of the request costs.
-    pub(super) async fn answer<B>(
-        &self,
-        request: Request<B>,
-        peer: Peer,
-    ) -> Result<Response, Infallible>
+    async fn route<B>(&self, request: Request<B>, peer: Peer) -> Result<Response, Infallible>
     where
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -100,6 +97,16 @@ impl Answers {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
+    }
+}
+
+impl Answer for Answers {
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Result<Response, Infallible>> + Send {
+        self.route(request, peer)
     }
 }
 
@@ -247,7 +254,7 @@ mod tests {
         };
 
         let request = Request::new(Body::empty());
-        let response = answers.answer(request, Peer::Local(None)).await.unwrap();
+        let response = answers.route(request, Peer::Local(None)).await.unwrap();
         assert_eq!(*server.current.load().message, *b"new");
         assert_eq!(
             response.headers()[X_CONFIG_SHA256],

@@ -1,11 +1,20 @@
 //! Accepts connections and serves HTTP/1.1 with limits: a slow peer delays its own connection only,
 //! and that connection ends after a time.
 
-use std::{cell::RefCell, io, pin::pin, sync::Arc, time::Duration};
+use std::{cell::RefCell, convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
+use axum::{Router, response::Response};
 use futures_util::FutureExt;
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use rustix::process::{Resource, getrlimit};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -14,7 +23,6 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 
 use super::{
-    answer::Answers,
     listener::{Listener, Peer, Stream},
     seats::{Seats, Watched},
 };
@@ -33,24 +41,44 @@ const SETTLE: Duration = Duration::from_millis(50);
 const SPARE: u64 = 32;
 
 /// An accepted connection. Its slot counts against the limit until the connection ends.
-pub(super) struct Accepted {
+pub(crate) struct Accepted {
     stream: Stream,
     peer: Peer,
     slot: OwnedSemaphorePermit,
 }
 
+/// Answers the requests of every connection.
+pub(crate) trait Answer: Send + Sync + 'static {
+    /// Answers a request of `peer`.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Result<Response, Infallible>> + Send;
+}
+
+impl Answer for Router {
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        _peer: Peer,
+    ) -> impl Future<Output = Result<Response, Infallible>> + Send {
+        TowerToHyperService::new(self.clone()).call(request)
+    }
+}
+
 /// The listener and every connection that is open.
-pub(super) struct Connections {
+pub(crate) struct Connections<A> {
     listener: Listener,
-    answers: Arc<Answers>,
+    answers: Arc<A>,
     slots: Arc<Semaphore>,
     seats: Arc<Seats>,
     /// A connection that is accepted and waits for a slot.
     waiting: RefCell<Option<(Stream, Peer)>>,
 }
 
-impl Connections {
-    pub(super) fn new(listener: Listener, answers: Answers) -> Self {
+impl<A: Answer> Connections<A> {
+    pub(crate) fn new(listener: Listener, answers: A) -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let slots = usize::try_from(limit.saturating_sub(SPARE).max(1))
             .unwrap_or(usize::MAX)
@@ -65,7 +93,7 @@ impl Connections {
     }
 
     /// Returns the next connection; errors before it are logged. It is cancel safe.
-    pub(super) async fn next(&self) -> Accepted {
+    pub(crate) async fn next(&self) -> Accepted {
         let mut logged = false;
         loop {
             if self.waiting.borrow().is_none() {
@@ -114,7 +142,7 @@ impl Connections {
     }
 
     /// Serves a connection in a task of its own.
-    pub(super) fn serve(&self, accepted: Accepted) {
+    pub(crate) fn serve(&self, accepted: Accepted) {
         let Accepted { stream, peer, slot } = accepted;
         match stream {
             Stream::Tcp(stream) => self.spawn(stream, peer, slot),
@@ -164,7 +192,7 @@ impl Connections {
 
     /// Serves the connections that the kernel has accepted already and takes no more. Returns when
     /// every connection has ended, or after `limit`.
-    pub(super) async fn drain(self, limit: Duration) {
+    pub(crate) async fn drain(self, limit: Duration) {
         let ended = async {
             loop {
                 // The runtime must poll the listener again after the last connection.

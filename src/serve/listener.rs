@@ -25,7 +25,7 @@ use crate::config::Listen;
 
 /// The origin of a connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Peer {
+pub(crate) enum Peer {
     /// A process on this machine, with the address of the listener; none for a socket file.
     Local(Option<IpAddr>),
     /// Another machine.
@@ -34,7 +34,7 @@ pub(super) enum Peer {
 
 /// The listening socket.
 #[derive(Debug)]
-pub(super) enum Listener {
+pub(crate) enum Listener {
     /// Bound to an address.
     Tcp(TcpListener, IpAddr),
     /// Bound to a file, which is held open so that no other file gets its inode.
@@ -51,7 +51,7 @@ impl Listener {
     ///
     /// # Errors
     /// Fails with [`Failure::Listen`] if the address cannot be listened on.
-    pub(super) async fn bind(listen: &Listen) -> Result<Self, Failure> {
+    pub(crate) async fn bind(listen: &Listen) -> Result<Self, Failure> {
         let bound = match listen {
             Listen::Tcp(address) => Self::bind_tcp(address).await,
             Listen::Unix(path) => Self::bind_unix(path),
@@ -75,7 +75,7 @@ impl Listener {
     }
 
     /// Returns the URL of the listener.
-    pub(super) fn url(&self) -> io::Result<String> {
+    pub(crate) fn url(&self) -> io::Result<String> {
         Ok(match self {
             Self::Tcp(listener, _) => format!("http://{}/", listener.local_addr()?),
             Self::Unix(_, path, _) => format!("unix:{}", path.display()),

@@ -3,6 +3,6 @@
 use sd_notify::NotifyState;
 
 /// Sends states to the service manager, if there is one.
-pub(super) fn notify(states: &[NotifyState<'_>]) {
+pub(crate) fn notify(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }

@@ -230,10 +230,12 @@ fn the_package_holds_every_part_in_its_place_and_is_of_root() {
         "etc/hello/",
         "usr/bin/hello",
         "usr/lib/systemd/system/hello-serve@.service",
+        "usr/lib/systemd/system/hello-watch.service",
         "usr/share/bash-completion/completions/hello",
         "usr/share/doc/hello-reload/changelog.gz",
         "usr/share/doc/hello-reload/copyright",
         "usr/share/doc/hello-reload/examples/fleet.toml",
+        "usr/share/doc/hello-reload/examples/hello-watch.rules.yml",
         "usr/share/doc/hello-reload/install.md",
         "usr/share/fish/vendor_completions.d/hello.fish",
         "usr/share/man/man1/hello.1.gz",
@@ -298,13 +300,13 @@ fn the_package_is_installed_runs_and_is_purged() {
     assert!(!usr.exists());
 }
 
-/// Verifies the unit of an unpacked package with the program of that package.
-fn verify(root: &Path) {
-    let unit = root.join("usr/lib/systemd/system/hello-serve@.service");
+/// Verifies a unit of an unpacked package with the program of that package.
+fn verify(root: &Path, name: &str) {
+    let unit = root.join("usr/lib/systemd/system").join(name);
     let text = std::fs::read_to_string(&unit).unwrap();
     let exe = root.join("usr/bin/hello");
     let text = text.replace("/usr/bin/hello", exe.to_str().unwrap());
-    let here = root.join("hello-serve@.service");
+    let here = root.join(name);
     std::fs::write(&here, text).unwrap();
     let output = Command::new("systemd-analyze")
         .arg("verify")
@@ -319,10 +321,31 @@ fn verify(root: &Path) {
 }
 
 #[test]
-fn systemd_ignores_no_line_of_the_unit() {
+fn systemd_ignores_no_line_of_a_unit() {
     let Some(package) = package() else { return };
     if has("systemd-analyze") {
-        verify(unpack(package).path());
+        let root = unpack(package);
+        for name in ["hello-serve@.service", "hello-watch.service"] {
+            verify(root.path(), name);
+        }
+    }
+}
+
+#[test]
+fn the_alert_rules_are_valid_and_name_metrics_that_exist() {
+    if !has("promtool") {
+        return;
+    }
+    let rules = repository().join("packaging/hello-watch.rules.yml");
+    let mut promtool = Command::new("promtool");
+    stdout(promtool.args(["check", "rules"]).arg(&rules));
+    let text = std::fs::read_to_string(rules).unwrap();
+    let page = std::fs::read_to_string(repository().join("docs/watch.md")).unwrap();
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let metrics: BTreeSet<&str> = words.filter(|w| w.starts_with("hello_watch_")).collect();
+    assert!(metrics.len() > 2, "{metrics:?}");
+    for metric in metrics {
+        assert!(page.contains(&format!("| `{metric}` |")), "{metric}");
     }
 }
 
@@ -395,13 +418,13 @@ fn the_unit_is_for_the_version_of_systemd_that_is_named() {
     ] {
         let package = build(version, &stripped, &["--systemd", version]);
         let root = unpack(&package);
-        let unit = root
-            .path()
-            .join("usr/lib/systemd/system/hello-serve@.service");
-        let text = std::fs::read_to_string(unit).unwrap();
-        assert!(text.contains(kind), "{version}: {text}");
-        let signals = text.contains("\nExecReload=/bin/kill -HUP $MAINPID\n");
-        assert_eq!(signals, version == "252", "{text}");
+        for name in ["hello-serve@.service", "hello-watch.service"] {
+            let unit = root.path().join("usr/lib/systemd/system").join(name);
+            let text = std::fs::read_to_string(unit).unwrap();
+            assert!(text.contains(kind), "{version}: {text}");
+            let signals = text.contains("\nExecReload=/bin/kill -HUP $MAINPID\n");
+            assert_eq!(signals, version == "252", "{text}");
+        }
         let mut field = Command::new("dpkg-deb");
         let field = stdout(field.arg("--field").arg(&package).arg("Breaks"));
         assert_eq!(field.trim_end(), breaks);

@@ -59,6 +59,7 @@ mod unresponsive;
 mod users;
 mod validators;
 mod watch;
+mod watching;
 mod waves;
 
 // The rogues of `tests/faults`, and helpers that inspect processes without `hello`.

@@ -89,6 +89,18 @@ pub(super) const PAGES: &[Page] = &[
         exits: Exits::Run,
     },
     Page {
+        command: "watch",
+        group: Group::Reload,
+        examples: [
+            (
+                "hello watch web --listen 127.0.0.1:9200",
+                "until SIGTERM, with metrics",
+            ),
+            ("hello watch --once", "one run over every group"),
+        ],
+        exits: Exits::Run,
+    },
+    Page {
         command: "status",
         group: Group::Look,
         examples: [

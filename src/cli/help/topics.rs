@@ -38,6 +38,7 @@ pub(super) const TOPICS: &[Topic] = &topics![
     "validation",
     "proof",
     "rollout",
+    "watch",
     "recovery",
     "daemons",
     "stores",

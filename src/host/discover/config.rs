@@ -181,6 +181,7 @@ fn config_of(
         };
         return Ok(Config {
             path: path.end.clone(),
+            named,
             assumed,
         });
     }

@@ -19,6 +19,8 @@ use crate::{
 pub(crate) struct Config {
     /// Resolved.
     pub(crate) path: PathBuf,
+    /// As the process or the fleet names it, absolute and with its links.
+    pub(crate) named: PathBuf,
     /// True if neither the process nor the fleet names it: the program reads it by default.
     pub(crate) assumed: bool,
 }

@@ -21,8 +21,12 @@ use crate::{
         },
     },
     runs::{ProofCache, ProvenTarget},
-    step::{PlannedInstance, Step, TargetChange},
+    step::{Content, PlannedInstance, Step, TargetChange},
 };
+
+/// Why a target without rollback content has none.
+const UNKNOWN_CONTENT: &str =
+    "the served config is not known of every instance, or no copy is kept";
 
 /// The staged path of each target, by the path of the target.
 type StagedPaths = BTreeMap<PathBuf, PathBuf>;
@@ -42,6 +46,7 @@ impl LocalHost {
             self.report_unknown_files(emit);
         }
         let staged = self.stage_all(steps, interrupts, emit)?;
+        self.forget_rollback(steps, emit);
         check_readable(steps, &staged)?;
         let mut first_interrupts = interrupts.clone();
         let mut second_interrupts = interrupts.clone();
@@ -203,12 +208,41 @@ impl LocalHost {
         match &change.from {
             // A rollback changes nothing where the run changes nothing.
             Some(from) if from.sha256 == change.to.sha256 => {}
+            Some(_) if is_adopted && target.replaceable().is_err() => {}
             Some(from) => target.reserve(from, sync).map_err(install_abort)?,
             None => emit(Event::NoRollbackContent {
                 path: change.path.clone(),
+                why: UNKNOWN_CONTENT.into(),
             }),
         }
         Ok(staged)
+    }
+
+    /// Removes the rollback content of adopted targets that a run could not replace, such as one on
+    /// a read-only mount.
+    fn forget_rollback(&self, steps: &mut [&mut Step], emit: &mut impl FnMut(Event)) {
+        let mut blocked: BTreeMap<PathBuf, Option<String>> = BTreeMap::new();
+        for change in steps.iter_mut().flat_map(|step| &mut step.changes) {
+            let Some(target) = self.targets.get(&change.path) else {
+                continue;
+            };
+            let changes = |from: &Content| from.sha256 != change.to.sha256;
+            if !change.from.as_ref().is_some_and(changes) || !target.holds(&change.to) {
+                continue;
+            }
+            let is_new = !blocked.contains_key(&change.path);
+            let why = blocked
+                .entry(change.path.clone())
+                .or_insert_with(|| target.replaceable().err().map(|e| e.to_string()));
+            let Some(why) = why else { continue };
+            change.from = None;
+            if is_new {
+                emit(Event::NoRollbackContent {
+                    path: change.path.clone(),
+                    why: why.clone(),
+                });
+            }
+        }
     }
 
     /// Refuses the instances that would still see the old directory after its exchange.

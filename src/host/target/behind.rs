@@ -38,16 +38,28 @@ pub(crate) fn behind<'a>(
     includes: impl IntoIterator<Item = &'a String>,
     readers: &[i32],
 ) -> Option<String> {
-    let walk = Walk::over(path, includes, readers, OpenMode::Any)?;
-    let lines: Vec<String> = walk
-        .found
-        .iter()
-        .map(|(path, content)| format!("{}\0{content}\n", path.display()))
-        .collect();
-    Some(if lines.is_empty() {
-        String::new()
-    } else {
-        digest(lines.concat().as_bytes())
+    Some(Walk::over(path, includes, readers, OpenMode::Any)?.digest())
+}
+
+/// The content that a target's links and directives lead to.
+#[derive(Debug, Default)]
+pub(crate) struct Followed {
+    /// The digest of that content; empty if there is none.
+    pub(crate) digest: String,
+    /// Every file and directory that was followed, resolved.
+    pub(crate) paths: BTreeSet<PathBuf>,
+    /// The directories in which a new entry may be followed next time.
+    pub(crate) folders: BTreeSet<PathBuf>,
+}
+
+/// Returns the content that the links of the target at `path`, and these directives in it, lead to.
+/// Files that its text only names do not count. None if there is too much.
+pub(crate) fn followed(path: &Path, includes: &[String]) -> Option<Followed> {
+    let walk = Walk::over(path, includes, &[], OpenMode::Any)?;
+    Some(Followed {
+        digest: walk.digest(),
+        paths: walk.seen,
+        folders: walk.folders,
     })
 }
 
@@ -111,6 +123,8 @@ struct Walk<'a> {
     /// True if the path that is followed now was only named by a text, not by a directive or link.
     is_named: bool,
     seen: BTreeSet<PathBuf>,
+    /// The directories of the paths that directives name.
+    folders: BTreeSet<PathBuf>,
     /// The files outside the target by resolved path, each with a digest.
     found: BTreeMap<PathBuf, String>,
     /// The bytes that were read until now.
@@ -144,6 +158,7 @@ impl<'a> Walk<'a> {
             variables,
             is_named: false,
             seen: BTreeSet::new(),
+            folders: BTreeSet::new(),
             found: BTreeMap::new(),
             bytes: 0,
             newest: i128::MIN,
@@ -154,6 +169,16 @@ impl<'a> Walk<'a> {
             walk.file(top)?;
         }
         Some(walk)
+    }
+
+    /// Returns the digest of everything that was found; empty if that is nothing.
+    fn digest(&self) -> String {
+        if self.found.is_empty() {
+            return String::new();
+        }
+        let line =
+            |(path, content): (&PathBuf, &String)| format!("{}\0{content}\n", path.display());
+        digest(self.found.iter().map(line).collect::<String>().as_bytes())
     }
 
     /// Adds the last change of the entry at `path`; a link is not followed.
@@ -293,9 +318,10 @@ impl<'a> Walk<'a> {
         let mut exists = false;
         for path in &named {
             // The removal of a file changes its directory.
-            path.parent()
-                .into_iter()
-                .for_each(|dir| self.add_change(dir));
+            if let Some(dir) = path.parent() {
+                self.add_change(dir);
+                self.folders.insert(dir.to_owned());
+            }
             for path in globbed(path) {
                 exists = true;
                 self.entry(&path)?;

@@ -38,7 +38,7 @@ pub(crate) fn read_source(source: &str, config: &Path) -> StagedSource {
 }
 
 /// Returns `source` with each `{config}` replaced by the path of the target, byte for byte.
-fn source_path(source: &str, config: &Path) -> PathBuf {
+pub(crate) fn source_path(source: &str, config: &Path) -> PathBuf {
     let mut path = OsString::new();
     for (index, part) in source.split("{config}").enumerate() {
         if index > 0 {

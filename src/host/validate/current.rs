@@ -105,7 +105,7 @@ impl CurrentTarget {
     }
 
     fn read(config: Config, found: &Found, group: &Group) -> Result<Self, TargetsError> {
-        let Config { path, assumed } = config;
+        let Config { path, assumed, .. } = config;
         let (_, dir) = lock::open(parent(&path))?;
         let target = Target::new(&path, dir.clone());
         let disk = target.read();

@@ -39,7 +39,7 @@ pub(super) struct Stand {
 
 impl Web {
     /// Writes a fleet of this daemon with its kind. `more` is added to its group.
-    pub(super) fn fleet(&self, more: &str) {
+    pub(crate) fn fleet(&self, more: &str) {
         let (kind, matching) = (self.sort.kind, self.matching());
         self.daemon.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"web\"\nkind = \"{kind}\"\nmatch = {matching}\n{more}\n"));
     }
@@ -86,7 +86,7 @@ impl Web {
     }
 
     /// Returns how often it has logged the signal.
-    pub(super) fn sighups(&self) -> usize {
+    pub(crate) fn sighups(&self) -> usize {
         let (log, words) = self.sort.tells;
         std::fs::read_to_string(self.daemon.path(log))
             .unwrap()

@@ -165,7 +165,7 @@ impl Daemon {
         }
     }
 
-    fn hello(&self, command: &str) -> Command {
+    pub(crate) fn hello(&self, command: &str) -> Command {
         let mut hello = Command::new(env!("CARGO_BIN_EXE_hello"));
         hello
             .arg(command)

@@ -14,6 +14,7 @@ mod words;
 const FLOORS: &[&[&str]] = &[
     &["main"],
     &["cli"],
+    &["watch"],
     &[
         "broadcast",
         "resume",

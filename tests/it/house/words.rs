@@ -104,6 +104,8 @@ fn texts() -> Vec<PathBuf> {
         "demo/run",
         "packaging/deb",
         "packaging/hello-serve@.service",
+        "packaging/hello-watch.service",
+        "packaging/hello-watch.rules.yml",
     ];
     texts.extend(others.map(|name| root.join(name)));
     texts
@@ -128,6 +130,7 @@ fn no_help_text_uses_a_word_that_the_glossary_replaces() {
         "serve",
         "check",
         "broadcast",
+        "watch",
         "resume",
         "revert",
         "kinds",

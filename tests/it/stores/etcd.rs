@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// One etcd, with its data in a folder of its own.
-pub(super) struct Etcd {
+pub(crate) struct Etcd {
     server: Option<Killed>,
     pub(super) dir: tempfile::TempDir,
     pub(super) port: u16,
@@ -23,7 +23,7 @@ pub(super) struct Etcd {
 
 impl Etcd {
     /// Starts an etcd, if there is one on this machine.
-    pub(super) fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         if !need("etcd") || !need("etcdctl") {
             return None;
         }
@@ -58,22 +58,22 @@ impl Etcd {
     }
 
     /// Starts it again without its data.
-    pub(super) fn lose_data(&mut self) {
+    pub(crate) fn lose_data(&mut self) {
         self.stop();
         std::fs::remove_dir_all(self.dir.path().join("data")).unwrap();
         self.serve("http", &[]);
         ready(&self.key("ready"));
     }
 
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.server = None;
     }
 
-    pub(super) fn url(&self, name: &str) -> String {
+    pub(crate) fn url(&self, name: &str) -> String {
         format!("etcd+http://127.0.0.1:{}/{name}", self.port)
     }
 
-    pub(super) fn key(&self, name: &str) -> hello::fleet::Key {
+    pub(crate) fn key(&self, name: &str) -> hello::fleet::Key {
         let table = format!(
             "[[store]]\nurl = \"{}\"\ntimeout = \"20s\"",
             self.url("").trim_end_matches('/')

@@ -14,7 +14,7 @@ use crate::support::write;
 
 mod authority;
 mod daemons;
-mod etcd;
+pub(crate) mod etcd;
 mod http;
 mod http_server;
 mod layers;
@@ -60,7 +60,7 @@ fn put(key: &Key, text: &str, expected: Option<&Revision>) -> PutResult {
 }
 
 /// Writes a key that no other process writes.
-fn overwrite(key: &Key, text: &str) -> Revision {
+pub(crate) fn overwrite(key: &Key, text: &str) -> Revision {
     let now = get(key).map(|value| value.rev);
     match put(key, text, now.as_ref()) {
         PutResult::Stored(rev) => rev,
