@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use super::{Watch, add_to_group, command, config};
+use super::{Watch, add_to_group, command, config, journal};
 use crate::{
     daemons::need,
     support::{Fleet, get, runs_as_root, write},
@@ -126,13 +126,21 @@ fn in_a_pod_a_failed_adoption_says_what_runs_and_stays_a_failure() {
         return;
     };
     let watch = &pod.watch;
-    pod.swap("..2", &config("bad"));
+    // Its bytes are known then, and a rollback would be possible on a mount that can be written.
+    pod.swap("..2", &config("two"));
+    watch.until("the run has ended", || watch.runs() == 2);
+    pod.swap("..3", &config("bad"));
     watch.until("it has failed", || watch.failed());
     assert_eq!(watch.runs_with("mixed"), 1, "{}", watch.text());
     watch.waits_for("no rollback: `");
+    watch.waits_for("Read-only file system");
     watch.waits_for(" runs sha256:");
     assert_eq!(pod.message(), "bad", "it runs what the line says");
-    pod.swap("..3", &config("three"));
+    let runs = journal(&pod.fleet.path("state"));
+    let events = fs::read_to_string(runs.last().unwrap().join("events.jsonl")).unwrap();
+    assert!(events.contains("\"stopped\""), "{events}");
+    assert!(!events.contains("\"rollback_began\""), "{events}");
+    pod.swap("..4", &config("three"));
     watch.until("it has converged", || watch.succeeded());
     assert_eq!(pod.message(), "three");
 }
