@@ -165,3 +165,28 @@ fn a_reader_that_ends_early_is_no_error() {
     assert_eq!(output.stderr, b"");
     assert!(output.stdout.starts_with(b"--- "));
 }
+
+#[test]
+fn the_disk_is_compared_with_what_another_tool_staged() {
+    let fleet = Fleet::start(1);
+    let (code, _, err) = outcome(&mut diff(&fleet, &["--source"]));
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("no group has one"), "{err}");
+    let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    fleet.write(
+        "fleet.toml",
+        &format!("{text}source = \"{{config}}.new\"\n"),
+    );
+    let (code, out, err) = outcome(&mut diff(&fleet, &["--source"]));
+    assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
+    assert!(err.contains("nothing is at `"), "{err}");
+    fleet.write(
+        "web.toml.new",
+        "message = \"staged\"\nlisten = \"127.0.0.1:0\"\n",
+    );
+    let attempts = fleet.attempts();
+    let (code, out, err) = outcome(&mut diff(&fleet, &["--source"]));
+    assert_eq!((code, err.as_str()), (Some(7), ""), "{out}");
+    assert!(out.contains("+message = \"staged\""), "{out}");
+    assert_eq!(fleet.attempts(), attempts, "no instance was touched");
+}

@@ -150,10 +150,11 @@ where
     let exchange = async {
         let answer = sender.send_request(message).await;
         let (head, mut body) = answer.map_err(HttpError::from)?.into_parts();
-        check_body(
-            &head.headers,
-            body.size_hint().exact().is_some() || body.is_end_stream(),
-        )?;
+        // The status of an error page says more than what is wrong with its body.
+        if head.status.is_success() {
+            let has_length = body.size_hint().exact().is_some() || body.is_end_stream();
+            check_body(&head.headers, has_length)?;
+        }
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(HttpError::from)?;
             if let Some(piece) = frame.data_ref()

@@ -131,6 +131,10 @@ fn an_answer_that_is_no_value_is_an_error_with_its_reason() {
             Mode::Answers(answer("500 Internal Server Error", "", b"")),
             "answers 500",
         ),
+        (
+            Mode::Answers(b"HTTP/1.1 502 Bad Gateway\r\n\r\nwhole or half".to_vec()),
+            "answers 502",
+        ),
     ] {
         server.set(mode);
         let began = Instant::now();
