@@ -166,7 +166,7 @@ fn an_observed_reload_beside_the_assertion_is_the_proof() {
 fn the_digest_is_read_where_no_assertion_asks_the_instance() {
     for facts in [
         "exec = [\"true\"]\nread = \"exit\"\nequals = \"0\"\n",
-        "exec = [\"echo\", \"{listen.port}\"]\ncontains = \"1\"\n",
+        "exec = [\"echo\", \"port {listen.port}\"]\ncontains = \"port\"\n",
     ] {
         let fleet = Fleet::start(1);
         let file = fleet.path("fleet.toml");
