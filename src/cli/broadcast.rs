@@ -131,7 +131,12 @@ pub(super) fn options(mut args: BroadcastArgs) -> Result<broadcast::Options, Usa
     let shared = args.run.checked()?;
     let reason = shared.reason.as_deref().unwrap_or_default();
     if args.now && reason.trim().is_empty() {
-        let command = this_command_with(&["--reason", "WHY"])
+        let repeated = || this_command_with(&["--reason", "WHY"]);
+        let command = shared
+            .reason
+            .is_none()
+            .then(repeated)
+            .flatten()
             .unwrap_or_else(|| "hello broadcast .. --now --reason WHY".into());
         let action = "state why it cannot wait; the journal keeps it:";
         return Err(UsageError::with_hint(

@@ -625,7 +625,7 @@ fn now_needs_a_reason() {
             result.stderr
         );
         assert!(result.stderr.contains("hint: "), "{}", result.stderr);
-        assert!(result.stderr.contains("--reason TEXT"), "{}", result.stderr);
+        assert!(result.stderr.contains("--reason WHY"), "{}", result.stderr);
     }
     // The action on failure cannot be chosen.
     let result = now(&fleet, &["--on-failure", "revert", "--set", "message=x"]).expect(2);
