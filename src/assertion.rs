@@ -107,6 +107,12 @@ impl Source {
         }
     }
 
+    /// Tells whether its answer is one of the instance's own HTTP endpoint.
+    #[must_use]
+    pub fn asks_own_endpoint(&self) -> bool {
+        matches!(self, Self::Http(_)) && self.uses_listen()
+    }
+
     /// Returns its URL if any certificate is accepted.
     #[must_use]
     pub fn unchecked(&self) -> Option<&str> {

@@ -9,7 +9,7 @@ use crate::{
     fleet::{Count, Fleet},
     host::{Intent, SurveyRequest},
     plan::{Plan, PlanRequest},
-    report::{CommandContext, Look, Reporter, RunReport, Summary},
+    report::{CommandContext, Look, RunReport, Summary},
     runs::{self, ProofCache, ShortIds, Verb},
     screen,
 };
@@ -37,12 +37,7 @@ pub(crate) struct Options {
 
 /// Runs the command to its verdict, and reports every end.
 pub(crate) async fn run(mut options: Options, mut interrupts: Interrupts) -> Verdict {
-    let mut reporter = Reporter::new(
-        options.shared.output,
-        options.shared.quiet,
-        options.shared.verbose,
-    )
-    .exporting(options.shared.exports.clone());
+    let mut reporter = options.shared.reporter();
     if options.shared.validate == Validate::Off {
         options
             .fleet

@@ -12,7 +12,7 @@ use crate::{
     fleet::{Fleet, Group, OnBadConfig},
     host::{Intent, SurveyRequest},
     plan::{Plan, RecoveryRequest, absent, unreplaced},
-    report::{CommandContext, Look, Reporter, RunReport, Summary},
+    report::{CommandContext, Look, RunReport, Summary},
     runs::{self, InterruptedRun, ProofCache, ShortIds, Verb},
     screen,
     step::Survey,
@@ -27,12 +27,7 @@ pub(crate) use self::{last::last, options::Options};
 
 /// Runs the command to its verdict, and reports every end.
 pub(crate) async fn run(options: Options, mut interrupts: Interrupts) -> Verdict {
-    let mut reporter = Reporter::new(
-        options.shared.output,
-        options.shared.quiet,
-        options.shared.verbose,
-    )
-    .exporting(options.shared.exports.clone());
+    let mut reporter = options.shared.reporter();
     let report = carry_out(&options, &mut interrupts, &mut |event| {
         reporter.event(event);
     })

@@ -49,7 +49,7 @@ pub(crate) use self::{
     retention::{Retention, prune},
     run_name::{Matches, ShortIds, digits, find},
     staged::{Stage, Staging, sweep},
-    state_dir::trusted,
+    state_dir::{replace, sync, trusted},
     store::{ContentUse, is_secret, stored, uses},
     supersede::supersede,
 };

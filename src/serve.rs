@@ -26,7 +26,9 @@ use self::{
     source::{ConfigSource, LoadError, Loaded},
     state::{LevelHandle, Server},
 };
-pub(crate) use self::{connections::Connections, listener::Listener, manager::notify};
+pub(crate) use self::{
+    connections::Connections, listener::Listener, manager::notify, metrics::CONTENT_TYPE,
+};
 pub use self::{failure::Failure, proof::Proof};
 use crate::{config::Listen, fleet::Key, runtime, screen, self_report::LayerOrigin};
 

@@ -17,6 +17,18 @@ pub struct Access {
     pub client_key: Option<PathBuf>,
 }
 
+impl From<[Option<PathBuf>; 4]> for Access {
+    /// Takes the files in the order of the fields.
+    fn from([auth_file, bearer_file, client_cert, client_key]: [Option<PathBuf>; 4]) -> Self {
+        Self {
+            auth_file,
+            bearer_file,
+            client_cert,
+            client_key,
+        }
+    }
+}
+
 impl Access {
     /// Tells whether no file is named.
     #[must_use]

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::{
     exports::ExportArgs,
     refusal::UsageError,
-    state::StateArg,
+    state::{KeepArg, StateArg},
     values::{OutputArg, Validate},
 };
-use crate::{execute::RunOptions, fleet, runs::Retention};
+use crate::{execute::RunOptions, fleet};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RunArgs {
@@ -64,17 +64,8 @@ pub(super) struct RunArgs {
     lock_timeout: Duration,
     #[command(flatten)]
     state: StateArg,
-    /// Keep the last N runs, runs up to this AGE, or both limits.
-    ///
-    /// Older runs are removed when this one has ended. Open runs are always kept.
-    #[arg(
-        help_heading = "Record",
-        hide_short_help = true,
-        long,
-        value_name = "N|AGE|N,AGE",
-        default_value = "50,30d"
-    )]
-    keep: Retention,
+    #[command(flatten)]
+    keep: KeepArg,
     #[command(flatten)]
     output: OutputArg,
     #[command(flatten)]
@@ -105,7 +96,7 @@ impl RunArgs {
             reason: self.reason,
             state: state.path,
             state_args: state.args,
-            keep: self.keep,
+            keep: self.keep.keep,
             output: self.output.form(),
             exports: self.exports.open()?,
             quiet: self.quiet,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::screen;
+use crate::{runs::Retention, screen};
 
 /// The option that names the state directory.
 #[derive(Debug, clap::Args)]
@@ -19,6 +19,22 @@ pub(super) struct StateArg {
         hide_env_values = true
     )]
     state: Option<PathBuf>,
+}
+
+/// The option that limits the runs that are kept.
+#[derive(Debug, clap::Args)]
+pub(super) struct KeepArg {
+    /// Keep the last N runs, runs up to this AGE, or both limits.
+    ///
+    /// Older runs are removed when a run has ended. Open runs are always kept.
+    #[arg(
+        help_heading = "Record",
+        hide_short_help = true,
+        long,
+        value_name = "N|AGE|N,AGE",
+        default_value = "50,30d"
+    )]
+    pub(super) keep: Retention,
 }
 
 /// The state directory of a command.

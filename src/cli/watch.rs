@@ -3,7 +3,10 @@
 use std::{process::ExitCode, time::Duration};
 
 use super::{
-    fleet_file::FleetArg, refusal::UsageError, run::run_until_interrupted, state::StateArg,
+    fleet_file::FleetArg,
+    refusal::UsageError,
+    run::run_until_interrupted,
+    state::{KeepArg, StateArg},
     values::OutputArg,
 };
 use crate::{
@@ -11,7 +14,6 @@ use crate::{
     execute::{RunOptions, Validate},
     fleet::{self, Fleet, FleetError},
     report::{Exports, Output},
-    runs::Retention,
     serve::ReloadSignals,
     watch,
 };
@@ -48,17 +50,8 @@ pub(super) struct WatchArgs {
     listen: Option<String>,
     #[command(flatten)]
     state: StateArg,
-    /// Keep the last N runs, runs up to this AGE, or both limits.
-    ///
-    /// Older runs are removed when one has ended. Open runs are always kept.
-    #[arg(
-        help_heading = "Record",
-        hide_short_help = true,
-        long,
-        value_name = "N|AGE|N,AGE",
-        default_value = "50,30d"
-    )]
-    keep: Retention,
+    #[command(flatten)]
+    keep: KeepArg,
     #[command(flatten)]
     output: OutputArg,
     /// Print a line only for runs that did not converge.
@@ -116,7 +109,7 @@ fn options(args: WatchArgs) -> Result<watch::Options, UsageError> {
             reason: None,
             state: state.path,
             state_args: state.args,
-            keep: args.keep,
+            keep: args.keep.keep,
             output,
             exports: Exports::default(),
             quiet: args.quiet,

@@ -14,6 +14,16 @@ pub struct Layer {
     log: Option<Level>,
 }
 
+impl From<Config> for Layer {
+    fn from(config: Config) -> Self {
+        Self {
+            message: Some(config.message),
+            listen: config.listen,
+            log: Some(config.log),
+        }
+    }
+}
+
 impl Layer {
     /// Parses and checks one layer. Each key may be missing.
     ///

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::{
-    report::{Exports, Output},
+    report::{Exports, Output, Reporter},
     runs::Retention,
 };
 
@@ -47,4 +47,12 @@ pub(crate) struct RunOptions {
     pub quiet: bool,
     /// A line for every instance.
     pub verbose: bool,
+}
+
+impl RunOptions {
+    /// Returns the report of a run with these options.
+    #[must_use]
+    pub(crate) fn reporter(&self) -> Reporter {
+        Reporter::new(self.output, self.quiet, self.verbose).exporting(self.exports.clone())
+    }
 }

@@ -43,7 +43,7 @@ pub struct Group {
     /// How its program reads the command line.
     #[serde(default)]
     pub reading: Reading,
-    /// Where its new content comes from, if the operator names none.
+    /// The place that its new content comes from, if the operator names none.
     pub source: Option<ContentSource>,
     /// Paths that the signal does not make it read: a change of one needs a restart.
     pub needs_restart: Vec<PathBase>,

@@ -40,7 +40,7 @@ struct RawFleet {
     /// Defaults of the rollout for every group.
     #[serde(default)]
     rollout: RawRollout,
-    /// What requests to stores need, for `source`.
+    /// The stores that a `source` may name, with what requests to them need.
     #[serde(default)]
     #[schemars(with = "Vec<RawStore>")]
     store: Vec<Spanned<RawStore>>,

@@ -19,7 +19,7 @@ pub(super) const DEFAULT_STORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time between two reads of a key in a store without a watch, if its table sets none.
 pub(super) const DEFAULT_POLL: Duration = Duration::from_secs(5);
 
-/// Where a group's new content comes from, if the operator names none.
+/// The place that a group's new content comes from, if the operator names none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ContentSource {

@@ -118,7 +118,7 @@ pub(super) fn create(path: &Path, content: &[u8]) -> io::Result<File> {
 
 /// Replaces a file in one step, by way of `staged` beside it. The file is synced, and its directory
 /// is not.
-pub(super) fn replace(path: &Path, staged: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, staged: &Path, content: &[u8]) -> io::Result<()> {
     // A killed run may have left it.
     let _ = std::fs::remove_file(staged);
     create(staged, content)?.sync_all()?;
@@ -126,7 +126,7 @@ pub(super) fn replace(path: &Path, staged: &Path, content: &[u8]) -> io::Result<
 }
 
 /// Syncs a directory: its entries outlive a power failure.
-pub(super) fn sync(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 

@@ -2,13 +2,10 @@
 //! serves that one.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -16,7 +13,7 @@ use super::{
     source::{ConfigSource, Loaded, Reading},
 };
 use crate::{
-    config, runtime,
+    config, runs, runtime,
     self_report::{LayerOrigin, LayerReport},
     trust::ResolvedPath,
 };
@@ -116,19 +113,9 @@ impl LastGood {
 /// Exchanges the file in one step, and syncs it.
 fn write(dir: &Path, kept: &Kept) -> io::Result<()> {
     let staged = dir.join(format!("{NAME}.new"));
-    let no_follow = i32::try_from(OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
-    // The message may be a secret.
-    let mut file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(no_follow)
-        .open(&staged)?;
-    file.write_all(&serde_json::to_vec(kept)?)?;
-    file.sync_all()?;
-    fs::rename(&staged, dir.join(NAME))?;
-    File::open(dir)?.sync_all()
+    // Only its owner may read it: the message may be a secret.
+    runs::replace(&dir.join(NAME), &staged, &serde_json::to_vec(kept)?)?;
+    runs::sync(dir)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use prometheus_client::{
 use crate::self_report::AttemptResult;
 
 /// The content type of the page.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// One label and its value.
 type Label<T> = [(&'static str, T); 1];

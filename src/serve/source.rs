@@ -167,10 +167,13 @@ impl ConfigSource {
             },
             rendered: why.render(Path::new(&place), &content.bytes),
         };
-        if !self.has_store() {
-            config::parse(&content.bytes).map_err(invalid)?;
+        if self.has_store() {
+            Layer::parse(&content.bytes).map_err(invalid)
+        } else {
+            config::parse(&content.bytes)
+                .map(Layer::from)
+                .map_err(invalid)
         }
-        Layer::parse(&content.bytes).map_err(invalid)
     }
 }
 

@@ -15,9 +15,6 @@ use prometheus_client::{
 
 use crate::{event::Verdict, names::json_word};
 
-/// The content type of the page.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
 /// One label and its value.
 type Label = [(&'static str, String); 1];
 

@@ -10,7 +10,8 @@ use axum::{
     routing::get,
 };
 
-use super::metrics::{CONTENT_TYPE, Metrics};
+use super::metrics::Metrics;
+use crate::serve::CONTENT_TYPE;
 
 /// Returns the router of every request.
 pub(super) fn routes(shared: Arc<Metrics>) -> Router {

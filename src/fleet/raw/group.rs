@@ -78,7 +78,8 @@ pub(super) struct RawGroup {
     /// Arguments with which the program reads no file by default.
     #[schemars(with = "Option<Words>")]
     pub(super) no_default: Option<Spanned<Value>>,
-    /// Where another tool puts the new content: a path with `{config}`, or the URL of a key.
+    /// The place that another tool puts the new content at: a path with `{config}`, or the URL of
+    /// a key.
     #[schemars(with = "Option<String>")]
     pub(super) source: Option<Spanned<String>>,
     /// Files that the signal does not make it read: a change of one is exit 10.

@@ -93,14 +93,7 @@ fn share_credentials(
     let Some(span) = raw.iter().flatten().map(Spanned::span).next() else {
         return Ok(());
     };
-    let [auth_file, bearer_file, client_cert, client_key] =
-        raw.map(|path| path.map(Spanned::into_inner));
-    let access = Access {
-        auth_file,
-        bearer_file,
-        client_cert,
-        client_key,
-    };
+    let access = Access::from(raw.map(|path| path.map(Spanned::into_inner)));
     let mut requests: Vec<&mut HttpRequest> = Vec::new();
     for assertion in assertions.iter_mut().flat_map(|list| list.iter_mut()) {
         match &mut assertion.source {

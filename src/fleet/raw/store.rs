@@ -27,14 +27,14 @@ pub(super) struct RawStore {
     /// The keys that it is for: their URLs begin with this. The longest that fits counts.
     #[schemars(with = "String")]
     url: Option<Spanned<String>>,
-    /// Of `exec://`: a command that prints the value of `{key}`. Exit 3: no such key.
+    /// The command of `exec://` that prints the value of `{key}`. Exit 3: no such key.
     #[schemars(with = "Option<Vec<String>>")]
     get: Option<Spanned<Vec<Spanned<String>>>>,
-    /// Of `exec://`: a command that stores its stdin where the revision is `{rev}`. Exit 3: it is
+    /// The command of `exec://` that stores its stdin if the revision is `{rev}`. Exit 3: it is
     /// another.
     #[schemars(with = "Option<Vec<String>>")]
     put: Option<Spanned<Vec<Spanned<String>>>>,
-    /// Of `exec://`: where the revision is found. Default: `"digest"`.
+    /// The place of the revision of `exec://`. Default: `"digest"`.
     #[schemars(with = "Option<CommandRevision>")]
     rev: Option<Spanned<CommandRevision>>,
     /// PEM certificates that are trusted instead of those of the system.
@@ -233,14 +233,7 @@ fn files(
     if ca.is_some() && !is_tls {
         return Err(spanned(first, "ca is for a store with TLS"));
     }
-    let [auth_file, bearer_file, client_cert, client_key] =
-        raw.map(|path| path.map(Spanned::into_inner));
-    let files = Access {
-        auth_file,
-        bearer_file,
-        client_cert,
-        client_key,
-    };
+    let files = Access::from(raw.map(|path| path.map(Spanned::into_inner)));
     match files.conflict(is_tls) {
         Some(why) => Err(spanned(first, why)),
         None => Ok((ca.map(Spanned::into_inner), files)),

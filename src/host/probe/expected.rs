@@ -27,10 +27,8 @@ impl Expected {
     /// `serving` path where no assertion reads an answer of its own endpoint: the digest in such an
     /// answer is the proof.
     pub(super) fn sources<'a>(&'a self, serving: &'a Source) -> impl Iterator<Item = &'a Source> {
-        let is_own = |assertion: &Assertion| {
-            matches!(assertion.source, Source::Http(_)) && assertion.source.uses_listen()
-        };
-        let has_own = self.confirm.iter().any(is_own);
+        let mut confirm = self.confirm.iter();
+        let has_own = confirm.any(|assertion| assertion.source.asks_own_endpoint());
         let serving = (self.self_report.is_some() && !has_own).then_some(serving);
         self.confirm
             .iter()

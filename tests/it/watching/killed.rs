@@ -58,14 +58,20 @@ fn kill(mut watch: Watch) {
     assert!(!status.success());
 }
 
-#[test]
-fn a_killed_run_that_installed_a_source_is_rolled_back_and_then_done_again() {
-    let fleet = gated(true);
-    let watch = Watch::start(&fleet, &[]);
-    replace(&fleet, "web.toml.new", &config("two"));
+/// Starts a watch whose run over `two` waits at the gate of its first wave.
+fn waits_at_the_gate(fleet: &Fleet, file: &str) -> Watch {
+    let watch = Watch::start(fleet, &[]);
+    replace(fleet, file, &config("two"));
     until("the gate of the first wave waits", || {
         fleet.path("waits").exists()
     });
+    watch
+}
+
+#[test]
+fn a_killed_run_that_installed_a_source_is_rolled_back_and_then_done_again() {
+    let fleet = gated(true);
+    let watch = waits_at_the_gate(&fleet, "web.toml.new");
     kill(watch);
     assert_eq!(open_runs(&fleet), 1);
     fleet.write("go", "");
@@ -86,11 +92,7 @@ fn a_killed_run_that_installed_a_source_is_rolled_back_and_then_done_again() {
 #[test]
 fn a_killed_run_is_rolled_back_before_a_newer_content_is_installed() {
     let fleet = gated(true);
-    let watch = Watch::start(&fleet, &[]);
-    replace(&fleet, "web.toml.new", &config("two"));
-    until("the gate of the first wave waits", || {
-        fleet.path("waits").exists()
-    });
+    let watch = waits_at_the_gate(&fleet, "web.toml.new");
     kill(watch);
     // Some instances run `two` now, and some `one`.
     replace(&fleet, "web.toml.new", &config("three"));
@@ -103,11 +105,7 @@ fn a_killed_run_is_rolled_back_before_a_newer_content_is_installed() {
 #[test]
 fn a_killed_run_that_adopted_a_config_is_done_again_over_the_newest_content() {
     let fleet = gated(false);
-    let watch = Watch::start(&fleet, &[]);
-    replace(&fleet, "web.toml", &config("two"));
-    until("the gate of the first wave waits", || {
-        fleet.path("waits").exists()
-    });
+    let watch = waits_at_the_gate(&fleet, "web.toml");
     kill(watch);
     replace(&fleet, "web.toml", &config("three"));
     fleet.write("go", "");
@@ -120,11 +118,7 @@ fn a_killed_run_that_adopted_a_config_is_done_again_over_the_newest_content() {
 #[test]
 fn a_killed_rollback_is_finished() {
     let fleet = gated(true);
-    let watch = Watch::start(&fleet, &[]);
-    replace(&fleet, "web.toml.new", &config("two"));
-    until("the gate of the first wave waits", || {
-        fleet.path("waits").exists()
-    });
+    let watch = waits_at_the_gate(&fleet, "web.toml.new");
     // The first instance does not confirm the old config, so the rollback waits for it.
     fleet.stop(0);
     fleet.stop(1);
