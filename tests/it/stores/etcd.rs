@@ -15,7 +15,7 @@ use crate::{
 
 /// One etcd, with its data in a folder of its own.
 pub(crate) struct Etcd {
-    server: Option<Killed>,
+    pub(super) server: Option<Killed>,
     pub(super) dir: tempfile::TempDir,
     pub(super) port: u16,
     peers: u16,
@@ -38,7 +38,7 @@ impl Etcd {
         Some(etcd)
     }
 
-    fn serve(&mut self, scheme: &str, more: &[String]) {
+    pub(super) fn serve(&mut self, scheme: &str, more: &[String]) {
         let url = format!("{scheme}://127.0.0.1:{}", self.port);
         let peers = format!("http://127.0.0.1:{}", self.peers);
         let log = std::fs::File::create(self.dir.path().join("log")).unwrap();

@@ -18,6 +18,7 @@ pub(crate) mod etcd;
 mod http;
 mod http_server;
 mod layers;
+mod layers_of_daemons;
 #[cfg(feature = "nats")]
 mod nats;
 mod recipes;

@@ -10,15 +10,15 @@ use crate::{
     support::{Killed, until, write},
 };
 
-struct Nats {
-    _server: Killed,
+pub(super) struct Nats {
+    pub(super) server: Option<Killed>,
     dir: tempfile::TempDir,
     port: u16,
 }
 
 impl Nats {
     /// Starts a server with the bucket `edge`, and these lines in its config.
-    fn start(config: &str, login: Option<(&str, &str)>) -> Option<Self> {
+    pub(super) fn start(config: &str, login: Option<(&str, &str)>) -> Option<Self> {
         Self::start_with(config, login, None)
     }
 
@@ -33,25 +33,31 @@ impl Nats {
             "listen: 127.0.0.1:{port}\njetstream {{ store_dir: \"{}\" }}\n{config}\n",
             dir.path().join("data").display()
         );
-        let file = write(&dir.path().join("nats.conf"), &text);
-        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        write(&dir.path().join("nats.conf"), &text);
+        let mut nats = Self {
+            server: None,
+            dir,
+            port,
+        };
+        nats.serve();
+        until("the bucket is made", || {
+            block_on(nats.make_bucket(login, ca.clone())).is_ok()
+        });
+        Some(nats)
+    }
+
+    /// Starts the server, again with the data of before.
+    pub(super) fn serve(&mut self) {
+        let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
         let server = command("nats-server")
             .arg("-c")
-            .arg(file)
+            .arg(self.dir.path().join("nats.conf"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
-        let nats = Self {
-            _server: Killed(server),
-            dir,
-            port,
-        };
-        until("the bucket is made", || {
-            block_on(nats.make_bucket(login, ca.clone())).is_ok()
-        });
-        Some(nats)
+        self.server = Some(Killed(server));
     }
 
     /// Makes the bucket as a stream: `create_key_value` of the client fails with this server.
@@ -87,11 +93,11 @@ impl Nats {
         Ok(())
     }
 
-    fn url(&self, name: &str) -> String {
+    pub(super) fn url(&self, name: &str) -> String {
         format!("nats://127.0.0.1:{}/edge/{name}", self.port)
     }
 
-    fn key(&self, name: &str, rest: &str) -> hello::fleet::Key {
+    pub(super) fn key(&self, name: &str, rest: &str) -> hello::fleet::Key {
         let table = format!(
             "[[store]]\nurl = \"nats://127.0.0.1:{}\"\ntimeout = \"20s\"\n{rest}",
             self.port
