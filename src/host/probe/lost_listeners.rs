@@ -11,7 +11,7 @@ use crate::{
             answer::KernelError,
             limits::{LISTENERS_MAX_AGE, ProbeLimits},
         },
-        proc::guard,
+        proc::{guard, tree::lives},
     },
     step::PlannedInstance,
 };
@@ -20,7 +20,7 @@ use crate::{
 const WHETHER_LISTENS: &str = "whether it still listens";
 
 /// Tells whether the instance or a descendant of it listens on any address. One in another network
-/// namespace has no address of this host.
+/// namespace, or that has ended, has no address of this host.
 ///
 /// # Errors
 /// Fails if the kernel does not tell.
@@ -29,11 +29,10 @@ pub(crate) fn listens(
     limits: &ProbeLimits,
     max_age: Duration,
 ) -> Result<bool, KernelError> {
-    match limits
-        .listeners(max_age)?
-        .listens_anywhere(member.instance.pid)
-    {
+    let pid = member.instance.pid;
+    match limits.listeners(max_age)?.listens_anywhere(pid) {
         Err(SocketsError::OtherNetwork) => Ok(false),
+        Err(_) if lives(pid).is_ok_and(|stat| stat.is_none()) => Ok(false),
         listens => Ok(listens?),
     }
 }
@@ -103,5 +102,8 @@ mod tests {
         let member = PlannedInstance::new(instance, Arc::new(group), Vec::new());
         let limits = ProbeLimits::default();
         assert!(unprivileged(|| listens(&member, &limits, Duration::ZERO)).is_err());
+        let mut ended = member;
+        ended.instance.pid = i32::MAX;
+        assert!(!listens(&ended, &limits, Duration::ZERO).unwrap());
     }
 }

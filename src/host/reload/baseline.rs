@@ -187,7 +187,7 @@ fn may_be_older(assertion: &Assertion) -> bool {
 }
 
 /// Returns why an instance cannot prove its reload: an assertion has no reading from right before
-/// the signal to compare with. None if there is no such assertion.
+/// the signal to compare with. None if there is no such assertion, or if the process has ended.
 pub(super) fn lacking_baseline(
     member: &PlannedInstance,
     assertions: &[Assertion],
@@ -198,12 +198,17 @@ pub(super) fn lacking_baseline(
         .zip(&member.baseline)
         .filter(|(assertion, _)| !may_be_older(assertion))
         .find(lacks)?;
+    let instance = &member.instance;
+    if guard::is_over(instance.pid, instance.started, &instance.exe) {
+        // The signal that follows says how the process ended.
+        return None;
+    }
     Some(Failure {
         kind: Outcome::TimedOut.into(),
         text: format!(
             "{} gave no answer right before the signal, so no later one could show a reload, and \
              it was not signalled; try again, or raise `timeout`",
-            assertion.source.describe(&member.instance.endpoint)
+            assertion.source.describe(&instance.endpoint)
         ),
     })
 }
@@ -372,6 +377,12 @@ mod tests {
             "{}",
             failure.text
         );
+        member.instance.started += 1;
+        assert!(
+            lacking_baseline(&member, &assertions).is_none(),
+            "it has ended"
+        );
+        member.instance.started -= 1;
         member.baseline = vec![text("1")];
         assert!(lacking_baseline(&member, &assertions).is_none());
     }
