@@ -180,7 +180,7 @@ fn content_behind_a_target_that_cannot_be_read_is_not_known() {
     fs::create_dir(root.join("parts")).unwrap();
     fs::write(root.join("parts/a"), "one").unwrap();
     assert!(digest().is_some());
-    fs::set_permissions(root.join("parts"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(root.join("parts"), fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(digest(), None);
     fs::write(&main, "include parts/*;").unwrap();
     assert_eq!(digest(), None, "a pattern");
