@@ -178,6 +178,18 @@ pub(crate) fn is_own(e: &io::Error) -> bool {
         .any(|errno| e.raw_os_error() == Some(errno.raw_os_error()))
 }
 
+/// Returns the next step for an operator where a process could not be read for this reason.
+#[must_use]
+pub(crate) fn unread_hint(e: &io::Error) -> &'static str {
+    if e.kind() == io::ErrorKind::PermissionDenied {
+        "run `hello` as root, or as a user that may inspect that process"
+    } else if is_own(e) {
+        "raise the limits of `hello` (`ulimit -n`), or free memory, and try again"
+    } else {
+        "try again"
+    }
+}
+
 /// Lists the pid of every process, sorted.
 ///
 /// # Errors

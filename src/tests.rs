@@ -7,6 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) mod probed;
+pub(crate) mod unprivileged;
+
 /// The variable that makes tests write the files instead of comparing them.
 const RENEW: &str = "HELLO_RENEW_SNAPSHOTS";
 

@@ -206,7 +206,8 @@ async fn check_signal(row: &mut Row, group: &Group, found: &Found) {
         row.faults
             .push(format!("would not take the signal: it {why}"));
     }
-    if guard::is_stopped(found.pid) {
+    // A process that cannot be read has a fault by now: it would not take the signal.
+    if guard::is_stopped(found.pid).unwrap_or(false) {
         row.faults.push("is stopped".into());
     }
 }

@@ -62,6 +62,8 @@ pub struct PlannedInstance {
     pub workers_before: Vec<(i32, u64)>,
     /// Descendants that do not run the wanted config; none of them may go on accepting.
     pub old_workers: Vec<(i32, u64)>,
+    /// Why its descendants could not be read right before its last signal: there may be others.
+    pub old_workers_unread: Option<String>,
     /// Paths that the signal does not make it read: a change of one of them needs a restart.
     pub restart_only_paths: Vec<PathBuf>,
     /// Its start in nanoseconds since 1970, rounded down to the earliest possible moment.
@@ -121,6 +123,7 @@ impl PlannedInstance {
             new_children: Vec::new(),
             workers_before: Vec::new(),
             old_workers: Vec::new(),
+            old_workers_unread: None,
             restart_only_paths: Vec::new(),
             started_ns: i128::MIN,
             timeout: group.timeout,

@@ -24,3 +24,5 @@ pub(crate) use self::{
     reason::{ConfigRefusal, MatchRefusal},
     scan::Scan,
 };
+#[cfg(test)]
+pub(crate) use self::{inspect::InspectError, reason::MatchReason};

@@ -1,6 +1,7 @@
 //! Processes that started after the survey.
 
 use std::{
+    io,
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -25,24 +26,27 @@ pub(crate) struct NewProcesses {
 }
 
 impl NewProcesses {
-    pub(crate) fn look(surveyed: &ProcessSnapshot) -> Self {
+    /// Lists the processes of this moment.
+    ///
+    /// # Errors
+    /// Fails if `/proc` cannot be listed: then any number of processes may be new.
+    pub(crate) fn look(surveyed: &ProcessSnapshot) -> io::Result<Self> {
         let began = Instant::now();
-        // If `/proc` cannot be listed, no process is new.
-        let listed = pids().unwrap_or_default();
+        let listed = pids()?;
         let new: Vec<i32> = listed
             .iter()
             .copied()
             .filter(|pid| surveyed.is_new(*pid))
             .collect();
         let new_scan = Scan::of(&new);
-        Self {
+        Ok(Self {
             began,
             took: began.elapsed(),
             listed,
             new,
             new_scan,
             scan: OnceLock::new(),
-        }
+        })
     }
 
     /// Returns a scan of all processes. It is read once, and only for a group that may have a new

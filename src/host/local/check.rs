@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,8 +17,12 @@ use crate::{
     event::{Direction, Event, Failure, FailureKind, Interrupts, Outcome},
     host::{
         local::host::LocalHost,
+        net::sockets::Listeners,
         parallel::{admission::run_admitted, par_map::par_map},
-        probe::endpoint::{foreign_listeners_in, sharing_text},
+        probe::{
+            answer::KernelError,
+            endpoint::{WHETHER_SHARED, foreign_listeners_in, sharing_text},
+        },
         proc::guard::{Presence, is_over, presence, sees_the_same},
         target::install::Target,
     },
@@ -90,7 +95,8 @@ impl LocalHost {
             };
             emit(mark_lost(planned, failure));
         }
-        let is_exclusive = self.fail_shared_addresses(steps, emit);
+        let listeners = self.limits.listeners(Duration::ZERO);
+        let is_exclusive = self.fail_shared_addresses(listeners, steps, emit);
         // Last, so that a change between the proofs and this reading is seen.
         if !reads_targets_of.is_empty() {
             self.fail_changed_targets(steps, &reads_targets_of, emit);
@@ -193,8 +199,13 @@ impl LocalHost {
     /// Fails every instance on whose address a process outside the run listens. Its earlier answers
     /// may be those of the foreign listener. Returns false if the listeners cannot be read while an
     /// instance claims an address.
-    fn fail_shared_addresses(&self, steps: &mut [&mut Step], emit: &mut impl FnMut(Event)) -> bool {
-        let Ok(listeners) = self.limits.listeners(Duration::ZERO) else {
+    fn fail_shared_addresses(
+        &self,
+        listeners: Result<Arc<Listeners>, KernelError>,
+        steps: &mut [&mut Step],
+        emit: &mut impl FnMut(Event),
+    ) -> bool {
+        let Ok(listeners) = listeners else {
             let mut instances = steps.iter().flat_map(|step| &step.instances);
             return !instances.any(|m| claims_config(m) && !m.instance.endpoint.is_empty());
         };
@@ -203,14 +214,15 @@ impl LocalHost {
             .flat_map(|step| &mut step.instances)
             .filter(|m| claims_config(m))
         {
-            let foreign = foreign_listeners_in(planned, &listeners, &self.limits);
-            if !foreign.is_empty() {
-                let failure = Failure {
+            let failure = match foreign_listeners_in(planned, &listeners, &self.limits) {
+                Ok(foreign) if foreign.is_empty() => continue,
+                Ok(foreign) => Failure {
                     kind: FailureKind::ForeignListener,
                     text: sharing_text(&foreign),
-                };
-                emit(mark_lost(planned, failure));
-            }
+                },
+                Err(why) => why.cannot_tell(WHETHER_SHARED),
+            };
+            emit(mark_lost(planned, failure));
         }
         true
     }
@@ -285,4 +297,53 @@ fn target_failure(planned: &PlannedInstance, changed: Option<&TargetChange>) -> 
         path.display()
     );
     failure(Outcome::TimedOut, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::{
+        assertion::Expectation,
+        tests::{
+            probed::silent,
+            unprivileged::{HIDDEN, unprivileged},
+        },
+    };
+
+    /// Returns a step with one confirmed instance.
+    fn confirmed(pid: i32) -> Step {
+        let (mut member, _) = silent(Expectation::Changed);
+        member.instance.outcome = Outcome::Confirmed;
+        member.instance.pid = pid;
+        Step {
+            changes: Vec::new(),
+            instances: vec![member],
+            direction: Direction::Forward,
+        }
+    }
+
+    #[test]
+    fn an_address_is_exclusive_only_if_the_listening_sockets_could_be_read() {
+        let host = LocalHost::new("run");
+        let mut step = confirmed(HIDDEN);
+        let unread = Err(KernelError::Listeners(io::ErrorKind::Other.into()));
+        assert!(!host.fail_shared_addresses(unread, &mut [&mut step], &mut drop));
+    }
+
+    #[test]
+    fn an_instance_whose_sockets_cannot_be_read_at_the_end_is_not_proven() {
+        let mut step = confirmed(HIDDEN);
+        step.instances[0].instance.endpoint.clear();
+        let end = |step: &mut Step| {
+            let host = LocalHost::new("run");
+            let listeners = host.limits.listeners(Duration::ZERO);
+            host.fail_shared_addresses(listeners, &mut [step], &mut drop);
+            step.instances[0].instance.outcome
+        };
+        assert_eq!(unprivileged(|| end(&mut step)), Outcome::TimedOut);
+        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        assert_eq!(end(&mut confirmed(own)), Outcome::Confirmed);
+    }
 }

@@ -83,3 +83,41 @@ pub(crate) fn not_proven(direction: Direction) -> Outcome {
         Outcome::TimedOut
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use std::{cell::RefCell, time::Duration};
+
+    use super::*;
+    use crate::{
+        assertion::Expectation,
+        host::{local::host::LocalHost, parallel::admission::Slot},
+        tests::{
+            probed::silent,
+            unprivileged::{HIDDEN, unprivileged},
+        },
+    };
+
+    #[test]
+    fn a_successor_that_cannot_be_held_has_not_ended() {
+        let failure = unprivileged(|| {
+            let (mut new, _) = silent(Expectation::Changed);
+            new.instance.pid = HIDDEN;
+            let (host, slot) = (LocalHost::new("run"), Slot::default());
+            let signalled = RefCell::default();
+            let context = host.proof_context(&[], Direction::Forward, &slot, &signalled);
+            let limits = ProbeLimits::default();
+            let proof = successor::proven(&mut new, context, Duration::ZERO, &limits);
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().build().unwrap();
+            runtime.block_on(proof).unwrap_err()
+        });
+        assert_eq!(failure.kind.outcome(), Outcome::TimedOut);
+        assert!(
+            failure.text.contains("Permission denied"),
+            "{}",
+            failure.text
+        );
+    }
+}

@@ -7,7 +7,7 @@ use crate::{
     host::{
         discover::found::Found,
         net::sockets::Listeners,
-        probe::{limits::ProbeLimits, port_sharing},
+        probe::{answer::KernelError, limits::ProbeLimits, port_sharing},
         proc::{
             guard::{self, NotTaken},
             pidfd::permitted,
@@ -25,6 +25,9 @@ pub(crate) enum GuardReason {
         .0.join(", ")
     )]
     ForeignListener(Vec<String>),
+    /// The foreign listeners on its address cannot be read.
+    #[error("may share its address with a process outside the run, which cannot be checked: {0}")]
+    Unknown(KernelError),
     #[error("is not declared to reload on {0}, and many programs exit on it")]
     Undeclared(&'static str),
     #[error("may not be signalled by this user")]
@@ -41,7 +44,7 @@ pub(crate) type GuardRefusal = Refusal<GuardReason>;
 /// Checks that no process outside the run listens at the endpoint of `found`.
 ///
 /// # Errors
-/// Fails with the foreign listeners.
+/// Fails with the foreign listeners, or if the kernel does not tell.
 pub(crate) fn check_exclusive_address(
     found: &Found,
     endpoint: &str,
@@ -51,7 +54,11 @@ pub(crate) fn check_exclusive_address(
     if endpoint.starts_with("unix:") || found.endpoint.is_some() {
         return Ok(());
     }
-    let foreign = port_sharing::foreign_listeners(found.pid, endpoint, listeners, limits);
+    let foreign =
+        port_sharing::foreign_listeners(found.pid, endpoint, listeners, limits).map_err(|why| {
+            let hint = why.hint();
+            GuardRefusal::from(GuardReason::Unknown(why)).with_hint(hint)
+        })?;
     if foreign.is_empty() {
         return Ok(());
     }
@@ -104,9 +111,12 @@ pub(crate) fn may_signal(pid: i32) -> Result<(), GuardRefusal> {
 /// Checks that the process is not stopped: it would take a signal only when it continues.
 ///
 /// # Errors
-/// Fails if it is.
+/// Fails if it is, or if it cannot be read.
 pub(crate) fn check_not_stopped(pid: i32) -> Result<(), GuardRefusal> {
-    if guard::is_stopped(pid) {
+    if guard::is_stopped(pid)
+        .map_err(NotTaken::from)
+        .map_err(GuardReason::from)?
+    {
         let why = GuardRefusal::from(GuardReason::Stopped);
         Err(why.with_hint(format!("continue it with `kill -CONT {pid}`")))
     } else {

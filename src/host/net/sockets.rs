@@ -8,24 +8,26 @@ use std::{
     path::PathBuf,
 };
 
-pub(crate) use self::address::Address;
+pub(crate) use self::{
+    address::Address,
+    held::{SocketsError, sockets_of, sockets_of_family},
+};
 use self::{
     address::without_twins,
     diag::{each_tcp_listener, each_unix_listener},
+    held::sockets_of_descendant,
 };
 use crate::{
     assertion::Source,
     fleet::{Group, ListenAt, Speaks},
-    host::proc::{
-        guard::{Namespace, shares},
-        tree::{ProcessTree, family},
-    },
+    host::proc::tree::{ProcessTree, family},
     kernel::{descriptors, socket},
     refusal::Refusal,
 };
 
 mod address;
 mod diag;
+mod held;
 
 /// The listening sockets of this network namespace, by inode.
 #[derive(Debug, Default)]
@@ -44,13 +46,12 @@ pub(crate) struct Listeners {
     tree: Option<ProcessTree>,
 }
 
-/// Why the sockets of a process are not known.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SocketsError {
-    #[error("is in another network namespace, where this host cannot probe it")]
-    OtherNetwork,
-    #[error("sockets: {0}")]
-    Unreadable(#[from] io::Error),
+/// The addresses that a process and its descendants listen on.
+struct Addresses {
+    /// Each once, sorted.
+    known: Vec<Address>,
+    /// Why there may be others.
+    unread: Option<SocketsError>,
 }
 
 /// Why the endpoint of a process is not known.
@@ -168,45 +169,82 @@ impl Listeners {
         }
     }
 
-    /// Returns the addresses that a process or a descendant of it listens on, each once, sorted.
+    /// Returns the addresses that a process or a descendant of it listens on.
     ///
     /// # Errors
     /// Fails as [`sockets_of`] does, for the process itself.
-    pub(crate) fn addresses(&self, pid: i32) -> Result<Vec<Address>, SocketsError> {
-        let mut inodes = sockets_of(pid)?;
-        let family = self
-            .tree
-            .as_ref()
-            .map_or_else(|| family(pid), |tree| tree.family(pid));
-        // A descendant that ended meanwhile, or is in another namespace, has no socket that could
-        // be probed.
-        inodes.extend(
-            family
-                .into_iter()
-                .skip(1)
-                .flat_map(|child| sockets_of(child).unwrap_or_default()),
-        );
-        let mut addresses: Vec<Address> = inodes
+    fn addresses(&self, pid: i32) -> Result<Addresses, SocketsError> {
+        let own = sockets_of(pid)?;
+        let family = match &self.tree {
+            Some(tree) => Ok(tree.family(pid)),
+            None => family(pid),
+        };
+        Ok(self.addresses_of(own, family, sockets_of_descendant))
+    }
+
+    /// Returns the addresses of the sockets `own`, and of those that `read` finds at each
+    /// descendant in `family`.
+    fn addresses_of(
+        &self,
+        own: Vec<u64>,
+        family: io::Result<Vec<i32>>,
+        read: impl Fn(i32) -> Result<Vec<u64>, SocketsError>,
+    ) -> Addresses {
+        let mut inodes = own;
+        let mut unread = None;
+        match family {
+            Ok(family) => {
+                for child in family.into_iter().skip(1) {
+                    match read(child) {
+                        Ok(held) => inodes.extend(held),
+                        Err(why) => unread = Some(why),
+                    }
+                }
+            }
+            Err(e) => unread = Some(SocketsError::Children(e)),
+        }
+        let mut known: Vec<Address> = inodes
             .iter()
             .filter_map(|inode| self.sockets.get(inode)?.clone())
             .collect();
-        addresses.sort();
-        addresses.dedup();
-        Ok(addresses)
+        known.sort();
+        known.dedup();
+        Addresses { known, unread }
+    }
+
+    /// Tells whether a process or a descendant of it listens on any address.
+    ///
+    /// # Errors
+    /// Fails if none is known, and not every socket could be read.
+    pub(crate) fn listens_anywhere(&self, pid: i32) -> Result<bool, SocketsError> {
+        self.addresses(pid)?.has(|_| true)
     }
 
     /// Returns the endpoint of a process with these arguments. The first entry of the group's
     /// `listen` that fits exactly one of its addresses decides.
     ///
     /// # Errors
-    /// Fails if it listens on no address, or on several of which none is chosen.
+    /// Fails if it listens on no address, or on several of which none is chosen, or if not every
+    /// socket could be read and none is chosen.
     pub(crate) fn endpoint(
         &self,
         pid: i32,
         args: &[String],
         group: &Group,
     ) -> Result<String, Refusal<EndpointError>> {
-        let addresses = without_twins(self.addresses(pid).map_err(EndpointError::Sockets)?);
+        let Addresses { known, unread } = self.addresses(pid).map_err(EndpointError::Sockets)?;
+        self.chosen(without_twins(known), unread, args, group)
+    }
+
+    /// Returns the URL of the address that the group chooses of `addresses`. `unread` is why there
+    /// may be others.
+    fn chosen(
+        &self,
+        addresses: Vec<Address>,
+        unread: Option<SocketsError>,
+        args: &[String],
+        group: &Group,
+    ) -> Result<String, Refusal<EndpointError>> {
         let chosen = group.listen.iter().find_map(|wanted| {
             let mut fitting = addresses
                 .iter()
@@ -214,6 +252,11 @@ impl Listeners {
             fitting.next().filter(|_| fitting.next().is_none())
         });
         let url = |address: &Address| self.url(address, scheme(group));
+        // The address that is meant may be one that could not be read.
+        if let (None, [] | [_], Some(why)) = (chosen, addresses.as_slice(), unread) {
+            let hint = format!("{}, or set `listen` in its group", why.hint());
+            return Err(Refusal::from(EndpointError::Sockets(why)).with_hint(hint));
+        }
         match (chosen, addresses.as_slice()) {
             (Some(address), _) | (None, [address]) => Ok(url(address)),
             (None, []) => Err(EndpointError::Nowhere.into()),
@@ -230,12 +273,13 @@ impl Listeners {
         }
     }
 
-    /// Returns the names in the group's `listen`, if the process listens on none of them.
+    /// Returns the names in the group's `listen`, if the process is known to listen on none of
+    /// them.
     pub(crate) fn missing(&self, pid: i32, args: &[String], group: &Group) -> Option<String> {
-        let addresses = self.addresses(pid).unwrap_or_default();
         let fits_any =
             |address: &Address| group.listen.iter().any(|wanted| address.fits(wanted, args));
-        if group.listen.is_empty() || addresses.iter().any(fits_any) {
+        let fits = self.addresses(pid).ok()?.has(fits_any);
+        if group.listen.is_empty() || fits.unwrap_or(true) {
             return None;
         }
         let names: Vec<String> = group
@@ -249,17 +293,22 @@ impl Listeners {
     /// Tells whether the process is known to listen on no address, or on none that its group's
     /// `listen` names.
     pub(crate) fn is_deaf(&self, pid: i32, args: &[String], group: &Group) -> bool {
-        self.addresses(pid)
-            .is_ok_and(|addresses| addresses.is_empty() || self.missing(pid, args, group).is_some())
+        self.listens_anywhere(pid)
+            .is_ok_and(|listens| !listens || self.missing(pid, args, group).is_some())
     }
 
     /// Tells whether a process or a descendant of it listens at `endpoint`.
-    pub(crate) fn holds(&self, pid: i32, endpoint: &str, group: &Group) -> bool {
-        self.addresses(pid).is_ok_and(|addresses| {
-            addresses
-                .iter()
-                .any(|address| self.url(address, scheme(group)) == endpoint)
-        })
+    ///
+    /// # Errors
+    /// Fails if it is not known to, and not every socket could be read.
+    pub(crate) fn holds(
+        &self,
+        pid: i32,
+        endpoint: &str,
+        group: &Group,
+    ) -> Result<bool, SocketsError> {
+        self.addresses(pid)?
+            .has(|address| self.url(address, scheme(group)) == endpoint)
     }
 
     /// Returns the URL at which an address is probed. A socket on all addresses is probed on
@@ -278,6 +327,20 @@ impl Listeners {
                 }
                 format!("{scheme}://{address}/")
             }
+        }
+    }
+}
+
+impl Addresses {
+    /// Tells whether `fits` holds for one of them.
+    ///
+    /// # Errors
+    /// Fails if it holds for none that is known, and there may be others.
+    fn has(self, fits: impl Fn(&Address) -> bool) -> Result<bool, SocketsError> {
+        let has = self.known.iter().any(fits);
+        match self.unread {
+            Some(why) if !has => Err(why),
+            _ => Ok(has),
         }
     }
 }
@@ -319,28 +382,6 @@ fn scheme(group: &Group) -> &'static str {
         "http"
     } else {
         schemes.next().unwrap_or("tcp")
-    }
-}
-
-/// Returns the inodes of the sockets that a process itself holds.
-///
-/// # Errors
-/// Fails if they cannot be read, or if the process is in another network namespace, whose sockets
-/// this host does not see.
-pub(crate) fn sockets_of(pid: i32) -> Result<Vec<u64>, SocketsError> {
-    if shares(pid, Namespace::Network) != Some(true) {
-        return Err(SocketsError::OtherNetwork);
-    }
-    let mut inodes = Vec::new();
-    let mut unread = None;
-    let read = descriptors(pid, |_, target| match target {
-        Ok(target) => inodes.extend(socket(target)),
-        Err(e) => unread = Some(e),
-    });
-    // A descriptor that cannot be read must not count as no socket.
-    match read.err().or(unread) {
-        Some(e) => Err(e.into()),
-        None => Ok(inodes),
     }
 }
 

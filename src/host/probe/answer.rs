@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::{
+    event::{Failure, Outcome},
     host::{
         exec::{Output, RunError, placeholders::NoValue},
         net::{
@@ -12,6 +13,7 @@ use crate::{
             sockets::SocketsError,
         },
     },
+    kernel::unread_hint,
     refusal::Refusal,
     self_report::NoSelfReport,
 };
@@ -87,8 +89,13 @@ impl From<Refusal<HttpError>> for ProbeError {
 /// Why the kernel does not tell which processes of an instance listen.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KernelError {
-    #[error("its children: {0}")]
+    #[error("its children cannot be read: {0}")]
     Children(io::Error),
+    /// Its descendants could not be read right before its signal, for this reason.
+    #[error("its workers could not be read before its signal: {0}")]
+    OldWorkers(String),
+    #[error("the processes of this host cannot be listed: {0}")]
+    Processes(io::Error),
     #[error("pid {0}: {1}")]
     Process(i32, io::Error),
     #[error("pid {0}: {1}")]
@@ -97,6 +104,27 @@ pub(crate) enum KernelError {
     OwnSockets(#[from] SocketsError),
     #[error("the kernel does not tell which sockets listen: {0}")]
     Listeners(#[from] io::Error),
+}
+
+impl KernelError {
+    /// Returns the next step for the operator.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            Self::Children(e) | Self::Process(_, e) | Self::Processes(e) | Self::Listeners(e) => {
+                unread_hint(e)
+            }
+            Self::Sockets(_, why) | Self::OwnSockets(why) => why.hint(),
+            Self::OldWorkers(_) => "try again",
+        }
+    }
+
+    /// Returns the failure of an instance of which this host cannot tell `what`.
+    pub(crate) fn cannot_tell(&self, what: &str) -> Failure {
+        Failure {
+            kind: Outcome::TimedOut.into(),
+            text: format!("cannot tell {what}: {self}; {}", self.hint()),
+        }
+    }
 }
 
 /// Why an instance gave no self-report.

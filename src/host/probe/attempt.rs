@@ -8,7 +8,8 @@ use crate::{
         exec::placeholders::Values,
         net::http::{STATUS, get, own},
         probe::{
-            endpoint::old_worker_text,
+            answer::KernelError,
+            endpoint::{WHETHER_OLD_WORKER, old_worker_text},
             expected::{Expected, SelfReportExpectation},
             limits::ProbeLimits,
             results::ProbeResults,
@@ -123,7 +124,9 @@ impl Attempt<'_> {
             mut not_yet,
             draining,
             old_worker,
-        } = self.read_assertions(&results, only);
+        } = self
+            .read_assertions(&results, only)
+            .map_err(|why| AttemptError::Silent(why.cannot_tell(WHETHER_OLD_WORKER).text))?;
         if let Some(why) = old_worker {
             return Err(AttemptError::OldWorkerListening(why));
         }
@@ -160,7 +163,14 @@ impl Attempt<'_> {
     }
 
     /// Reads every assertion of `confirm`.
-    fn read_assertions(self, results: &ProbeResults<'_>, only: Option<&Source>) -> Shown {
+    ///
+    /// # Errors
+    /// Fails if the kernel does not tell whether an old worker still accepts connections.
+    fn read_assertions(
+        self,
+        results: &ProbeResults<'_>,
+        only: Option<&Source>,
+    ) -> Result<Shown, KernelError> {
         let mut shown = Shown::default();
         for (index, assertion) in covered(&self.expected.confirm, only) {
             let now = results.read(assertion);
@@ -178,24 +188,21 @@ impl Attempt<'_> {
             }
             if let (Source::Workers, Some(before), Some(now)) = (&assertion.source, before, now) {
                 shown.draining = draining(before, &now);
-                shown.old_worker = self.old_worker(before, &now);
+                shown.old_worker = self.old_worker(before, &now)?;
             }
         }
-        shown
+        Ok(shown)
     }
 
     /// Returns the message about an old worker that still accepts connections, by the readings of
     /// the workers `before` the signal and `now`.
-    fn old_worker(self, before: &str, now: &str) -> Option<String> {
-        let alone_on_its_socket = || {
-            apart(before, now, &*self.limits.listeners(Duration::ZERO).ok()?)
-                .map(|pid| pid.to_string())
-        };
-        old_workers(before, now)
-            .first()
-            .and_then(|name| name.split(':').next().map(str::to_owned))
-            .or_else(alone_on_its_socket)
-            .map(old_worker_text)
+    fn old_worker(self, before: &str, now: &str) -> Result<Option<String>, KernelError> {
+        let old = old_workers(before, now);
+        if let Some(pid) = old.first().and_then(|name| name.split(':').next()) {
+            return Ok(Some(old_worker_text(pid)));
+        }
+        let alone_on_its_socket = apart(before, now, &*self.limits.listeners(Duration::ZERO)?)?;
+        Ok(alone_on_its_socket.map(old_worker_text))
     }
 
     /// Checks that every answer of the instance's own endpoint names this process. Sets `not_yet`

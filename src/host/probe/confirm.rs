@@ -258,7 +258,8 @@ impl Polls<'_> {
         let foreign = if failure.kind == FailureKind::ForeignListener {
             Vec::new()
         } else {
-            foreign_listeners(member, self.limits)
+            // The failure is certain without them.
+            foreign_listeners(member, self.limits).unwrap_or_default()
         };
         if foreign.is_empty() {
             return Failure { text, ..failure };

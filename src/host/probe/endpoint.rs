@@ -9,6 +9,7 @@ use crate::{
     host::{
         net::sockets::Listeners,
         probe::{
+            answer::KernelError,
             expected::{Expected, WaitUntil},
             limits::{LISTENERS_MAX_AGE, ProbeLimits},
             old_workers, port_sharing,
@@ -17,6 +18,11 @@ use crate::{
     step::PlannedInstance,
 };
 
+/// The end of the message where the foreign listeners on an address cannot be read.
+pub(crate) const WHETHER_SHARED: &str = "whether another process listens on its address";
+/// The end of the message where the sockets of the old workers cannot be read.
+pub(super) const WHETHER_OLD_WORKER: &str = "whether an old worker still listens";
+
 /// Returns why the answers may come from another process or from an old worker. If nothing is
 /// proven (`WaitUntil::Deadline`), an old worker is no fault.
 pub(super) fn other_speaker(
@@ -24,13 +30,20 @@ pub(super) fn other_speaker(
     expected: &Expected,
     limits: &ProbeLimits,
 ) -> Option<Failure> {
-    if !endpoint_still_owned(member, limits) {
-        return Some(Failure {
-            kind: Outcome::TimedOut.into(),
-            text: "another process listens on its endpoint now".into(),
-        });
+    match endpoint_still_owned(member, limits) {
+        Ok(true) => {}
+        Ok(false) => {
+            return Some(Failure {
+                kind: Outcome::TimedOut.into(),
+                text: "another process listens on its endpoint now".into(),
+            });
+        }
+        Err(why) => return Some(why.cannot_tell("whether its endpoint is still its own")),
     }
-    let foreign = foreign_listeners(member, limits);
+    let foreign = match foreign_listeners(member, limits) {
+        Ok(foreign) => foreign,
+        Err(why) => return Some(why.cannot_tell(WHETHER_SHARED)),
+    };
     if !foreign.is_empty() {
         return Some(Failure {
             kind: FailureKind::ForeignListener,
@@ -45,28 +58,33 @@ pub(super) fn other_speaker(
             kind: FailureKind::ForeignListener,
             text: old_worker_text(pid),
         }),
-        Err(why) => Some(Failure {
-            kind: Outcome::TimedOut.into(),
-            text: format!("cannot tell whether an old worker still listens: {why}"),
-        }),
+        Err(why) => Some(why.cannot_tell(WHETHER_OLD_WORKER)),
     }
 }
 
 /// Tells whether the endpoint that has answered is still the instance's. An instance that speaks
 /// our protocol has named itself in its answer. An endpoint from `fleet.toml` is not checked.
-fn endpoint_still_owned(member: &PlannedInstance, limits: &ProbeLimits) -> bool {
+///
+/// # Errors
+/// Fails if the kernel does not tell.
+fn endpoint_still_owned(
+    member: &PlannedInstance,
+    limits: &ProbeLimits,
+) -> Result<bool, KernelError> {
     let instance = &member.instance;
     let group = &member.group;
     let holds = |max_age| {
-        limits
-            .listeners(max_age)
-            .is_ok_and(|listeners| listeners.holds(instance.pid, &instance.endpoint, group))
+        let listeners = limits.listeners(max_age)?;
+        Ok(listeners.holds(instance.pid, &instance.endpoint, group)?)
     };
+    if group.speaks == Speaks::Hello || !finds_endpoint(member) {
+        return Ok(true);
+    }
     // A socket that was opened a moment ago is only in a fresh read of the tables.
-    group.speaks == Speaks::Hello
-        || !finds_endpoint(member)
-        || holds(LISTENERS_MAX_AGE)
-        || holds(Duration::ZERO)
+    match holds(LISTENERS_MAX_AGE) {
+        Ok(true) => Ok(true),
+        _ => holds(Duration::ZERO),
+    }
 }
 
 /// Returns the message about an old worker that still listens.
@@ -84,23 +102,29 @@ pub(crate) fn sharing_text(foreign: &[String]) -> String {
 
 /// Returns the foreign listeners on the address of the instance. They are not searched for if
 /// `fleet.toml` gives the endpoint, which may be anywhere.
-pub(crate) fn foreign_listeners(member: &PlannedInstance, limits: &ProbeLimits) -> Vec<String> {
-    limits
-        .listeners(LISTENERS_MAX_AGE)
-        .map(|listeners| foreign_listeners_in(member, &listeners, limits))
-        .unwrap_or_default()
+///
+/// # Errors
+/// Fails if the kernel does not tell.
+pub(crate) fn foreign_listeners(
+    member: &PlannedInstance,
+    limits: &ProbeLimits,
+) -> Result<Vec<String>, KernelError> {
+    foreign_listeners_in(member, &*limits.listeners(LISTENERS_MAX_AGE)?, limits)
 }
 
 /// Returns the same as [`foreign_listeners`], from these tables.
+///
+/// # Errors
+/// Fails if the kernel does not tell.
 pub(crate) fn foreign_listeners_in(
     member: &PlannedInstance,
     listeners: &Listeners,
     limits: &ProbeLimits,
-) -> Vec<String> {
+) -> Result<Vec<String>, KernelError> {
     let instance = &member.instance;
     // An endpoint that `fleet.toml` gives need not be one of the instance's own sockets.
     if instance.endpoint.starts_with("unix:") || endpoint_is_given(member) {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     port_sharing::foreign_listeners(instance.pid, &instance.endpoint, listeners, limits)
 }

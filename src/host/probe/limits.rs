@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -109,15 +110,18 @@ impl ProbeLimits {
 
     /// Returns the processes that are newer than the survey. The scan is at most `max_age` old, or
     /// a little more if a scan takes long.
+    ///
+    /// # Errors
+    /// Fails if the processes cannot be listed.
     pub(crate) fn newest(
         &self,
         surveyed: &ProcessSnapshot,
         max_age: Duration,
-    ) -> Arc<NewProcesses> {
+    ) -> io::Result<Arc<NewProcesses>> {
         let mut last = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         match last.as_ref().filter(|newest| newest.serves(max_age)) {
-            Some(newest) => newest.clone(),
-            None => last.insert(Arc::new(NewProcesses::look(surveyed))).clone(),
+            Some(newest) => Ok(newest.clone()),
+            None => Ok(last.insert(Arc::new(NewProcesses::look(surveyed)?)).clone()),
         }
     }
 

@@ -1,25 +1,31 @@
 //! Workers from before a signal that go on accepting connections beside the new ones. The kernel
 //! may route a connection to either, so an answer proves nothing while an old one listens.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, io, net::SocketAddr, time::Duration};
 
 use crate::{
     assertion::address_of,
     event::Direction,
     host::{
-        net::sockets::{Address, Listeners, sockets_of},
+        net::sockets::{Address, Listeners, sockets_of, sockets_of_family},
         probe::{answer::KernelError, limits::ProbeLimits, port_sharing::probed_address},
         proc::tree::{Child, family, lives},
     },
+    kernel::Stat,
     step::PlannedInstance,
 };
 
 /// Records, right before a signal, which descendants of the instance do not run the expected
 /// config. In a rollback, a worker from before the first signal of the run has the old config.
-pub(crate) fn record_old_workers(member: &mut PlannedInstance, direction: Direction) {
-    let pid = member.instance.pid;
-    let id = |pid: i32| Some((pid, lives(pid).ok()??.started));
-    let now: BTreeSet<Child> = family(pid).into_iter().skip(1).filter_map(id).collect();
+///
+/// # Errors
+/// Fails if a descendant cannot be read: then the record is as it was.
+pub(crate) fn record_old_workers(
+    member: &mut PlannedInstance,
+    direction: Direction,
+) -> Result<(), KernelError> {
+    let family = family(member.instance.pid).map_err(KernelError::Children)?;
+    let now = living(family.into_iter().skip(1), lives)?;
     if direction.is_back() {
         let may_stay =
             |child: &Child| !member.signal_may_be_pending && member.workers_before.contains(child);
@@ -28,13 +34,27 @@ pub(crate) fn record_old_workers(member: &mut PlannedInstance, direction: Direct
             .chain(member.new_children.iter().copied())
             .filter(|child| !may_stay(child))
             .collect();
-        return;
+        return Ok(());
     }
     // Workers of an instance that an earlier run may have signalled can run either config.
     if !member.signal_may_be_pending && !member.may_run_new {
         member.workers_before = now.iter().copied().collect();
     }
     member.old_workers = now.into_iter().collect();
+    Ok(())
+}
+
+/// Returns those of `pids` that live, with their start times, as `read` reads them.
+fn living(
+    pids: impl Iterator<Item = i32>,
+    read: impl Fn(i32) -> io::Result<Option<Stat>>,
+) -> Result<BTreeSet<Child>, KernelError> {
+    let mut living = BTreeSet::new();
+    for pid in pids {
+        let stat = read(pid).map_err(|e| KernelError::Process(pid, e))?;
+        living.extend(stat.map(|stat| (pid, stat.started)));
+    }
+    Ok(living)
 }
 
 /// Returns an old worker that still listens on an address of the instance. An old worker that is
@@ -47,6 +67,9 @@ pub(crate) fn listening(
     member: &PlannedInstance,
     limits: &ProbeLimits,
 ) -> Result<Option<i32>, KernelError> {
+    if let Some(why) = &member.old_workers_unread {
+        return Err(KernelError::OldWorkers(why.clone()));
+    }
     let old: Vec<Child> = member
         .old_workers
         .iter()
@@ -56,12 +79,8 @@ pub(crate) fn listening(
     if old.is_empty() {
         return Ok(None);
     }
-    let is_new = |pid: &i32| !old.iter().any(|(old, _)| old == pid);
-    let own: BTreeSet<u64> = family(member.instance.pid)
-        .into_iter()
-        .filter(is_new)
-        .flat_map(|pid| sockets_of(pid).unwrap_or_default())
-        .collect();
+    let is_new = |pid: i32| !old.iter().any(|(old, _)| *old == pid);
+    let own = sockets_of_family(member.instance.pid, is_new)?;
     let held = held_sockets(&old)?;
     let listeners = limits.listeners(Duration::ZERO)?;
     let addresses = Addresses::of(&own, &member.instance.endpoint, &listeners);
@@ -137,5 +156,59 @@ impl<'a> Addresses<'a> {
                 || listeners
                     .address(socket)
                     .is_some_and(|address| self.addresses.contains(address) || is_probed(address)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        event::Instance,
+        fleet::Fleet,
+        tests::unprivileged::{HIDDEN, unprivileged},
+    };
+
+    fn me() -> Child {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        (pid, lives(pid).unwrap().unwrap().started)
+    }
+
+    fn member(pid: i32, old_workers: Vec<Child>) -> PlannedInstance {
+        let group = Fleet::of_kind("nginx").unwrap().groups.remove(0);
+        let instance = Instance::new("web", pid, 1);
+        let mut member = PlannedInstance::new(instance, Arc::new(group), Vec::new());
+        member.old_workers = old_workers;
+        member
+    }
+
+    #[test]
+    fn a_worker_that_cannot_be_read_before_the_signal_is_no_ended_one() {
+        let denied = |_| Err(io::ErrorKind::PermissionDenied.into());
+        let read = living([7].into_iter(), denied);
+        assert!(matches!(read, Err(KernelError::Process(7, _))), "{read:?}");
+        let (pid, _) = me();
+        let ended = i32::MAX;
+        let read = living([pid, ended].into_iter(), lives).unwrap();
+        assert_eq!(read, BTreeSet::from([me()]));
+    }
+
+    #[test]
+    fn an_old_worker_may_listen_where_the_sockets_of_the_instance_cannot_be_read() {
+        let old = me();
+        let read = unprivileged(|| listening(&member(HIDDEN, vec![old]), &ProbeLimits::default()));
+        assert!(matches!(read, Err(KernelError::OwnSockets(_))), "{read:?}");
+    }
+
+    #[test]
+    fn an_old_worker_may_listen_where_none_could_be_recorded() {
+        let mut member = member(me().0, Vec::new());
+        let limits = ProbeLimits::default();
+        assert_eq!(listening(&member, &limits).unwrap(), None);
+        member.old_workers_unread = Some("Permission denied".into());
+        let read = listening(&member, &limits);
+        assert!(matches!(read, Err(KernelError::OldWorkers(_))), "{read:?}");
     }
 }

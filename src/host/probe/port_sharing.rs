@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
 };
@@ -10,9 +11,9 @@ use std::{
 use crate::{
     assertion::address_of,
     host::{
-        net::sockets::{Listeners, sockets_of},
-        probe::limits::ProbeLimits,
-        proc::tree::family,
+        net::sockets::{Listeners, SocketsError, sockets_of_family},
+        probe::{answer::KernelError, limits::ProbeLimits},
+        proc::tree::lives,
     },
     kernel::{Stat, descriptors, pids, socket},
 };
@@ -23,34 +24,34 @@ const MAX_ANCESTORS: usize = 64;
 /// Returns the processes that listen on an address of `pid` and descend from no process of the run,
 /// each named with its executable. The process `pid` is probed at `endpoint`. A socket that several
 /// processes share is one socket: only a second one on the same address (`SO_REUSEPORT`) counts.
+/// A process that has ended, or is in another network namespace, shares no address of this host.
+///
+/// # Errors
+/// Fails if the sockets of the process or of a descendant cannot be read.
 pub(crate) fn foreign_listeners(
     pid: i32,
     endpoint: &str,
     listeners: &Listeners,
     limits: &ProbeLimits,
-) -> Vec<String> {
+) -> Result<Vec<String>, KernelError> {
     let probed = probed_address(endpoint);
     // Most ports have one socket, and no process needs to be searched for.
     if probed.is_some_and(|probed| !listeners.is_crowded(probed.port())) {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let known = limits.pids();
-    let Ok(own) = sockets_of(pid) else {
-        return Vec::new();
+    let own = match sockets_of_family(pid, |_| true) {
+        Ok(own) => own,
+        Err(SocketsError::OtherNetwork) => return Ok(Vec::new()),
+        Err(_) if lives(pid).is_ok_and(|stat| stat.is_none()) => return Ok(Vec::new()),
+        Err(why) => return Err(why.into()),
     };
-    let mut own: BTreeSet<u64> = own.into_iter().collect();
-    own.extend(
-        family(pid)
-            .into_iter()
-            .skip(1)
-            .flat_map(|child| sockets_of(child).unwrap_or_default()),
-    );
     let foreign: BTreeSet<u64> = addresses(&own, probed, listeners)
         .into_iter()
         .flat_map(|address| listeners.on(address))
         .filter(|inode| !own.contains(inode))
         .collect();
-    named(&foreign, &known)
+    named(&foreign, &known).map_err(KernelError::Processes)
 }
 
 /// Returns the addresses of the sockets `own`, and the one that is probed.
@@ -76,10 +77,10 @@ fn addresses(
 
 /// Returns the names of the processes that hold the sockets `foreign` and descend from none of
 /// `known`.
-fn named(foreign: &BTreeSet<u64>, known: &BTreeSet<i32>) -> Vec<String> {
+fn named(foreign: &BTreeSet<u64>, known: &BTreeSet<i32>) -> io::Result<Vec<String>> {
     let mut held = BTreeSet::new();
     let mut names = Vec::new();
-    for (holder, inode) in holders(foreign) {
+    for (holder, inode) in holders(foreign)? {
         held.insert(inode);
         if !descends(holder, known) {
             let exe = std::fs::read_link(Path::new("/proc").join(holder.to_string()).join("exe"))
@@ -91,7 +92,7 @@ fn named(foreign: &BTreeSet<u64>, known: &BTreeSet<i32>) -> Vec<String> {
         names.push("a process that this user may not inspect".into());
     }
     names.dedup();
-    names
+    Ok(names)
 }
 
 /// Returns the address of `http://HOST:PORT/`.
@@ -100,12 +101,12 @@ pub(crate) fn probed_address(endpoint: &str) -> Option<SocketAddr> {
 }
 
 /// Returns every process that holds one of the sockets, with that socket.
-fn holders(sockets: &BTreeSet<u64>) -> Vec<(i32, u64)> {
+fn holders(sockets: &BTreeSet<u64>) -> io::Result<Vec<(i32, u64)>> {
     if sockets.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let mut holders = Vec::new();
-    for pid in pids().unwrap_or_default() {
+    for pid in pids()? {
         // The sockets of a process that cannot be read have no known holder, and are named as such.
         let _ = descriptors(pid, |_, target| {
             holders.extend(
@@ -117,7 +118,7 @@ fn holders(sockets: &BTreeSet<u64>) -> Vec<(i32, u64)> {
             )
         });
     }
-    holders
+    Ok(holders)
 }
 
 /// Tells whether a process is, or descends from, one of `known`.
@@ -134,6 +135,17 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use super::*;
+    use crate::tests::unprivileged::{HIDDEN, unprivileged};
+
+    #[test]
+    fn a_process_whose_sockets_cannot_be_read_may_share_its_address() {
+        let listeners = Listeners::read().unwrap();
+        let limits = ProbeLimits::default();
+        let read = unprivileged(|| foreign_listeners(HIDDEN, "", &listeners, &limits));
+        assert!(matches!(read, Err(KernelError::OwnSockets(_))), "{read:?}");
+        let ended = foreign_listeners(i32::MAX, "", &listeners, &limits).unwrap();
+        assert!(ended.is_empty(), "{ended:?}");
+    }
 
     #[test]
     fn the_holder_of_a_socket_is_found_by_its_ancestors() {
@@ -146,7 +158,7 @@ mod tests {
             .trim_end_matches(']')
             .parse()
             .unwrap();
-        assert_eq!(holders(&BTreeSet::from([inode])), [(me, inode)]);
+        assert_eq!(holders(&BTreeSet::from([inode])).unwrap(), [(me, inode)]);
         assert!(
             descends(me, &BTreeSet::from([me]))
                 && descends(me, &BTreeSet::from([1]))
@@ -156,9 +168,9 @@ mod tests {
         assert_eq!(listeners.tcp(inode), Some(listener.local_addr().unwrap()));
         let endpoint = format!("http://{}/", listener.local_addr().unwrap());
         assert_eq!(probed_address(&endpoint), listener.local_addr().ok());
-        assert!(
-            foreign_listeners(me, &endpoint, &listeners, &ProbeLimits::default()).is_empty()
-                && foreign_listeners(me, "", &listeners, &ProbeLimits::default()).is_empty()
-        );
+        let foreign = |endpoint: &str| {
+            foreign_listeners(me, endpoint, &listeners, &ProbeLimits::default()).unwrap()
+        };
+        assert!(foreign(&endpoint).is_empty() && foreign("").is_empty());
     }
 }

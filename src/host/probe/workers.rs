@@ -120,14 +120,26 @@ pub(crate) fn kept(first: &str, now: &str) -> String {
 
 /// Returns an old worker that may stay, but listens on a socket that no new worker holds. Every
 /// connection to that socket is answered by the old worker alone.
-pub(crate) fn apart(before: &str, now: &str, listeners: &Listeners) -> Option<i32> {
-    let sockets = |line: &str| -> BTreeSet<u64> {
-        let held = parsed(line)
-            .and_then(|(pid, _)| sockets_of(pid).ok())
-            .unwrap_or_default();
-        held.into_iter()
-            .filter(|inode| listeners.listens(*inode))
-            .collect()
+///
+/// # Errors
+/// Fails if the sockets of a worker cannot be read. One that has ended has none.
+pub(crate) fn apart(
+    before: &str,
+    now: &str,
+    listeners: &Listeners,
+) -> Result<Option<i32>, KernelError> {
+    let sockets = |line: &str| -> Result<BTreeSet<u64>, KernelError> {
+        let Some((pid, _)) = parsed(line) else {
+            return Ok(BTreeSet::new());
+        };
+        match sockets_of(pid) {
+            Ok(held) => Ok(held
+                .into_iter()
+                .filter(|inode| listeners.listens(*inode))
+                .collect()),
+            Err(_) if lives(pid).is_ok_and(|stat| stat.is_none()) => Ok(BTreeSet::new()),
+            Err(why) => Err(KernelError::Sockets(pid, why)),
+        }
     };
     let may_stay = |line: &&str| is_kept(before, line);
     let mut staying = now
@@ -135,20 +147,23 @@ pub(crate) fn apart(before: &str, now: &str, listeners: &Listeners) -> Option<i3
         .filter(|line| listens(line))
         .filter(may_stay)
         .peekable();
-    staying.peek()?;
-    let shared: BTreeSet<u64> = now
-        .lines()
-        .filter(|line| !may_stay(line))
-        .flat_map(sockets)
-        .collect();
-    staying
-        .find(|line| !sockets(line).is_subset(&shared))
-        .and_then(parsed)
-        .map(|(pid, _)| pid)
+    if staying.peek().is_none() {
+        return Ok(None);
+    }
+    let mut shared = BTreeSet::new();
+    for line in now.lines().filter(|line| !may_stay(line)) {
+        shared.extend(sockets(line)?);
+    }
+    for line in staying {
+        if !sockets(line)?.is_subset(&shared) {
+            return Ok(parsed(line).map(|(pid, _)| pid));
+        }
+    }
+    Ok(None)
 }
 
-/// Returns the draining workers that still live after [`SETTLED`]. One that was just ending is not
-/// worth naming.
+/// Returns the draining workers that still live after [`SETTLED`], or cannot be read. One that was
+/// just ending is not worth naming.
 pub(crate) async fn lasting(draining: Vec<Child>) -> Vec<i32> {
     if !draining.is_empty() {
         tokio::time::sleep(SETTLED).await;
@@ -156,7 +171,9 @@ pub(crate) async fn lasting(draining: Vec<Child>) -> Vec<i32> {
     draining
         .into_iter()
         .filter(|(pid, started)| {
-            lives(*pid).is_ok_and(|stat| stat.is_some_and(|stat| stat.started == *started))
+            lives(*pid).map_or(true, |stat| {
+                stat.is_some_and(|stat| stat.started == *started)
+            })
         })
         .map(|(pid, _)| pid)
         .collect()
@@ -172,6 +189,7 @@ fn parsed(line: &str) -> Option<Child> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
     use super::*;
+    use crate::tests::unprivileged::{HIDDEN, unprivileged};
 
     #[test]
     fn a_worker_that_no_longer_listens_is_draining() {
@@ -181,6 +199,19 @@ mod tests {
             draining(before, "1:8\n2:6 listens").is_empty(),
             "a pid that is another process by now is not the old worker"
         );
+    }
+
+    #[test]
+    fn an_old_worker_whose_sockets_cannot_be_read_may_listen_apart() {
+        let listeners = Listeners::default();
+        let line = format!("{HIDDEN}:5 kept listens");
+        let read = unprivileged(|| apart(&line, &line, &listeners));
+        assert!(
+            matches!(read, Err(KernelError::Sockets(HIDDEN, _))),
+            "{read:?}"
+        );
+        let ended = format!("{}:5 kept listens", i32::MAX);
+        assert_eq!(apart(&ended, &ended, &listeners).unwrap(), None);
     }
 
     #[tokio::test]
@@ -222,7 +253,7 @@ mod tests {
             );
             std::thread::yield_now();
         }
-        let family = crate::host::proc::tree::family(me);
+        let family = crate::host::proc::tree::family(me).unwrap();
         assert!(
             children(me).unwrap().is_superset(&[pid, zombie].into())
                 && children(pid)

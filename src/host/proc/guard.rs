@@ -12,7 +12,7 @@ use tokio::time::Instant;
 pub(crate) use self::{
     clock::{age, start_time_ns, tick_ns, ticks},
     presence::{Presence, is_over, is_ready, is_same, presence},
-    view::{KeptOpen, Namespace, View, keeps_directory_open, sees_the_same, shares},
+    view::{KeptOpen, Namespace, View, keeps_directory_open, sees_the_same, shared, shares},
 };
 use crate::{
     fleet::{ExecutesItself, Group, Reloads, Signal},
@@ -182,17 +182,24 @@ pub(crate) fn handler_grace_period(pid: i32, limit: Duration) -> Duration {
     limit.min(YOUNG.saturating_sub(age).max(REEXEC))
 }
 
-/// Tells whether the signal was sent to `pid` and not taken yet.
+/// Tells whether the signal was sent to `pid` and not taken yet. A process that cannot be read may
+/// have it pending; one that has ended has not.
 #[must_use]
-pub(crate) fn is_pending(pid: i32, signal: Signal) -> bool {
-    Status::of(pid).is_ok_and(|status| status.is_pending(signal))
+pub(crate) fn may_be_pending(pid: i32, signal: Signal) -> bool {
+    Status::of(pid).map_or_else(|e| !is_gone(&e), |status| status.is_pending(signal))
 }
 
 /// Tells whether `pid` is stopped, by a signal or a tracer: it takes the signal only once it is
-/// continued.
-#[must_use]
-pub(crate) fn is_stopped(pid: i32) -> bool {
-    Status::of(pid).is_ok_and(|status| status.is_stopped())
+/// continued. A process that has ended is not stopped.
+///
+/// # Errors
+/// Fails if the process cannot be read.
+pub(crate) fn is_stopped(pid: i32) -> io::Result<bool> {
+    match Status::of(pid) {
+        Ok(status) => Ok(status.is_stopped()),
+        Err(e) if is_gone(&e) => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use crate::{
     host::proc::guard,
-    kernel::{Stat, pids},
+    kernel::{Stat, is_gone, pids},
 };
 
 /// The moment at which a target got its content: a process that started later has read it.
@@ -55,8 +55,10 @@ impl ProcessSnapshot {
             .is_none_or(|pids| pids.binary_search(&pid).is_ok())
     }
 
-    /// Tells whether the process that has this pid now started later.
+    /// Tells whether the process that has this pid now started later, or cannot be read.
     pub(crate) fn is_new(&self, pid: i32) -> bool {
-        !self.was_there(pid) || Stat::of(pid).is_ok_and(|stat| stat.started > self.ticks)
+        let started_later =
+            || Stat::of(pid).map_or_else(|e| !is_gone(&e), |stat| stat.started > self.ticks);
+        !self.was_there(pid) || started_later()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    convert::Infallible,
     fs::File,
     io,
     os::unix::fs::MetadataExt,
@@ -14,24 +15,30 @@ use crate::kernel::{Stat, is_gone, pids, read_proc_file};
 pub(crate) type Child = (i32, u64);
 
 /// Returns a process and its descendants, itself first.
-pub(crate) fn family(pid: i32) -> Vec<i32> {
-    descent(pid, |parent| children(parent).unwrap_or_default())
+///
+/// # Errors
+/// Fails if the children of one of them cannot be read: then others may exist.
+pub(crate) fn family(pid: i32) -> io::Result<Vec<i32>> {
+    descent(pid, children)
 }
 
 /// Collects a family, with `children_of` for the children of one process.
-fn descent<I: IntoIterator<Item = i32>>(pid: i32, children_of: impl Fn(i32) -> I) -> Vec<i32> {
+fn descent<I: IntoIterator<Item = i32>, E>(
+    pid: i32,
+    children_of: impl Fn(i32) -> Result<I, E>,
+) -> Result<Vec<i32>, E> {
     let mut family = vec![pid];
     let mut next = 0;
     while let Some(parent) = family.get(next).copied() {
         // A pid that was reused meanwhile could make a circle.
-        let new: Vec<i32> = children_of(parent)
+        let new: Vec<i32> = children_of(parent)?
             .into_iter()
             .filter(|child| !family.contains(child))
             .collect();
         family.extend(new);
         next += 1;
     }
-    family
+    Ok(family)
 }
 
 /// The children of every process. One pass over all processes is cheaper than one listing for each
@@ -42,6 +49,7 @@ pub(crate) struct ProcessTree(HashMap<i32, Vec<i32>>);
 impl ProcessTree {
     /// Reads the parent of every process. `known` holds the parents of the processes that were read
     /// a moment ago. None if these are less than half of all: then single listings are cheaper.
+    /// None also if a process cannot be read, which may be a child of any other.
     pub(crate) fn of(known: &HashMap<i32, i32>) -> Option<Self> {
         let pids = pids().ok()?;
         if known.len() * 2 < pids.len() {
@@ -49,11 +57,11 @@ impl ProcessTree {
         }
         let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
         for pid in pids {
-            if let Some(parent) = known
-                .get(&pid)
-                .copied()
-                .or_else(|| Some(Stat::of(pid).ok()?.parent))
-            {
+            let parent = match known.get(&pid) {
+                Some(parent) => Some(*parent),
+                None => there(Stat::of(pid)).ok()?.map(|stat| stat.parent),
+            };
+            if let Some(parent) = parent {
                 children.entry(parent).or_default().push(pid);
             }
         }
@@ -62,9 +70,10 @@ impl ProcessTree {
 
     /// Returns a process and its descendants, as [`family`].
     pub(crate) fn family(&self, pid: i32) -> Vec<i32> {
-        descent(pid, |parent| {
-            self.0.get(&parent).into_iter().flatten().copied()
-        })
+        let children =
+            |parent| Ok::<_, Infallible>(self.0.get(&parent).into_iter().flatten().copied());
+        let Ok(family) = descent(pid, children);
+        family
     }
 }
 
@@ -100,10 +109,13 @@ fn listed(pid: i32, alone: bool) -> io::Result<BTreeSet<i32>> {
     static LISTED: LazyLock<bool> =
         LazyLock::new(|| std::path::Path::new("/proc/thread-self/children").exists());
     if !*LISTED {
-        return Ok(pids()?
-            .into_iter()
-            .filter(|child| Stat::of(*child).is_ok_and(|stat| stat.parent == pid))
-            .collect());
+        let mut all = BTreeSet::new();
+        for child in pids()? {
+            if there(Stat::of(child))?.is_some_and(|stat| stat.parent == pid) {
+                all.insert(child);
+            }
+        }
+        return Ok(all);
     }
     // Each thread has a list of the children that it started.
     let children_of = |thread: &str| -> io::Result<Vec<i32>> {
@@ -147,4 +159,22 @@ fn there<T>(read: io::Result<T>) -> io::Result<Option<T>> {
 /// Fails if it cannot be read: then nothing is known of it.
 pub(crate) fn lives(pid: i32) -> io::Result<Option<Stat>> {
     Ok(there(Stat::of(pid))?.filter(Stat::lives))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_with_children_that_cannot_be_listed_is_not_known() {
+        let children = |pid: i32| match pid {
+            1 => Ok(vec![2]),
+            _ => Err("denied"),
+        };
+        assert_eq!(descent(1, children), Err("denied"));
+        assert_eq!(
+            descent(1, |pid| Ok::<_, ()>((pid < 3).then_some(pid + 1))),
+            Ok(vec![1, 2, 3])
+        );
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::{
     assertion::{Assertion, Expectation, Source},
-    event::{Direction, Outcome},
+    event::{Direction, Failure, Outcome},
     host::{
         probe::{
             endpoint::follow_moved_endpoint,
@@ -17,6 +17,9 @@ use crate::{
     },
     step::{PlannedInstance, PriorReadings},
 };
+
+/// The most tries of one sample before the signal.
+const TRIES: u32 = 2;
 
 /// Waits for the end of an earlier reload, if one may be under way, and reads the baseline again.
 /// `first` is the baseline of the survey. Returns whether an earlier reload may still be under way.
@@ -112,14 +115,9 @@ async fn wait_until_idle(
             let now = ProbeResults::of(kernel_sources(), member, limits)
                 .await
                 .readings(assertions);
-            // Two readings that were both not answered are not equal.
-            let is_read = assertions
-                .iter()
-                .zip(&now)
-                .all(|(assertion, now)| !assertion.source.is_kernel() || now.is_some());
-            let is_idle = is_read
+            let is_idle = kernel_has_answered(assertions, &now)
                 && guard::not_taking(instance.pid, group).is_none()
-                && !guard::is_pending(instance.pid, group.signal);
+                && !guard::may_be_pending(instance.pid, group.signal);
             if is_idle && before.as_ref() == Some(&now) {
                 break;
             }
@@ -136,6 +134,15 @@ async fn wait_until_idle(
             .is_ok();
     }
     false
+}
+
+/// Tells whether every assertion that the kernel answers has a reading. Two readings that were both
+/// not answered are not equal.
+fn kernel_has_answered(assertions: &[Assertion], readings: &[Option<String>]) -> bool {
+    assertions
+        .iter()
+        .zip(readings)
+        .all(|(assertion, reading)| !assertion.source.is_kernel() || reading.is_some())
 }
 
 /// Reads the baseline once more, as late as possible: what changed since the survey was not changed
@@ -164,14 +171,51 @@ async fn reread_baseline(
             }
             _ => reading,
         };
-        reading.or_else(|| earlier.filter(|_| !only_now).cloned())
+        let may_be_older = !only_now && assertions.get(index).is_some_and(may_be_older);
+        reading.or_else(|| earlier.filter(|_| may_be_older).cloned())
     };
     member.baseline = now.into_iter().enumerate().map(merge).collect();
 }
 
-/// Reads every assertion. If `only_now` is set, no older reading can replace a missing one. The
-/// probe is then repeated, for at most half of the instance's timeout. Otherwise an instance that
-/// was only slow to answer could never prove an assertion that needs a baseline.
+/// Tells whether the reading of the survey can replace one from right before the signal. A counter
+/// may have risen since, and workers may have been replaced, by a reload of another program.
+fn may_be_older(assertion: &Assertion) -> bool {
+    !matches!(
+        assertion.expectation,
+        Expectation::Increased | Expectation::Replaced
+    )
+}
+
+/// Returns why an instance cannot prove its reload: an assertion has no reading from right before
+/// the signal to compare with. None if there is no such assertion, or if the process has ended.
+pub(super) fn lacking_baseline(
+    member: &PlannedInstance,
+    assertions: &[Assertion],
+) -> Option<Failure> {
+    let lacks = |(_, reading): &(&Assertion, &Option<String>)| reading.is_none();
+    let (assertion, _) = assertions
+        .iter()
+        .zip(&member.baseline)
+        .filter(|(assertion, _)| !may_be_older(assertion))
+        .find(lacks)?;
+    let instance = &member.instance;
+    if guard::is_over(instance.pid, instance.started, &instance.exe) {
+        // The signal that follows says how the process ended.
+        return None;
+    }
+    Some(Failure {
+        kind: Outcome::TimedOut.into(),
+        text: format!(
+            "{} gave no answer right before the signal, so no later one could show a reload, and \
+             it was not signalled; try again, or raise `timeout`",
+            assertion.source.describe(&instance.endpoint)
+        ),
+    })
+}
+
+/// Reads every assertion. Where no older reading can replace a missing one, as everywhere if
+/// `only_now` is set, the probe is repeated, for at most half of the instance's timeout. Otherwise
+/// an instance that was only slow to answer could never prove an assertion that needs a baseline.
 async fn read_baseline(
     member: &PlannedInstance,
     assertions: &[Assertion],
@@ -187,9 +231,9 @@ async fn read_baseline(
             assertion.needs_baseline()
                 && assertion.expectation != Expectation::AfterSignal
                 && reading.is_none()
+                && (only_now || !may_be_older(assertion))
         });
-        if !only_now
-            || member.unresponsive
+        if member.unresponsive
             || !is_incomplete
             || Instant::now() >= until
             || !guard::is_same(instance.pid, instance.started, &instance.exe)
@@ -233,6 +277,7 @@ async fn probe_baseline(
 
 /// Reads the assertions that do not hold before the signal again, once per sample. If two processes
 /// answer in turn, the other one may have shown the new config all the time, which proves nothing.
+/// Without an answer to a sample, even to its second try, it is not known what held before.
 pub(super) async fn sample_baseline(
     member: &mut PlannedInstance,
     assertions: &[Assertion],
@@ -257,14 +302,125 @@ pub(super) async fn sample_baseline(
             if !does_not_hold(member.baseline.get(index)) {
                 break;
             }
-            let _permit = limits.responsive.acquire().await;
-            let now = ProbeResults::of(std::iter::once(&assertion.source), member, limits)
-                .await
-                .read(assertion)
-                .filter(|now| assertion.holds_alone(now));
-            if let (Some(before), Some(now)) = (member.baseline.get_mut(index), now) {
-                *before = Some(now);
+            let mut now = None;
+            for _ in 0..TRIES {
+                if now.is_none() {
+                    let _permit = limits.responsive.acquire().await;
+                    let source = std::iter::once(&assertion.source);
+                    now = ProbeResults::of(source, member, limits)
+                        .await
+                        .read(assertion);
+                }
+            }
+            if now.as_deref().is_none_or(|now| assertion.holds_alone(now))
+                && let Some(before) = member.baseline.get_mut(index)
+            {
+                *before = now;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{
+        assertion::Extract,
+        fleet::Group,
+        tests::probed::{asked, silent},
+    };
+
+    fn text(reading: &str) -> Option<String> {
+        Some(reading.into())
+    }
+
+    async fn reread(expectation: Expectation, direction: Direction) -> Option<String> {
+        let (mut member, assertion) = silent(expectation);
+        member.baseline = vec![text("1")];
+        let limits = ProbeLimits::default();
+        reread_baseline(&mut member, &[assertion], direction, &limits).await;
+        member.baseline.remove(0)
+    }
+
+    #[tokio::test]
+    async fn a_counter_is_never_compared_with_an_older_reading() {
+        assert_eq!(
+            reread(Expectation::Increased, Direction::Forward).await,
+            None
+        );
+        assert_eq!(
+            reread(Expectation::Replaced, Direction::Forward).await,
+            None
+        );
+    }
+
+    #[tokio::test]
+    async fn a_change_is_compared_with_the_survey_where_no_later_answer_came() {
+        assert_eq!(
+            reread(Expectation::Changed, Direction::Forward).await,
+            text("1")
+        );
+        assert_eq!(reread(Expectation::Changed, Direction::Back).await, None);
+    }
+
+    #[test]
+    fn a_counter_without_a_reading_right_before_the_signal_prevents_the_signal() {
+        let (mut member, assertion) = silent(Expectation::Increased);
+        member.baseline = vec![None];
+        let assertions = [assertion];
+        let failure = lacking_baseline(&member, &assertions).unwrap();
+        assert!(
+            failure.text.contains("was not signalled"),
+            "{}",
+            failure.text
+        );
+        member.instance.started += 1;
+        assert!(
+            lacking_baseline(&member, &assertions).is_none(),
+            "it has ended"
+        );
+        member.instance.started -= 1;
+        member.baseline = vec![text("1")];
+        assert!(lacking_baseline(&member, &assertions).is_none());
+    }
+
+    #[test]
+    fn a_kernel_that_did_not_answer_twice_has_not_answered_the_same() {
+        let (_, http) = silent(Expectation::Changed);
+        let workers = Assertion {
+            source: Source::Workers,
+            read: Extract::Body,
+            expectation: Expectation::Replaced,
+        };
+        let assertions = [http, workers];
+        assert!(!kernel_has_answered(&assertions, &[text("1"), None]));
+        assert!(kernel_has_answered(&assertions, &[None, text("")]));
+    }
+
+    /// Samples an assertion that is not known to hold before the signal.
+    async fn sampled(url: Option<&str>) -> Option<String> {
+        let (mut member, assertion) = silent(Expectation::Equals("new".into()));
+        if let Some(url) = url {
+            member.instance.endpoint = url.into();
+            member.timeout = Duration::from_secs(60);
+        }
+        member.group = Arc::new(Group {
+            samples: 3,
+            ..(*member.group).clone()
+        });
+        member.baseline = vec![text("old")];
+        sample_baseline(&mut member, &[assertion], &ProbeLimits::default()).await;
+        member.baseline.remove(0)
+    }
+
+    #[tokio::test]
+    async fn a_sample_without_an_answer_does_not_show_that_an_assertion_failed_before() {
+        assert_eq!(sampled(None).await, None);
+        let (old, new) = (asked("old"), asked("new"));
+        assert_eq!(sampled(Some(&old.url)).await, text("old"));
+        assert_eq!(sampled(Some(&new.url)).await, text("new"));
     }
 }

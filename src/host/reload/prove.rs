@@ -11,14 +11,15 @@ use crate::{
     host::{
         net::sockets::sockets_of,
         probe::{
+            answer::KernelError,
             confirm::{confirm, outlives_signal},
             expected::{Expected, WaitUntil},
-            limits::ProbeLimits,
+            limits::{LISTENERS_MAX_AGE, ProbeLimits},
             lost_listeners, old_workers, readings,
         },
         proc::{pidfd::SignalledProcess, tree::children},
         reload::{
-            baseline::{sample_baseline, settle_baseline},
+            baseline::{lacking_baseline, sample_baseline, settle_baseline},
             context::ProofContext,
             evidence::Evidence,
             expectation::{drop_unprovable, expectation, resolve_assertions, specialize},
@@ -36,6 +37,12 @@ const PERMIT_WAIT: Duration = Duration::from_millis(250);
 /// Why the expected content proves nothing of an instance that an earlier run has signalled.
 const EARLIER_OPEN: &str = "it shows this config as it did before its signal, and nothing shows \
                             that the reload of an earlier run is over";
+
+/// The end of the message where the descendants of an instance cannot be read before its signal.
+const WHICH_WORKERS: &str = "which workers run the old config, so it was not signalled";
+
+/// The end of the message where the sockets of an instance cannot be read before its signal.
+const WHERE_IT_LISTENS: &str = "whether it listens, so it was not signalled";
 
 /// Why an instance that was unresponsive before the run cannot be proven.
 const BLIND: &str = "its assertions compare with an answer from before the signal, and it gave \
@@ -128,7 +135,12 @@ async fn send<'a>(
         .as_ref()
         .is_none_or(|(_, evidence)| evidence.may_be_unseen());
     if may_be_unseen && member.group.speaks == Speaks::None {
-        member.listened = lost_listeners::listens(member, limits);
+        member.listened = match lost_listeners::listens(member, limits, LISTENERS_MAX_AGE) {
+            Ok(listens) => listens,
+            // Nothing of a rollback is claimed that was not seen.
+            Err(_) if context.direction.is_back() => false,
+            Err(why) => return Err(why.cannot_tell(WHERE_IT_LISTENS)),
+        };
     }
     context.begin_signal(member);
     // An instance that must be waited for holds neither a permit nor a slot.
@@ -170,7 +182,13 @@ async fn prepare(
     let first = member.baseline.clone();
     member.instance.proof = None;
     let earlier = settle_baseline(member, &assertions, &first, context, limits).await;
-    let children_before = record_processes(member, direction);
+    if !direction.is_back()
+        && !member.unresponsive
+        && let Some(failure) = lacking_baseline(member, &assertions)
+    {
+        return Err(failure);
+    }
+    let children_before = record_processes(member, direction)?;
     specialize(
         &mut assertions,
         &member.prior_readings,
@@ -213,14 +231,29 @@ async fn prepare(
 /// Records the sockets and the descendants of an instance right before its signal. Returns its
 /// children, if a child or a holder of its socket may become its successor. An instance that speaks
 /// our protocol has no successor.
-fn record_processes(member: &mut PlannedInstance, direction: Direction) -> Option<BTreeSet<i32>> {
+///
+/// # Errors
+/// Fails forward if the descendants cannot be read. A rollback signals all the same, and proves
+/// nothing then.
+fn record_processes(
+    member: &mut PlannedInstance,
+    direction: Direction,
+) -> Result<Option<BTreeSet<i32>>, Failure> {
     if member.group.speaks != Speaks::None {
-        return None;
+        return Ok(None);
     }
-    let children = children(member.instance.pid).ok()?;
+    // A process whose sockets are not known here is not taken for its successor.
     member.sockets = sockets_of(member.instance.pid).unwrap_or_default();
-    old_workers::record_old_workers(member, direction);
-    Some(children)
+    let children = children(member.instance.pid).map_err(KernelError::Children);
+    let recorded = children.and_then(|children| {
+        old_workers::record_old_workers(member, direction)?;
+        Ok(children)
+    });
+    member.old_workers_unread = recorded.as_ref().err().map(ToString::to_string);
+    match recorded {
+        Err(why) if !direction.is_back() => Err(why.cannot_tell(WHICH_WORKERS)),
+        recorded => Ok(recorded.ok()),
+    }
 }
 
 /// Tells whether the first attempt follows the signal at once. `hello serve` reloads and answers on

@@ -15,7 +15,7 @@ use crate::{
             placeholders::{NoValue, Values},
             quoted, start, typed,
         },
-        probe::limits::ProbeLimits,
+        probe::{answer::KernelError, limits::ProbeLimits},
         reload::{context::ProofContext, successor},
     },
     identity::{Line, Sees},
@@ -143,8 +143,14 @@ pub(crate) async fn restart_command(
     loop {
         let late = began.elapsed() >= member.timeout;
         exit = exit.or(child.try_wait().ok().flatten());
-        let newest = limits.newest(context.surveyed, PAUSE);
-        let found = successor::unknown(member, &newest, limits).await;
+        let found = match limits.newest(context.surveyed, PAUSE) {
+            Ok(newest) => successor::unknown(member, &newest, limits).await,
+            Err(e) if late => {
+                let why = KernelError::Processes(e);
+                return Err(failure(format!("{why}; {}", why.hint())));
+            }
+            Err(_) => Vec::new(),
+        };
         let is_new = |found: &Found| context.surveyed.is_before(found.pid, found.started);
         if let Some(found) = found.into_iter().find(is_new) {
             limits.add_known([(found.pid, found.started)]);

@@ -181,8 +181,35 @@ async fn read_again(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
     use super::*;
-    use crate::assertion::{Extract, Source};
+    use crate::{
+        assertion::{Extract, Source},
+        host::probe::expected::WaitUntil,
+        tests::probed::{asked, silent},
+    };
+
+    #[tokio::test]
+    async fn an_end_that_no_reading_was_taken_after_proves_no_second_one() {
+        let (mut member, assertion) = silent(Expectation::Increased);
+        member.baseline = vec![Some("1".into())];
+        let expected = Expected {
+            self_report: None,
+            confirm: vec![assertion],
+            reject: Vec::new(),
+            samples: 1,
+            children_before: None,
+            until: WaitUntil::Shown,
+        };
+        let limits = ProbeLimits::default();
+        let read = read_again(&mut member, &expected, &limits).await;
+        assert_eq!(read.unwrap_err().kind.outcome(), Outcome::TimedOut);
+        let answers = asked("2");
+        member.instance.endpoint.clone_from(&answers.url);
+        member.timeout = Duration::from_secs(60);
+        read_again(&mut member, &expected, &limits).await.unwrap();
+        assert_eq!(member.baseline, [Some("2".into())]);
+    }
 
     #[test]
     fn a_value_that_changed_since_the_first_signal_is_the_end_of_its_reload() {

@@ -51,8 +51,12 @@ pub(crate) async fn find_successor(
     let deadline = Instant::now() + patience;
     loop {
         let late = Instant::now() >= deadline;
-        let newest = limits.newest(surveyed, PAUSE);
-        for found in unknown(member, &newest, limits).await {
+        let found = match limits.newest(surveyed, PAUSE) {
+            Ok(newest) => unknown(member, &newest, limits).await,
+            // The instance has then ended without a known successor, which is a failure.
+            Err(_) => Vec::new(),
+        };
+        for found in found {
             if !may_lead(&found, group, surveyed) {
                 continue;
             }

@@ -27,6 +27,9 @@ mod directives;
 /// are more, nothing is known of them.
 const MAX_FOLLOWED: usize = crate::tree::MAX_ENTRIES;
 
+/// The letters that make a path a pattern.
+const PATTERN: [char; 3] = ['*', '?', '['];
+
 /// The content of a path that does not exist, in a digest.
 const MISSING: &str = "missing";
 
@@ -217,7 +220,8 @@ impl<'a> Walk<'a> {
             Err(e) if is_missing(&e) => return Some(()),
             Err(_) => return None,
         };
-        let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        let names = entries.map(|entry| entry.map(|entry| entry.path()));
+        let mut names: Vec<PathBuf> = names.collect::<io::Result<_>>().ok()?;
         names.sort();
         names.iter().try_for_each(|name| self.entry(name))
     }
@@ -269,7 +273,8 @@ impl<'a> Walk<'a> {
         for dir in dirs {
             let named = dir.join(word);
             let paths = if word.contains('*') {
-                globbed(&named)
+                // A word of a text need not name a file at all.
+                globbed(&named).into_iter().flatten().collect()
             } else {
                 vec![named]
             };
@@ -324,10 +329,11 @@ impl<'a> Walk<'a> {
             }
             for path in globbed(path) {
                 exists = true;
-                self.entry(&path)?;
+                // A directory that cannot be read may hold any number of includes.
+                self.entry(&path.ok()?)?;
             }
         }
-        if !exists && !value.contains(['*', '?', '[']) {
+        if !exists && !value.contains(PATTERN) {
             self.found.insert(named.pop()?, MISSING.into());
         }
         Some(())
@@ -412,14 +418,21 @@ fn changed(path: &Path) -> String {
     )
 }
 
-/// Returns the paths that match a pattern. A path without a pattern matches if it exists.
-fn globbed(pattern: &Path) -> Vec<PathBuf> {
-    let found = pattern.to_str().and_then(|text| glob::glob(text).ok());
+/// Returns the paths that match a pattern, and an error for each directory that cannot be read. A
+/// path without a pattern matches if it exists.
+fn globbed(pattern: &Path) -> Vec<io::Result<PathBuf>> {
+    let text = pattern.to_str().unwrap_or_default();
+    if !text.contains(PATTERN) {
+        return match pattern.symlink_metadata() {
+            Ok(_) => vec![Ok(pattern.to_owned())],
+            Err(e) if is_missing(&e) => Vec::new(),
+            Err(e) => vec![Err(e)],
+        };
+    }
+    let found = glob::glob(text).into_iter().flatten();
     found
-        .into_iter()
-        .flatten()
-        .flatten()
         .take(MAX_FOLLOWED + 1)
+        .map(|path| path.map_err(io::Error::from))
         .collect()
 }
 

@@ -75,10 +75,12 @@ fn contains(path: &Path, text: &str) -> bool {
         let Ok(entries) = std::fs::read_dir(path) else {
             return true;
         };
-        return entries
-            .flatten()
-            .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()))
-            .any(|entry| contains(&entry.path(), text));
+        let mut entries = entries.map(|entry| entry.and_then(|e| Ok((e.file_type()?, e.path()))));
+        return entries.any(|entry| {
+            entry.map_or(true, |(kind, path)| {
+                !kind.is_symlink() && contains(&path, text)
+            })
+        });
     }
     std::fs::read(path).map_or(true, |bytes| {
         bytes

@@ -167,13 +167,11 @@ async fn validate(case: &ValidationCase<'_>, runs_existing: impl Fn() -> bool) -
         Ok(complaints) => {
             // Errors that it names in the present config too are not new. If it does not pass
             // that, its errors cannot be compared.
-            let new = existing
-                .validate_case()
-                .await
-                .0
-                .map(|known| complaints.beyond(&known))
-                .unwrap_or_default();
-            refuse_new(case, &new, &command)
+            match existing.validate_case().await.0 {
+                Ok(known) => refuse_new(case, &complaints.beyond(&known), &command),
+                Err(ValidationError::Refused(_)) => Ok(()),
+                Err(not_run) => Err(not_run),
+            }
         }
         Err(ValidationError::Refused(why)) => {
             if runs_existing()

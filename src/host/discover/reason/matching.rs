@@ -73,6 +73,21 @@ pub(crate) enum MatchReason {
     MayListen(String),
 }
 
+impl MatchReason {
+    /// Tells whether something could not be read, so that a process may be a match all the same.
+    pub(crate) fn is_unread(&self) -> bool {
+        match self {
+            Self::Inspect(why) => matches!(why, InspectError::Failed(_)),
+            Self::Named(_, why) => why.is_unread(),
+            Self::PidFile(_, why) => {
+                matches!(why, PidFileError::Io(_) | PidFileError::Unreadable(_))
+            }
+            Self::NoUser(_) | Self::Sockets(_) => true,
+            _ => false,
+        }
+    }
+}
+
 impl From<Refusal<NotMeant>> for MatchRefusal {
     fn from(refusal: Refusal<NotMeant>) -> Self {
         Self {

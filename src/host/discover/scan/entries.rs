@@ -10,12 +10,12 @@ use std::{
 use crate::{
     fleet::Group,
     host::{
-        discover::inspect::inspect,
+        discover::inspect::{InspectError, inspect},
         net::sockets::Listeners,
         parallel::par_map::par_chunks,
         proc::table::{Row, TableReader},
     },
-    kernel::{pids, strip_deleted},
+    kernel::{is_gone, pids, strip_deleted},
 };
 
 /// A process that may run the program of a group.
@@ -120,19 +120,27 @@ pub(super) fn entries_of(pids: &[i32], rows: Vec<Row>) -> Vec<Entry> {
 fn exact_entry(pid: i32, parent: Option<i32>) -> Option<Entry> {
     let exe = match std::fs::read_link(format!("/proc/{pid}/exe")) {
         Ok(exe) => Some(strip_deleted(&exe).to_owned()),
-        // A process whose executable this user may not see may belong to a group.
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => None,
         // A zombie and a thread of the kernel have no executable.
-        Err(_) => return None,
+        Err(e) if is_gone(&e) => return None,
+        // A process whose executable cannot be read may belong to a group.
+        Err(_) => None,
     };
-    let is_known = exe.is_some() && parent.is_some();
-    let inspected = if is_known { None } else { inspect(pid).ok() };
-    if exe.is_none() && inspected.is_none() {
+    if exe.is_some() && parent.is_some() {
+        return Some(Entry { pid, parent, exe });
+    }
+    let inspected = inspect(pid);
+    if exe.is_none() && inspected.as_ref().is_err_and(|why| !may_match(why)) {
         return None;
     }
     Some(Entry {
         pid,
-        parent: parent.or(inspected.map(|process| process.parent)),
+        parent: parent.or(inspected.ok().map(|process| process.parent)),
         exe,
     })
+}
+
+/// Tells whether a process that could not be read may belong to a group. One that hides everything
+/// from this user takes no signal of it.
+fn may_match(why: &InspectError) -> bool {
+    matches!(why, InspectError::Failed(e) if e.kind() != io::ErrorKind::PermissionDenied)
 }

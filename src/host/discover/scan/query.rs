@@ -51,18 +51,22 @@ impl Scan {
             .as_ref()
             .map(|what| Ok(Criteria::new(what, pid_named_by(what, false)?)))
             .transpose()?;
-        // A pattern whose pid file cannot be read matches no process.
+        // A pattern whose pid file names no process matches none.
         let pattern = |what: &'a Option<Match>| {
-            what.as_ref()
-                .map(|what| Criteria::new(what, pid_named_by(what, true).ok().flatten()))
+            let Some(what) = what else { return Ok(None) };
+            match pid_named_by(what, true) {
+                Ok(pid) => Ok(Some(Criteria::new(what, pid))),
+                Err((pid, why)) if why.is_unread() => Err((pid, why)),
+                Err(_) => Ok(Some(Criteria::new(what, None))),
+            }
         };
         Ok(GroupQuery {
             group,
             uids,
             matching,
             exclude,
-            leader: pattern(&group.leader),
-            worker: pattern(&group.worker),
+            leader: pattern(&group.leader)?,
+            worker: pattern(&group.worker)?,
         })
     }
 }

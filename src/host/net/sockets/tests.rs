@@ -88,16 +88,14 @@ fn own_listeners_are_found_and_chosen() {
         assert!(hint.unwrap().starts_with("say which"));
     }
     // A socket on all addresses is probed on the loopback address that is there.
-    assert!(listeners.holds(pid, &format!("http://[::1]:{}/", port(&both)), &group(&[])));
+    let url = format!("http://[::1]:{}/", port(&both));
+    assert!(listeners.holds(pid, &url, &group(&[])).unwrap());
     let without = Listeners {
         has_ipv6_loopback: false,
         ..listeners
     };
-    assert!(without.holds(
-        pid,
-        &format!("http://127.0.0.1:{}/", port(&both)),
-        &group(&[])
-    ));
+    let url = format!("http://127.0.0.1:{}/", port(&both));
+    assert!(without.holds(pid, &url, &group(&[])).unwrap());
 }
 
 #[test]
@@ -163,4 +161,64 @@ fn the_scheme_is_that_of_the_assertions() {
         with("exec = [\"psql\", \"{listen.host}\"]\nequals = \"x\""),
         "tcp"
     );
+}
+
+fn denied() -> io::Error {
+    io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error())
+}
+
+/// Returns what is known of a process that listens on `port` itself, with one descendant that
+/// cannot be read.
+fn partly_read(port: u16) -> (Listeners, Addresses) {
+    let address = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
+    let listeners = Listeners {
+        sockets: HashMap::from([(17, Some(address))]),
+        ..Listeners::default()
+    };
+    let read = |pid| Err(SocketsError::Descendant(pid, denied()));
+    let addresses = listeners.addresses_of(vec![17], Ok(vec![5, 6]), read);
+    (listeners, addresses)
+}
+
+#[test]
+fn a_descendant_that_cannot_be_read_may_listen_anywhere() {
+    let (_, addresses) = partly_read(80);
+    let unread = addresses.has(|_| false).unwrap_err().to_string();
+    assert_eq!(
+        unread,
+        "the sockets of pid 6, which it started, cannot be read: Permission denied (os error 13)"
+    );
+    let (_, addresses) = partly_read(80);
+    assert!(addresses.has(|_| true).unwrap(), "what is known counts");
+}
+
+#[test]
+fn children_that_cannot_be_listed_may_listen_anywhere() {
+    let listeners = Listeners::default();
+    let addresses = listeners.addresses_of(Vec::new(), Err(denied()), |_| Ok(Vec::new()));
+    assert!(matches!(addresses.unread, Some(SocketsError::Children(_))));
+}
+
+#[test]
+fn an_address_is_the_only_one_only_if_every_socket_was_read() {
+    let endpoint = |listen: &[&str]| {
+        let (listeners, Addresses { known, unread }) = partly_read(80);
+        listeners.chosen(known, unread, &[], &group(listen))
+    };
+    let Refusal { why, hint } = endpoint(&[]).unwrap_err();
+    assert!(matches!(why, EndpointError::Sockets(_)), "{why}");
+    assert!(hint.unwrap().starts_with("run `hello` as root"));
+    assert_eq!(endpoint(&["tcp:80"]).unwrap(), "http://127.0.0.1:80/");
+}
+
+#[test]
+fn a_process_that_this_user_may_not_inspect_is_in_no_other_network() {
+    use crate::tests::unprivileged::{HIDDEN, unprivileged};
+    let why = unprivileged(|| sockets_of(HIDDEN)).unwrap_err();
+    assert!(matches!(why, SocketsError::Unreadable(_)), "{why}");
+    let listeners = Listeners::default();
+    let is_deaf = unprivileged(|| listeners.is_deaf(HIDDEN, &[], &group(&["tcp:80"])));
+    assert!(!is_deaf, "it may listen");
+    let missing = unprivileged(|| listeners.missing(HIDDEN, &[], &group(&["tcp:80"])));
+    assert_eq!(missing, None);
 }

@@ -44,3 +44,8 @@ async fn a_process_that_blocks_the_signal_gets_the_time_of_a_load() {
         );
     }
 }
+
+#[test]
+fn a_process_that_has_ended_is_not_stopped_and_has_no_pending_signal() {
+    assert!(!is_stopped(i32::MAX).unwrap() && !may_be_pending(i32::MAX, Signal::Hup));
+}

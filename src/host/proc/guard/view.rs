@@ -3,7 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::LazyLock,
+    sync::OnceLock,
 };
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
@@ -18,22 +18,29 @@ pub(crate) enum Namespace {
 }
 
 impl Namespace {
-    /// Returns the name of a process's own one; none if this user may not see it.
-    fn of(self, process: &str) -> Option<PathBuf> {
+    /// Returns the name of a process's own one.
+    fn of(self, process: &str) -> io::Result<PathBuf> {
         let name = match self {
             Self::Mount => "mnt",
             Self::Network => "net",
         };
-        std::fs::read_link(format!("/proc/{process}/ns/{name}")).ok()
+        std::fs::read_link(format!("/proc/{process}/ns/{name}"))
     }
 
     /// Returns that of this program, which never changes its namespaces.
-    fn own(self) -> Option<&'static Path> {
-        static MOUNT: LazyLock<Option<PathBuf>> = LazyLock::new(|| Namespace::Mount.of("self"));
-        static NETWORK: LazyLock<Option<PathBuf>> = LazyLock::new(|| Namespace::Network.of("self"));
-        match self {
-            Self::Mount => MOUNT.as_deref(),
-            Self::Network => NETWORK.as_deref(),
+    fn own(self) -> io::Result<&'static Path> {
+        static MOUNT: OnceLock<PathBuf> = OnceLock::new();
+        static NETWORK: OnceLock<PathBuf> = OnceLock::new();
+        let known = match self {
+            Self::Mount => &MOUNT,
+            Self::Network => &NETWORK,
+        };
+        match known.get() {
+            Some(own) => Ok(own),
+            None => {
+                let own = self.of("self")?;
+                Ok(known.get_or_init(|| own))
+            }
         }
     }
 }
@@ -41,7 +48,15 @@ impl Namespace {
 /// Tells whether a process is in the namespace of this program; none if this user may not see that.
 #[must_use]
 pub(crate) fn shares(pid: i32, namespace: Namespace) -> Option<bool> {
-    Some(namespace.of(&pid.to_string())? == namespace.own()?)
+    shared(pid, namespace).ok()
+}
+
+/// Tells whether a process is in the namespace of this program.
+///
+/// # Errors
+/// Fails if the process has ended, or if this user may not see that.
+pub(crate) fn shared(pid: i32, namespace: Namespace) -> io::Result<bool> {
+    Ok(namespace.of(&pid.to_string())? == namespace.own()?)
 }
 
 /// Tells whether the file at `path`, as the process sees it, is the one that this host sees, and a

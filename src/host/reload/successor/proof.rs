@@ -129,9 +129,9 @@ pub(crate) async fn proven(
         if has_ended(&pidfd) {
             return Err(failure(Outcome::Died, "it ended too".to_owned()));
         }
-        let result = result.and_then(|proof| match foreign_listeners(new, limits).as_slice() {
-            [] => Ok(proof),
-            foreign => Err(NotProven::ForeignListener(foreign.to_vec())),
+        let result = result.and_then(|proof| match foreign_listeners(new, limits)? {
+            foreign if foreign.is_empty() => Ok(proof),
+            foreign => Err(NotProven::ForeignListener(foreign)),
         });
         match result {
             Ok(proof) => return Ok(proof),

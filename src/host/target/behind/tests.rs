@@ -163,3 +163,25 @@ fn a_file_that_the_text_of_a_target_names_counts_unless_a_process_writes_it() {
     assert_eq!(now(), before, "a log, and a file that nothing names");
     drop(log);
 }
+
+#[test]
+fn content_behind_a_target_that_cannot_be_read_is_not_known() {
+    use std::os::unix::fs::PermissionsExt;
+
+    use crate::tests::unprivileged::unprivileged;
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+    let main = root.join("main");
+    fs::write(&main, "include parts/a;").unwrap();
+    let includes = ["include".to_owned()];
+    let digest = || unprivileged(|| behind(&main, &includes, &[]));
+    assert!(digest().is_some(), "a missing file is a fact");
+    fs::create_dir(root.join("parts")).unwrap();
+    fs::write(root.join("parts/a"), "one").unwrap();
+    assert!(digest().is_some());
+    fs::set_permissions(root.join("parts"), fs::Permissions::from_mode(0o000)).unwrap();
+    assert_eq!(digest(), None);
+    fs::write(&main, "include parts/*;").unwrap();
+    assert_eq!(digest(), None, "a pattern");
+}

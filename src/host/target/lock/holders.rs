@@ -6,6 +6,8 @@
 use std::{
     collections::{BTreeSet, HashMap},
     ffi::OsStr,
+    fs::DirEntry,
+    io,
     os::{fd::OwnedFd, unix::fs::MetadataExt},
     time::Instant,
 };
@@ -61,28 +63,46 @@ impl HolderScan {
         let Ok(entries) = std::fs::read_dir("/proc") else {
             return Self::default();
         };
-        for pid in entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        {
+        for entry in entries {
+            let Ok(entry) = entry else {
+                scan.is_complete = false;
+                continue;
+            };
+            let name = entry.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
             let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else {
                 // A process that has ended holds nothing.
                 scan.is_complete &= !std::path::Path::new(&format!("/proc/{pid}")).exists();
                 continue;
             };
-            for file in files.flatten() {
-                let Ok(text) = std::fs::read_to_string(file.path()) else {
-                    continue;
-                };
-                for inode in text.lines().filter_map(locked) {
-                    scan.held
-                        .entry(inode)
-                        .or_default()
-                        .push((Pid(pid), file.file_name().to_string_lossy().into_owned()));
-                }
-            }
+            scan.is_complete &= scan.add(Pid(pid), files);
         }
         scan
+    }
+
+    /// Adds the locks of one process. Returns false if one of its descriptors, which it has not
+    /// closed meanwhile, cannot be read.
+    fn add(&mut self, pid: Pid, files: impl Iterator<Item = io::Result<DirEntry>>) -> bool {
+        let mut is_complete = true;
+        for file in files {
+            let read = file.and_then(|file| Ok((std::fs::read_to_string(file.path())?, file)));
+            let (text, file) = match read {
+                Ok(read) => read,
+                Err(e) => {
+                    is_complete &= is_gone(&e);
+                    continue;
+                }
+            };
+            for inode in text.lines().filter_map(locked) {
+                self.held
+                    .entry(inode)
+                    .or_default()
+                    .push((pid, file.file_name().to_string_lossy().into_owned()));
+            }
+        }
+        is_complete
     }
 
     /// Returns the processes that hold a lock on the file of this status.

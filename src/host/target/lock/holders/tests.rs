@@ -95,3 +95,14 @@ fn the_inode_of_a_line_is_found() {
     );
     assert_eq!(locked("pos:\t0"), None);
 }
+
+#[test]
+fn a_descriptor_that_cannot_be_read_may_hold_the_lock() {
+    let mut scan = HolderScan::default();
+    let failed = |errno: Errno| std::iter::once(Err(errno.into()));
+    assert!(!scan.add(Pid(1), failed(Errno::MFILE)));
+    assert!(
+        scan.add(Pid(1), failed(Errno::NOENT)),
+        "a closed one holds none"
+    );
+}
