@@ -288,8 +288,8 @@ impl ProofCache {
             .collect()
     }
 
-    /// Keeps what the run `own` has proven, at its end or after a wave. It also keeps that nothing is
-    /// known of the processes that other runs have left in doubt: these runs can be closed then.
+    /// Keeps what the run `own` has proven, at its end or after a wave. It also keeps that nothing
+    /// is known of the processes that other runs have left in doubt: these runs can be closed then.
     /// Processes that ended are dropped. `interrupted` ends the wait for other runs.
     ///
     /// # Errors

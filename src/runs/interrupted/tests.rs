@@ -215,7 +215,8 @@ fn an_open_run_of_version_1_is_listed_and_names_its_old_bytes() {
     assert!(!proofs.is_open(2, 5, &[]));
 }
 
-/// Marks a run as open, and writes a proof of both its processes: each was last signalled at `over`.
+/// Marks a run as open, and writes a proof of both its processes. Each was last signalled at
+/// `over`.
 fn leave_open(state: &Path, id: &str, over: &str) {
     let target = json!({"/a": {"sha256": "1", "ctime": 5, "behind": null}});
     let proven = json!({
