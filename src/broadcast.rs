@@ -1,6 +1,6 @@
 //! `hello broadcast`: from its options to its verdict.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use crate::{
     change::{ChangeRequest, Changes},
@@ -8,6 +8,7 @@ use crate::{
     execute::{RunContext, RunOptions, Validate, emit_survey, execute, open_host, survey},
     fleet::{Count, Fleet},
     host::{Intent, SurveyRequest},
+    names,
     plan::{Plan, PlanRequest},
     report::{CommandContext, Look, RunReport, Summary},
     runs::{self, ProofCache, ShortIds, Verb},
@@ -71,15 +72,23 @@ pub(crate) fn summarize(options: &Options, report: RunReport) -> Summary {
     Summary::new(report, &context)
 }
 
-fn command_context(options: &Options, run: &str) -> CommandContext {
-    let fleet = &options.fleet;
-    let selection = match &fleet.path {
+/// Returns the arguments that select the groups of the run.
+fn selection(fleet: &Fleet) -> String {
+    match &fleet.path {
         Some(path) => format!("--fleet {}", screen::quote(path)),
         None => {
             let groups = fleet.groups.iter().map(|g| screen::quote(&g.name));
             groups.collect::<Vec<_>>().join(" ")
         }
-    };
+    }
+}
+
+fn doctor_command(options: &Options) -> String {
+    format!("hello doctor {}", selection(&options.fleet))
+}
+
+fn command_context(options: &Options, run: &str) -> CommandContext {
+    let selection = selection(&options.fleet);
     CommandContext {
         look: Look::Status(format!(
             "hello status {selection}{}",
@@ -89,7 +98,7 @@ fn command_context(options: &Options, run: &str) -> CommandContext {
             Verb::Watch => "hello watch",
             _ => "hello broadcast",
         },
-        doctor: Some(format!("hello doctor {selection}")),
+        doctor: Some(doctor_command(options)),
         short_run: ShortIds::of(&options.shared.state).lasting(run).to_owned(),
         state_args: options.shared.state_args.clone(),
         dry_run: options.shared.dry_run,
@@ -126,7 +135,9 @@ async fn attempt(
     };
     let found = survey(&mut host, &groups, request, interrupts, on_event).await?;
     emit_survey(&found, &fleet.groups, fleet.path.as_deref(), on_event);
-    let proven = ProofCache::load(&options.shared.state).with_open_runs(&options.shared.state);
+    let surveyed: Vec<PathBuf> = found.targets.keys().cloned().collect();
+    let name_runs = |abort| name_open_runs(abort, options, &surveyed);
+    let proven = ProofCache::load(&options.shared.state);
     let request = PlanRequest {
         fleet,
         changes: &changes,
@@ -137,7 +148,8 @@ async fn attempt(
     };
     let plan = Plan::new(found, &request, |sha256| {
         runs::stored(&options.shared.state, sha256)
-    })?;
+    });
+    let plan = plan.map_err(name_runs)?;
     if !options.now && !options.shared.include_unresponsive {
         for event in plan.unheld() {
             on_event(&event);
@@ -160,5 +172,39 @@ async fn attempt(
         unreplaced: None,
         keep: options.shared.keep,
     };
-    execute(context, plan, host, interrupts, on_event).await
+    execute(context, plan, host, interrupts, on_event)
+        .await
+        .map_err(name_runs)
+}
+
+/// Names the open runs over the surveyed targets in a refusal: they are why these are not what a
+/// run expects, or they would meet the same guard.
+fn name_open_runs(abort: Abort, options: &Options, surveyed: &[PathBuf]) -> Abort {
+    let RunOptions {
+        state, state_args, ..
+    } = &options.shared;
+    let groups = options.fleet.groups.iter().map(|g| g.name.as_str());
+    let groups: Vec<&str> = groups.collect();
+    let open = runs::left_over(state, surveyed, &groups);
+    let Some(newest) = open.last().filter(|_| abort.verdict == Verdict::Refused) else {
+        return abort;
+    };
+    let ids = names::list(open.iter().rev().map(|run| &run.id), ", ", names::MOST);
+    let runs = if open.len() == 1 { "run" } else { "runs" };
+    let why = format!("; left open over the same targets: {runs} {ids}");
+    let what = match &abort.hint {
+        Some(hint) => hint.what.clone(),
+        None => "nothing was touched; why, what to do about it, and what ends the open run:".into(),
+    };
+    let first = match &abort.hint {
+        Some(hint) => hint.commands.clone(),
+        None => vec![doctor_command(options)],
+    };
+    let next = runs::next(state, newest, state_args);
+    let commands = first.into_iter().chain(next).collect();
+    Abort {
+        reason: format!("{}{why}", abort.reason),
+        ..abort
+    }
+    .with_hint(&what, commands)
 }

@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub change: Option<ChangeRequest>,
     /// The state directory, with the proofs and the contents of earlier runs.
     pub state: Option<PathBuf>,
+    /// The ` --state DIR` to append to suggested commands; empty for the default directory.
+    pub state_args: String,
     /// What stdout carries; `Screen` is a unified diff.
     pub output: Output,
 }
@@ -45,7 +47,7 @@ async fn attempt(options: &Options) -> Result<u8, Abort> {
         None => Ask::Running,
     };
     let state = options.state.as_deref();
-    let readings = status::read_targets(&options.fleet, state, ask)
+    let readings = status::read_targets(&options.fleet, state, &options.state_args, ask)
         .await
         .map_err(|why| Abort::new(Verdict::Failed, why.to_string()))?;
     let groups = &options.fleet.groups;

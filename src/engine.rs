@@ -3,11 +3,14 @@
 
 use std::time::Instant;
 
-pub(crate) use self::log::EventStore;
 use self::{
     budget::{Budget, FailedInstances},
     commit::{commit, journal_abort},
     log::EventLog,
+};
+pub(crate) use self::{
+    log::EventStore,
+    proofs::{proofs_of, restored},
 };
 use crate::{
     event::{Abort, Direction, Event, Interrupts, Outcome, Verdict},
@@ -22,6 +25,7 @@ mod commit;
 mod end;
 mod gates;
 mod log;
+mod proofs;
 mod rollback;
 #[cfg(test)]
 mod tests;
@@ -215,6 +219,7 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
         }
         self.apply_budget(index).await?;
         self.ensure_journaled(index).await?;
+        self.keep_proofs(index).await;
         if self.options.immediate {
             return Ok(());
         }
@@ -227,6 +232,17 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
             self.recheck(index, Recheck::SeenBefore(moment)).await?;
         }
         self.ensure_journaled(index).await
+    }
+
+    /// Keeps the proofs of a wave before the run waits or goes on. If it is killed then, they are
+    /// known all the same. They are kept once more at the end, which reports where that fails.
+    async fn keep_proofs(&mut self, index: usize) {
+        let wave = &self.plan.waves[index];
+        let waits = !self.options.immediate && (!wave.bake.is_zero() || !wave.gates.is_empty());
+        if waits || self.plan.waves[index + 1..].iter().any(has_work) {
+            let proofs = proofs_of(wave.steps.iter(), self.host);
+            self.log.journal.keep_proofs(proofs, self.interrupts).await;
+        }
     }
 
     async fn bake(&mut self, index: usize) -> Result<(), Escalation> {

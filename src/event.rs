@@ -208,6 +208,8 @@ pub enum Event {
     /// The last check begins. Everything that the verdict depends on was so at this moment or
     /// later.
     FinalCheck,
+    /// What the run has proven, or which instances it left alive, could not be recorded.
+    NotKept { why: String },
     /// Old runs, or bytes that no run needs any more, could not be removed.
     NotPruned { why: String },
     /// The end.

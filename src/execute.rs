@@ -7,7 +7,7 @@ use crate::{
     host::{Host, local::check::Recheck},
     plan::{Plan, Wave},
     report::RunReport,
-    runs::{self, Journal, LastSeen, NotBegun, ProofCache},
+    runs::{self, Journal, LastSeen, NotBegun, ProofCache, ProofsKept},
     step::PlannedInstance,
 };
 
@@ -15,7 +15,6 @@ mod context;
 mod dry_run;
 mod emit;
 mod options;
-mod proofs;
 mod reason;
 mod record;
 mod session;
@@ -29,7 +28,6 @@ pub(crate) use self::{
 };
 use self::{
     emit::{emit_unresponsive, final_events},
-    proofs::proofs_of,
     reason::Reasons,
     record::record,
     summarize::run_report,
@@ -113,10 +111,13 @@ async fn conclude(
         host.note(event);
     }
     let report = report_of(context, &ended, plan, host, has_work);
-    for event in closed_runs(context, &ended, plan, interrupts).await {
-        on_event(&event);
-        // The journal of the closed run has this too.
-        let _ = journal.record(&event);
+    let kept = keep_proofs(context, plan, host, interrupts, on_event).await;
+    if kept == ProofsKept::Yes {
+        for event in closed_runs(context, &ended, plan, interrupts).await {
+            on_event(&event);
+            // The journal of the closed run has this too.
+            let _ = journal.record(&event);
+        }
     }
     let finished = Event::Finished {
         verdict: report.verdict,
@@ -125,8 +126,7 @@ async fn conclude(
     };
     // The verdict stands, whether or not the last line of the journal can be written.
     let _ = journal.record(&finished);
-    keep_proofs(context, plan, host, interrupts).await;
-    journal.close(&finished);
+    journal.close(&finished, kept);
     let until = interrupted(interrupts, 0);
     if let Err(e) = runs::prune(context.state, context.keep, context.id, until).await {
         on_event(&Event::NotPruned { why: e.to_string() });
@@ -186,7 +186,7 @@ async fn prepare(
 fn must_close_a_run(context: &RunContext<'_>, plan: &Plan) -> bool {
     context.of.is_some()
         || !context.replaces.is_empty()
-        || runs::is_left(context.state, &plan.paths(), &group_names(context))
+        || !runs::left_over(context.state, &plan.paths(), &group_names(context)).is_empty()
 }
 
 fn group_names<'a>(context: &RunContext<'a>) -> Vec<&'a str> {
@@ -297,10 +297,34 @@ async fn closed_runs(
     closed
 }
 
-/// Keeps what the run has proven. A proof that cannot be kept costs the next run a signal. The run
-/// is still open here, so that no other run removes the bytes that the proofs name.
-async fn keep_proofs(context: &RunContext<'_>, plan: &Plan, host: &Host, interrupts: &Interrupts) {
+/// Keeps what the run has proven. The run is still open here, so that no other run removes the
+/// bytes that the proofs name, and none believes an older record.
+async fn keep_proofs(
+    context: &RunContext<'_>,
+    plan: &Plan,
+    host: &Host,
+    interrupts: &Interrupts,
+    on_event: &mut impl FnMut(&Event),
+) -> ProofsKept {
     let until = || interrupted(interrupts, PATIENCE);
-    let _ = ProofCache::keep(context.state, proofs_of(plan, host), until()).await;
-    let _ = LastSeen::keep(context.state, context.groups, plan.instances(), until()).await;
+    let RunContext {
+        state, id, groups, ..
+    } = *context;
+    let proofs = engine::proofs_of(plan.steps(), host);
+    let restored = engine::restored(plan, host);
+    let proven = ProofCache::keep(state, id, proofs, &restored, until()).await;
+    let seen = LastSeen::keep(state, groups, plan.instances(), until()).await;
+    if let Err(e) = &proven {
+        let why = format!("what this run has proven: {e}; older proofs of its instances are void");
+        on_event(&Event::NotKept { why });
+    }
+    if let Err(e) = seen {
+        let why =
+            format!("what this run leaves alive: {e}; `hello status` will miss the end of it");
+        on_event(&Event::NotKept { why });
+    }
+    match proven {
+        Ok(()) => ProofsKept::Yes,
+        Err(_) => ProofsKept::No,
+    }
 }

@@ -7,6 +7,7 @@
 //! refuses a mount table with such a path, and leaves its octal escapes. Besides, its status takes
 //! 59 us where this one takes 24 us. The tests compare both.
 
+mod clock;
 mod descriptors;
 mod mounts;
 mod read;
@@ -31,6 +32,7 @@ use rustix::{
 
 use self::read::unexpected_format;
 pub(crate) use self::{
+    clock::{tick_ns, ticks},
     descriptors::{descriptors, socket},
     mounts::{Mount, mounts},
     read::{bit, read_proc_file},

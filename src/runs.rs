@@ -16,6 +16,7 @@ use crate::{
     step::Content,
 };
 
+mod doubts;
 mod forget;
 mod format;
 mod info;
@@ -35,17 +36,18 @@ mod supersede;
 mod syslog;
 
 pub(crate) use self::{
+    doubts::{next, unreadable},
     forget::{NotForgotten, OpenRuns, forget_bytes, forget_run},
     format::{Operator, Readings, RunBegan, RunEnded, first_event_schema},
     info::{OldRun, RunInfo, events, run_ids},
     interrupted::{
         InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord, later, plan_targets,
     },
-    journal::{Journal, NotBegun},
+    journal::{Journal, NotBegun, ProofsKept},
     last_change::{LastChange, last_change},
     last_seen::{LastInstance, LastSeen},
-    open_runs::{is_left, marked_runs, open_runs, targets as open_targets},
-    proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload},
+    open_runs::{left_over, marked_runs, open_runs, targets as open_targets, unlisted},
+    proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload, RestoredTarget},
     retention::{Retention, prune},
     run_name::{Matches, ShortIds, digits, find},
     staged::{Stage, Staging, sweep},

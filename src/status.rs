@@ -61,7 +61,7 @@ pub(crate) async fn run(options: Options) -> u8 {
 async fn take(options: &Options) -> Snapshot {
     let state = options.state.as_deref();
     // A problem of this program is no fault of an instance.
-    let (probe, finds) = match find(&options.fleet, state).await {
+    let (probe, finds) = match find(&options.fleet, state, &options.state_args).await {
         Ok(found) => found,
         Err(why) => return Snapshot::failed(why.to_string(), no_rows()),
     };
@@ -105,6 +105,7 @@ pub(crate) enum Unreadable {
 async fn find(
     fleet: &Fleet,
     state: Option<&Path>,
+    state_args: &str,
 ) -> Result<(StatusProbe, Vec<Finds>), Unreadable> {
     let (scan, listeners) = Scan::take()
         .and_then(|scan| Ok((scan, Listeners::read()?)))
@@ -114,6 +115,7 @@ async fn find(
         limits: ProbeLimits::default(),
         validations: ValidationCache::default(),
         proofs: state.map(ProofCache::load).unwrap_or_default(),
+        state_args: state_args.to_owned(),
         locks: RefCell::default(),
     };
     let finds = scan.find_all(fleet.groups.iter()).await;

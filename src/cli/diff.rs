@@ -70,10 +70,15 @@ fn options(args: DiffArgs) -> Result<diff::Options, UsageError> {
             &mut fleet,
         )?)
     };
+    let state = args.state.resolve().ok();
+    let (state, state_args) = state.map_or((None, String::new()), |state| {
+        (Some(state.path), state.args)
+    });
     Ok(diff::Options {
         fleet,
         change,
-        state: args.state.resolve().ok().map(|state| state.path),
+        state,
+        state_args,
         output: args.output.form(),
     })
 }

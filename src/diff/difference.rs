@@ -134,6 +134,7 @@ pub(super) fn against_running(
                     // Its self-report was read last.
                     let reports = groups[instance.group].speaks == Speaks::Hello;
                     let why = instance.faults.last().filter(|_| reports);
+                    let why = why.or(instance.doubt.as_ref());
                     let why = why.map_or(NOT_PROVEN, String::as_str);
                     compared.unknown.push(unknown(Some(&target.path), why));
                 }

@@ -2,7 +2,10 @@
 
 use std::io;
 
-use crate::{event::Event, runs::Journal};
+use crate::{
+    event::{Event, Interrupts},
+    runs::{Journal, ProvenInstance},
+};
 
 /// A record of a run that outlives the coordinator.
 pub(crate) trait EventStore {
@@ -11,11 +14,18 @@ pub(crate) trait EventStore {
     /// # Errors
     /// Fails if the event could not be kept.
     fn record(&mut self, event: &Event) -> io::Result<()>;
+
+    /// Keeps proofs for later runs, where that is possible.
+    async fn keep_proofs(&self, proofs: Vec<ProvenInstance>, interrupts: &Interrupts);
 }
 
 impl EventStore for Journal {
     fn record(&mut self, event: &Event) -> io::Result<()> {
         Self::record(self, event)
+    }
+
+    async fn keep_proofs(&self, proofs: Vec<ProvenInstance>, interrupts: &Interrupts) {
+        Self::keep_proofs(self, proofs, interrupts).await;
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     event::Instance,
     fleet::{Fleet, Group, Share},
     host::local::script::ScriptHost,
+    runs::ProvenInstance,
     step::Content,
 };
 
@@ -77,6 +78,8 @@ impl EventStore for Kept {
     fn record(&mut self, _: &Event) -> io::Result<()> {
         Ok(())
     }
+
+    async fn keep_proofs(&self, _: Vec<ProvenInstance>, _: &Interrupts) {}
 }
 
 /// A journal that takes an event only where the cell says so.
@@ -90,6 +93,8 @@ impl EventStore for Unreliable<'_> {
             Err(io::ErrorKind::StorageFull.into())
         }
     }
+
+    async fn keep_proofs(&self, _: Vec<ProvenInstance>, _: &Interrupts) {}
 }
 
 /// The outcomes of an instance that fails, before and after a rollback.

@@ -243,6 +243,17 @@ impl Host {
         }
     }
 
+    /// Returns the last change of a target before this run replaced it, and the last one now. None
+    /// if this run did not make both, or if another program may have changed it in between.
+    #[must_use]
+    pub fn own_change(&self, path: &Path) -> Option<(i128, i128)> {
+        match self {
+            Self::Local(host) => host.targets.get(path)?.own_change(),
+            #[cfg(test)]
+            Self::Script(_) => None,
+        }
+    }
+
     /// Returns the digest of the other files that are read through a target, such as includes, as
     /// they were before its instances were signalled.
     #[must_use]

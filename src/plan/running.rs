@@ -14,7 +14,8 @@ use crate::{
 /// does not report its config.
 pub(super) fn is_reload_pending(instance: &PlannedInstance, proven: &ProofCache) -> bool {
     let (pid, started) = instance.id;
-    instance.group.speaks == Speaks::None && proven.is_open(pid, started)
+    instance.group.speaks == Speaks::None
+        && proven.is_open(pid, started, &instance.instance.targets)
 }
 
 /// Tells whether an instance that does not report its config needs no signal for `targets` as they

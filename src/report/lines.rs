@@ -119,6 +119,7 @@ fn file_line(event: &Event) -> Option<(&'static str, String)> {
 fn run_line(event: &Event) -> Option<(&'static str, String)> {
     Some(match event {
         Event::Superseded { run } => ("Superseded", format!("run {run}, which was left open")),
+        Event::NotKept { why } => ("Not kept", why.clone()),
         Event::NotPruned { why } => ("Not pruned", format!("old runs are still there: {why}")),
         _ => return None,
     })

@@ -71,14 +71,13 @@ pub(crate) async fn forget_run(
     if let Some(run) = open_runs::needed(state).remove(id) {
         return Err(NotForgotten::Open(Box::new(run)));
     }
-    let dropped = retention::remove(state, id, &ProofCache::load(state).digests())?;
-    if run.open {
-        // The mark goes last: a mark without its run still counts as open, and can be abandoned
-        // again.
-        match std::fs::remove_file(layout::mark_of(state, id)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
-            _ => {}
-        }
+    // Without its files it is not known any more which processes it may have signalled.
+    ProofCache::forget(state, id).await?;
+    let dropped = retention::remove(state, id, &ProofCache::digests(state))?;
+    // The mark goes last: a mark without its run still counts as open, and can be abandoned again.
+    match std::fs::remove_file(layout::mark_of(state, id)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+        _ => {}
     }
     state_dir::sync(&state.join("runs"))?;
     Ok(dropped)
@@ -109,6 +108,6 @@ pub(crate) async fn forget_bytes(
     }
     store::drop_unused(state, sha256)?;
     state_dir::sync(&store::folder_of(state))?;
-    let needed: BTreeSet<String> = ProofCache::load(state).digests();
+    let needed: BTreeSet<String> = ProofCache::digests(state);
     Ok((runs.len(), needed.contains(sha256)))
 }

@@ -204,17 +204,52 @@ fn glance(journal: &Path) -> io::Result<Glance> {
 /// # Errors
 /// Fails if the journal cannot be read.
 pub(crate) fn events(state: &Path, id: &str) -> io::Result<impl Iterator<Item = Value> + use<>> {
+    let lines = lines(state, id)?;
+    let whole = |line| match line {
+        Line::Whole(value) => Some(value),
+        Line::Torn | Line::Unreadable => None,
+    };
+    Ok(lines.map_while(Result::ok).filter_map(whole))
+}
+
+/// A line of a journal.
+#[derive(Debug)]
+pub(super) enum Line {
+    Whole(Value),
+    /// Only its beginning was written. A run acts on nothing before its line is written.
+    Torn,
+    /// It is no line that a run writes.
+    Unreadable,
+}
+
+/// Returns the lines of a journal. The first error is the last item.
+///
+/// # Errors
+/// Fails if the journal cannot be opened.
+pub(super) fn lines(
+    state: &Path,
+    id: &str,
+) -> io::Result<impl Iterator<Item = io::Result<Line>> + use<>> {
     let mut lines = BufReader::new(open(&layout::journal_of(state, id))?);
+    let mut is_over = false;
     Ok(std::iter::from_fn(move || {
-        loop {
-            let mut line = Vec::new();
-            match lines.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
-                Ok(0) | Err(_) => return None,
-                Ok(_) => {}
+        if is_over {
+            return None;
+        }
+        let mut line = Vec::new();
+        match lines.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(e) => {
+                is_over = true;
+                return Some(Err(e));
             }
-            if let Ok(value) = serde_json::from_slice(&line) {
-                return Some(value);
-            }
+        }
+        match serde_json::from_slice(&line) {
+            // It was torn: where the disk was full, or where the coordinator was killed.
+            Err(e) if e.is_eof() => Some(Ok(Line::Torn)),
+            Err(_) => Some(Ok(Line::Unreadable)),
+            Ok(value) => Some(Ok(Line::Whole(value))),
         }
     }))
 }

@@ -13,7 +13,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Record,
+    ProofCache, ProvenInstance, Record,
     format::{FirstEvent, JournalLine, Operator, PlanFile, RunBegan},
     layout, open_runs,
     state_dir::{self, Lock},
@@ -42,11 +42,21 @@ pub(crate) struct Journal {
     events: File,
     /// True if the last line could not be written to its end.
     torn: bool,
+    state: PathBuf,
+    id: String,
     mark: PathBuf,
     dir: PathBuf,
     /// True once the last line is written, unless the run ended mixed.
     closed: bool,
     syslog: syslog::Line,
+}
+
+/// Whether the proofs of a run are recorded at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProofsKept {
+    Yes,
+    /// Older records of the processes that it touched are not valid.
+    No,
 }
 
 /// Why a run has not begun.
@@ -206,6 +216,8 @@ impl Journal {
         Ok(Self {
             events,
             torn: false,
+            state: state.into(),
+            id: record.id.into(),
             mark,
             dir: dir.into(),
             closed: false,
@@ -242,6 +254,16 @@ impl Journal {
         Ok(())
     }
 
+    /// Keeps proofs while the run goes on. Where that fails, they are kept at its end.
+    pub(crate) async fn keep_proofs(&self, proofs: Vec<ProvenInstance>, interrupts: &Interrupts) {
+        let until = interrupted(interrupts, 0);
+        let kept = ProofCache::keep(&self.state, &self.id, proofs, &[], until).await;
+        // No signal follows a change of the state directory that a loss of power would take back.
+        if kept.is_ok() {
+            let _ = state_dir::sync(&self.state);
+        }
+    }
+
     /// Keeps bytes that would be lost, synced, and returns their path.
     ///
     /// # Errors
@@ -254,9 +276,10 @@ impl Journal {
     }
 
     /// Closes the run once its end is recorded, and sends a line to syslog. Without its last line
-    /// the run stays open, and the next command reads it again.
-    pub(crate) fn close(self, end: &Event) {
-        if self.closed {
+    /// the run stays open, and the next command reads it again. A run whose proofs are not kept has
+    /// its mark until a later run over its targets has kept its own.
+    pub(crate) fn close(self, end: &Event, proofs: ProofsKept) {
+        if self.closed && proofs == ProofsKept::Yes {
             let _ = std::fs::remove_file(&self.mark);
         }
         self.syslog.send(end);

@@ -20,8 +20,16 @@ pub(super) fn content(targets: &[PathBuf]) -> io::Result<Vec<u8>> {
 }
 
 /// Returns the ids of the runs that have a mark, oldest first.
+///
+/// # Errors
+/// Fails if the marks cannot be listed. Then it is not known which runs are open.
+pub(super) fn listed(state: &Path) -> io::Result<Vec<String>> {
+    state_dir::names(&state.join("open"))
+}
+
+/// Returns the ids of the runs that have a mark, oldest first; none where they cannot be listed.
 pub(super) fn all(state: &Path) -> Vec<String> {
-    state_dir::names(&state.join("open")).unwrap_or_default()
+    listed(state).unwrap_or_default()
 }
 
 /// Returns the targets of a mark; empty if it cannot be read.
@@ -88,11 +96,19 @@ pub(super) fn shares(state: &Path, id: &str, own: &[PathBuf], groups: &[&str]) -
     })
 }
 
-/// Returns true if a run was left open that a run over the targets `own` and these groups would
-/// close.
+/// Returns the open runs that a run over the targets `own` and these groups would close, oldest
+/// first.
 #[must_use]
-pub(crate) fn is_left(state: &Path, own: &[PathBuf], groups: &[&str]) -> bool {
-    open_runs(state)
-        .iter()
-        .any(|past| shares(state, &past.id, own, groups))
+pub(crate) fn left_over(state: &Path, own: &[PathBuf], groups: &[&str]) -> Vec<RunInfo> {
+    let mut left = open_runs(state);
+    left.retain(|past| shares(state, &past.id, own, groups));
+    left
+}
+
+/// Returns why the marks of open runs cannot be listed; none if they can.
+#[must_use]
+pub(crate) fn unlisted(state: &Path) -> Option<String> {
+    let why = listed(state).err()?;
+    let path = state.join("open");
+    Some(format!("`{}` cannot be read: {why}", path.display()))
 }

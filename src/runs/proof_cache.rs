@@ -3,7 +3,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    future::pending,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,20 +14,30 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     boot_id,
-    interrupted::{InterruptedRun, RunError},
-    open_runs::open_runs,
+    doubts::{Doubt, Doubts, concerns},
+    info, layout, open_runs,
     state_dir::{self, Lock},
 };
-use crate::{exact::Key, kernel::is_alive};
+use crate::{
+    exact::Key,
+    kernel::{is_alive, ticks},
+};
 
 /// Largest `proven.json` that is read, in bytes: 100,000 instances need about 20 MB.
 const MAX_PROVEN: u64 = 64 << 20;
 /// Longest wait for other runs that end.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// The proofs of all processes of this boot.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What instances were last proven to run, and which open runs leave that in doubt.
+#[derive(Debug, Default)]
 pub(crate) struct ProofCache {
+    records: Records,
+    doubts: Doubts,
+}
+
+/// The content of `proven.json`: the proofs of all processes of this boot.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Records {
     boot_id: String,
     /// By `PID:START-TICKS`.
     instances: BTreeMap<String, BTreeMap<Key, ProvenTarget>>,
@@ -37,6 +48,32 @@ pub(crate) struct ProofCache {
     /// that signal has left no reload open.
     #[serde(default)]
     over: BTreeMap<String, Timestamp>,
+    /// Records that are lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lost: Vec<Lost>,
+}
+
+/// A moment whose records of earlier signals are lost: a file could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Lost {
+    at: Timestamp,
+    /// The moment in clock ticks since boot. A process that started later is not meant.
+    ticks: u64,
+    /// The signals were sent to readers of these targets; empty where that is not known.
+    targets: Vec<Key>,
+}
+
+/// A target that a run replaced, and of which it restored the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RestoredTarget {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its digest.
+    pub sha256: String,
+    /// Its last change before the run replaced it, in nanoseconds since 1970.
+    pub before: i128,
+    /// Its last change now, which the run made.
+    pub after: i128,
 }
 
 /// The proof that a run leaves of one touched process.
@@ -79,120 +116,63 @@ fn key(pid: i32, started: u64) -> String {
     format!("{pid}:{started}")
 }
 
-impl ProofCache {
-    /// Reads the cache under `state`. It is empty where the file is of another boot, whose pids
-    /// mean nothing now, where it cannot be read, or where another user can write it.
-    #[must_use]
-    pub(crate) fn load(state: &Path) -> Self {
+fn path_of(state: &Path) -> PathBuf {
+    state.join("proven.json")
+}
+
+impl Records {
+    /// Reads the file under `state`. It is empty where the file is of another boot, whose pids mean
+    /// nothing now. If it cannot be read, or if another user can write it, everything before `at`
+    /// is lost.
+    fn read(state: &Path, at: Timestamp) -> Self {
+        let boot_id = boot_id();
+        let path = path_of(state);
+        let is_absent = path
+            .symlink_metadata()
+            .is_err_and(|e| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory));
+        if is_absent {
+            return Self::of_boot(boot_id);
+        }
         let bytes = state_dir::trusted(state)
             .ok()
-            .and_then(|()| crate::config::read(&state.join("proven.json"), MAX_PROVEN).ok())
-            .unwrap_or_default();
-        let mut known: Self = serde_json::from_slice(&bytes).unwrap_or_default();
-        let boot_id = boot_id();
+            .and_then(|()| crate::config::read(&path, MAX_PROVEN).ok());
+        let known = bytes.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        let Some(mut known) = known else {
+            return Self {
+                lost: vec![Lost::before(at, Vec::new())],
+                ..Self::of_boot(boot_id)
+            };
+        };
+        if known.boot_id != boot_id {
+            return Self::of_boot(boot_id);
+        }
         // A later moment was written before the clock was set back.
         let now = Timestamp::now();
         known.over.retain(|_, at| *at <= now);
-        if known.boot_id == boot_id {
-            known
-        } else {
-            Self {
-                boot_id,
-                ..Self::default()
-            }
+        known
+    }
+
+    fn of_boot(boot_id: String) -> Self {
+        Self {
+            boot_id,
+            ..Self::default()
         }
     }
 
-    /// Adds the reloads of runs under `state` that were left open. Their coordinator may have died
-    /// before it could record the processes that it had signalled.
-    #[must_use]
-    pub(crate) fn with_open_runs(mut self, state: &Path) -> Self {
-        for run in open_runs(state) {
-            let left = match InterruptedRun::find(state, Some(&run.id)) {
-                Ok(left) => left,
-                Err(RunError::OldVersion { instances, .. }) => {
-                    self.open.extend(
-                        instances
-                            .into_iter()
-                            .map(|(pid, started)| key(pid, started)),
-                    );
-                    continue;
-                }
-                Err(_) => continue,
-            };
-            let touched = left
-                .touched
-                .iter()
-                .filter(|(_, touch)| left.same_boot && !touch.is_over());
-            let is_over = |id: &(i32, u64)| {
-                left.signalled.get(id).is_some_and(|asked| {
-                    self.over
-                        .get(&key(id.0, id.1))
-                        .is_some_and(|over| asked <= over)
-                })
-            };
-            let open: Vec<String> = touched
-                .filter(|(id, _)| !is_over(id))
-                .map(|(id, _)| key(id.0, id.1))
-                .collect();
-            self.open.extend(open);
-        }
-        self
+    /// Tells whether the records of a process are lost, and no later signal of it is proven.
+    fn is_lost(&self, (pid, started): (i32, u64), targets: &[PathBuf]) -> bool {
+        let over = self.over.get(&key(pid, started));
+        self.lost.iter().any(|lost| {
+            let about: Vec<PathBuf> = lost.targets.iter().map(|target| target.0.clone()).collect();
+            started <= lost.ticks
+                && over.is_none_or(|over| *over < lost.at)
+                && concerns(&about, targets)
+        })
     }
 
-    /// Returns true if a reload of the process, which an earlier run signalled, may still be under
-    /// way.
-    #[must_use]
-    pub(crate) fn is_open(&self, pid: i32, started: u64) -> bool {
-        self.open.contains(&key(pid, started))
-    }
-
-    /// Returns the target at `path` as the process was last proven to run it.
-    #[must_use]
-    pub(crate) fn of(&self, pid: i32, started: u64, path: &Path) -> Option<&ProvenTarget> {
-        if self.is_open(pid, started) {
-            return None;
-        }
-        self.instances.get(&key(pid, started))?.get(path)
-    }
-
-    /// Returns the digests of all proofs.
-    pub(super) fn digests(&self) -> BTreeSet<String> {
-        self.instances
-            .values()
-            .flat_map(BTreeMap::values)
-            .map(|target| target.sha256.clone())
-            .collect()
-    }
-
-    /// Keeps the proof of each process that a run touched. Processes that ended are dropped.
-    /// `interrupted` ends the wait for other runs.
-    ///
-    /// # Errors
-    /// Fails if the state directory cannot be written, or if other runs write there for too long.
-    /// The next run then signals instances that would have needed no signal.
-    pub(crate) async fn keep(
-        state: &Path,
-        proofs: impl Iterator<Item = ProvenInstance>,
-        interrupted: impl Future<Output = ()>,
-    ) -> io::Result<()> {
-        let mut proofs = proofs.peekable();
-        if proofs.peek().is_none() {
-            return Ok(());
-        }
-        // Runs on other targets may end at the same moment.
-        let lock = state.join("proven.lock");
-        let Some(_lock) = state_dir::lock(&lock, Lock::Alone, LOCK_WAIT, interrupted).await? else {
-            return Err(io::ErrorKind::TimedOut.into());
-        };
-        let mut proven = Self::load(state);
-        proofs.for_each(|proof| proven.add(proof));
-        proven.drop_ended();
-        state_dir::replace(
-            &state.join("proven.json"),
-            &state.join("proven.json.new"),
-            &serde_json::to_vec(&proven)?,
-        )
+    fn add_lost(&mut self, lost: Lost) {
+        self.lost.retain(|known| known.targets != lost.targets);
+        self.lost.push(lost);
     }
 
     fn add(&mut self, proof: ProvenInstance) {
@@ -210,6 +190,20 @@ impl ProofCache {
         self.instances.insert(key, targets);
     }
 
+    /// Makes the proofs of a target that a run has restored proofs of the present file.
+    fn carry_over(&mut self, restored: &RestoredTarget) {
+        let path = Key(restored.path.clone());
+        let proven = self
+            .instances
+            .values_mut()
+            .filter_map(|targets| targets.get_mut(&path));
+        for target in proven {
+            if target.sha256 == restored.sha256 && target.ctime == restored.before {
+                target.ctime = restored.after;
+            }
+        }
+    }
+
     /// Drops processes that have ended, and those of which nothing was proven.
     fn drop_ended(&mut self) {
         let alive = |key: &String| {
@@ -225,94 +219,178 @@ impl ProofCache {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use std::future::pending;
-
-    use super::*;
-    use crate::kernel::Stat;
-
-    fn targets(sha256: &str) -> BTreeMap<PathBuf, ProvenTarget> {
-        BTreeMap::from([(
-            PathBuf::from("/a"),
-            ProvenTarget {
-                sha256: sha256.into(),
-                ctime: 5,
-                behind: None,
-            },
-        )])
-    }
-
-    fn proof(
-        pid: i32,
-        started: u64,
-        targets: BTreeMap<PathBuf, ProvenTarget>,
-        reload: Reload,
-    ) -> ProvenInstance {
-        ProvenInstance {
-            pid,
-            started,
+impl Lost {
+    fn before(at: Timestamp, targets: Vec<Key>) -> Self {
+        Self {
+            at,
+            ticks: ticks(),
             targets,
-            reload,
+        }
+    }
+}
+
+impl ProofCache {
+    /// Reads what is known under `state`, and which runs leave it in doubt: those that were left
+    /// open, those under way, and those that ended and could not record what they had proven.
+    #[must_use]
+    pub(crate) fn load(state: &Path) -> Self {
+        Self {
+            records: Records::read(state, Timestamp::now()),
+            doubts: Doubts::of(state, None),
         }
     }
 
-    fn sha256(proven: &ProofCache, pid: i32, started: u64) -> Option<&str> {
-        let target = proven.of(pid, started, Path::new("/a"))?;
-        Some(&target.sha256)
+    /// Returns true if a reload of the process, which an earlier run signalled, may still be under
+    /// way. `targets` are those that it reads.
+    #[must_use]
+    pub(crate) fn is_open(&self, pid: i32, started: u64, targets: &[PathBuf]) -> bool {
+        let id = (pid, started);
+        self.records.open.contains(&key(pid, started))
+            || self.doubts.is_pending(id, self.over(id))
+            || self.doubts.unlisted.is_some()
+            || self.doubts.unread_about(targets).is_some()
+            || self.records.is_lost(id, targets)
     }
 
-    #[tokio::test]
-    async fn the_last_proof_of_a_living_process_is_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let me = i32::try_from(std::process::id()).unwrap();
-        let now = Stat::of(me).unwrap().started;
-        let over = || Reload::Over(Timestamp::now());
-        let proofs = [
-            proof(me, now, targets("one"), over()),
-            // An earlier process had the same pid.
-            proof(me, 7, targets("dead"), Reload::Open),
-            proof(i32::MAX, 7, targets("dead"), over()),
-        ];
-        ProofCache::keep(dir.path(), proofs.into_iter(), pending())
-            .await
-            .unwrap();
-        let proven = ProofCache::load(dir.path());
-        assert_eq!(sha256(&proven, me, now), Some("one"));
-        assert_eq!(sha256(&proven, me, 7), None);
-        assert_eq!(sha256(&proven, i32::MAX, 7), None);
-        assert!(!proven.is_open(me, now));
-        assert!(!proven.is_open(me, 7), "that process has ended");
-        let unproven = proof(me, now, BTreeMap::new(), Reload::Open);
-        ProofCache::keep(dir.path(), [unproven].into_iter(), pending())
-            .await
-            .unwrap();
-        let proven = ProofCache::load(dir.path());
-        assert_eq!(sha256(&proven, me, now), None);
-        assert!(proven.is_open(me, now));
+    /// Returns why earlier proofs say nothing of a process; none if they do, or if there are none.
+    #[must_use]
+    pub(crate) fn doubt(&self, pid: i32, started: u64, targets: &[PathBuf]) -> Option<Doubt<'_>> {
+        let id = (pid, started);
+        let signalled = || self.doubts.run_after(id, self.over(id));
+        let is_lost = || self.doubts.unlisted.is_some() || self.records.is_lost(id, targets);
+        signalled()
+            .map(Doubt::Signalled)
+            .or_else(|| self.doubts.unread_about(targets).map(Doubt::Unread))
+            .or_else(|| is_lost().then_some(Doubt::Lost))
     }
 
-    #[tokio::test]
-    async fn proofs_of_another_boot_are_not_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let me = i32::try_from(std::process::id()).unwrap();
-        let now = Stat::of(me).unwrap().started;
-        let proof = proof(me, now, targets("one"), Reload::Open);
-        ProofCache::keep(dir.path(), [proof].into_iter(), pending())
-            .await
-            .unwrap();
-        let file = dir.path().join("proven.json");
-        let text = std::fs::read_to_string(&file).unwrap();
-        let kept: ProofCache = serde_json::from_str(&text).unwrap();
-        assert_eq!(
-            kept,
-            ProofCache::load(dir.path()),
-            "it is read back as it was"
-        );
-        std::fs::write(file, text.replace(&boot_id(), "another")).unwrap();
-        let other_boot = ProofCache::load(dir.path());
-        assert!(other_boot.instances.is_empty());
-        assert!(other_boot.open.is_empty());
+    /// Returns the target at `path` as the process was last proven to run it.
+    #[must_use]
+    pub(crate) fn of(&self, pid: i32, started: u64, path: &Path) -> Option<&ProvenTarget> {
+        let proven = self.records.instances.get(&key(pid, started))?;
+        let read: Vec<PathBuf> = proven.keys().map(|path| path.0.clone()).collect();
+        let is_doubted =
+            self.is_open(pid, started, &read) || self.doubt(pid, started, &read).is_some();
+        proven.get(path).filter(|_| !is_doubted)
+    }
+
+    fn over(&self, (pid, started): (i32, u64)) -> Option<Timestamp> {
+        self.records.over.get(&key(pid, started)).copied()
+    }
+
+    /// Returns the digests of all proofs under `state`, also of those in doubt.
+    pub(super) fn digests(state: &Path) -> BTreeSet<String> {
+        Records::read(state, Timestamp::now())
+            .instances
+            .values()
+            .flat_map(BTreeMap::values)
+            .map(|target| target.sha256.clone())
+            .collect()
+    }
+
+    /// Keeps what the run `own` has proven, at its end or after a wave. It also keeps that nothing
+    /// is known of the processes that other runs have left in doubt: these runs can be closed then.
+    /// Processes that ended are dropped. `interrupted` ends the wait for other runs.
+    ///
+    /// # Errors
+    /// Fails if the state directory cannot be written, or if other runs write there for too long.
+    /// The run must keep its mark then: it says that older records are not valid.
+    pub(crate) async fn keep(
+        state: &Path,
+        own: &str,
+        proofs: Vec<ProvenInstance>,
+        restored: &[RestoredTarget],
+        interrupted: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        let is_alone = || open_runs::listed(state).is_ok_and(|ids| ids.iter().all(|id| id == own));
+        if proofs.is_empty() && restored.is_empty() && is_alone() {
+            return Ok(());
+        }
+        // Runs on other targets may end at the same moment.
+        let lock = state.join("proven.lock");
+        let Some(_lock) = state_dir::lock(&lock, Lock::Alone, LOCK_WAIT, interrupted).await? else {
+            return Err(io::ErrorKind::TimedOut.into());
+        };
+        // The signals of this run came later.
+        let began = info::begun_at(own).unwrap_or_else(Timestamp::now);
+        let mut cache = Self {
+            records: Records::read(state, began),
+            doubts: Doubts::of(state, Some(own)),
+        };
+        cache.settle(began);
+        restored
+            .iter()
+            .for_each(|target| cache.records.carry_over(target));
+        proofs
+            .into_iter()
+            .for_each(|proof| cache.records.add(proof));
+        cache.records.drop_ended();
+        cache.write(state)?;
+        // Their doubts are recorded now.
+        let ended = cache
+            .doubts
+            .runs
+            .iter()
+            .filter(|run| !run.open && !run.running);
+        for run in ended {
+            let _ = std::fs::remove_file(layout::mark_of(state, &run.id));
+        }
+        Ok(())
+    }
+
+    /// Records that nothing is known of the processes that the run `id` has left in doubt, before
+    /// its files are removed.
+    ///
+    /// # Errors
+    /// Fails as [`Self::keep`] does.
+    pub(super) async fn forget(state: &Path, id: &str) -> io::Result<()> {
+        if !layout::mark_of(state, id).exists() {
+            return Ok(());
+        }
+        let lock = state.join("proven.lock");
+        let Some(_lock) = state_dir::lock(&lock, Lock::Alone, LOCK_WAIT, pending()).await? else {
+            return Err(io::ErrorKind::TimedOut.into());
+        };
+        let now = Timestamp::now();
+        let mut cache = Self {
+            records: Records::read(state, now),
+            doubts: Doubts::of(state, None),
+        };
+        cache.settle(now);
+        cache.records.drop_ended();
+        cache.write(state)
+    }
+
+    /// Moves every doubt into the records. Runs that are under way record theirs themselves.
+    fn settle(&mut self, at: Timestamp) {
+        let left: Vec<(i32, u64)> = self.doubts.left().collect();
+        for id in left {
+            let over = self.over(id);
+            let key = key(id.0, id.1);
+            if self.doubts.is_pending(id, over) {
+                self.records.open.insert(key.clone());
+            }
+            if self.doubts.run_after(id, over).is_some() {
+                self.records.instances.remove(&key);
+            }
+        }
+        if self.doubts.unlisted.is_some() {
+            self.records.add_lost(Lost::before(at, Vec::new()));
+        }
+        for run in self.doubts.unread() {
+            let targets = run.targets.iter().cloned().map(Key).collect();
+            self.records.add_lost(Lost::before(at, targets));
+        }
+    }
+
+    fn write(&self, state: &Path) -> io::Result<()> {
+        state_dir::replace(
+            &path_of(state),
+            &state.join("proven.json.new"),
+            &serde_json::to_vec(&self.records)?,
+        )
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use jiff::{Span, SpanRelativeTo, Timestamp};
 use super::{
     ProofCache,
     info::{self, RunInfo},
-    open_runs,
+    layout, open_runs,
     state_dir::{self, Lock},
     store,
 };
@@ -108,10 +108,12 @@ pub(crate) async fn prune(
     let old = old.filter(|id| !needed_runs.contains_key(*id));
     let removable: Vec<&String> = old
         .take_while(|_| Instant::now() < until)
+        // A run that ended and has its mark could not record what it had proven.
+        .filter(|id| !layout::mark_of(state, id).exists())
         .filter(|id| may_remove(&RunInfo::of(state, id)))
         .collect();
     // This is read after the list of runs: a run keeps its proofs before it ends.
-    let needed = ProofCache::load(state).digests();
+    let needed = ProofCache::digests(state);
     for id in removable {
         if Instant::now() > until {
             return Ok(());

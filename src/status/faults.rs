@@ -102,6 +102,10 @@ pub(super) struct Findings {
     pub(super) groups: Vec<GroupRow>,
     pub(super) running: Vec<Running>,
     pub(super) open: Vec<RunInfo>,
+    /// The commands about each open run.
+    next: Vec<Vec<String>>,
+    /// Why the files of open runs, or the list of these runs, cannot be read.
+    unreadable: Vec<String>,
 }
 
 impl Findings {
@@ -137,6 +141,20 @@ impl Findings {
             .filter(|run| run.open || run.running)
             .filter(concerns)
             .partition(|run| run.running);
+        if let Some(state) = state {
+            let args = &options.state_args;
+            self.next = open
+                .iter()
+                .map(|run| runs::next(state, run, args))
+                .collect();
+            let unreadable = open
+                .iter()
+                .filter_map(|run| runs::unreadable(state, &run.id));
+            self.unreadable = runs::unlisted(state)
+                .into_iter()
+                .chain(unreadable)
+                .collect();
+        }
         self.open = open;
         let mut locks = locks.into_iter();
         self.running = running
@@ -160,6 +178,7 @@ impl Findings {
         let ended = self.groups.iter().any(|group| !group.ended.is_empty());
         match rows {
             _ if !self.running.is_empty() => Verdict::Busy,
+            _ if !self.unreadable.is_empty() => Verdict::Mixed,
             [] if !ended && self.open.is_empty() => Verdict::NoMatch,
             rows if self.open.is_empty()
                 && self.groups.iter().all(|g| g.faults.is_empty())
@@ -204,7 +223,10 @@ impl Findings {
             } else {
                 "to finish the newest, or to restore the old config:"
             };
-            lines.push(screen::hint(what, &newest.next(&options.state_args)));
+            lines.push(screen::hint(what, &self.newest_next()));
+        }
+        for why in &self.unreadable {
+            lines.push(screen::worded("Not read", &screen::line(why)));
         }
         for run in old {
             if let Some(OldRun { note, command }) = run.old_version(&options.state_args) {
@@ -228,10 +250,11 @@ impl Findings {
         reason: &'a str,
         (rows, skipped): (&'a [Row], &'a [(i32, String)]),
     ) -> Answer<'a> {
-        let open = self.open.iter().map(|run| OpenRun {
+        let open = self.open.iter().zip(&self.next);
+        let open = open.map(|(run, next)| OpenRun {
             run: &run.id,
             verdict: run.verdict(),
-            next: run.next(&options.state_args),
+            next: if run.is_old { Vec::new() } else { next.clone() },
         });
         let skipped = skipped.iter().map(|(pid, why)| Skipped { pid: *pid, why });
         Answer {
@@ -284,9 +307,22 @@ impl Findings {
                 let rows = rows
                     .iter()
                     .filter_map(|row| Some(format!("pid {}: {}", row.pid, row.faults.first()?)));
-                open.chain(groups).chain(rows).next().unwrap_or_default()
+                let unreadable = self.unreadable.iter().cloned();
+                unreadable
+                    .chain(open)
+                    .chain(groups)
+                    .chain(rows)
+                    .next()
+                    .unwrap_or_default()
             }
         }
+    }
+
+    /// Returns the commands about the newest open run of this version.
+    fn newest_next(&self) -> Vec<String> {
+        let runs = self.open.iter().zip(&self.next);
+        let newest = runs.rev().find(|(run, _)| !run.is_old);
+        newest.map_or_else(Vec::new, |(_, next)| next.clone())
     }
 
     /// Returns the next commands about open runs; the one that only reads comes first.
@@ -294,9 +330,13 @@ impl Findings {
         let Some(newest) = self.open.last() else {
             return Vec::new();
         };
-        let commands = newest.next(&options.state_args);
-        std::iter::once(format!("hello history {}{}", newest.id, options.state_args))
-            .chain(commands)
-            .collect()
+        let look = format!("hello history {}{}", newest.id, options.state_args);
+        let own = self.next.last().filter(|_| !newest.is_old);
+        let rest = own
+            .into_iter()
+            .flatten()
+            .filter(|next| **next != look)
+            .cloned();
+        std::iter::once(look.clone()).chain(rest).collect()
     }
 }

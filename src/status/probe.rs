@@ -38,6 +38,8 @@ pub(super) struct StatusProbe {
     pub(super) limits: ProbeLimits,
     pub(super) validations: ValidationCache,
     pub(super) proofs: ProofCache,
+    /// The ` --state DIR` of commands; empty for the default directory.
+    pub(super) state_args: String,
     /// By the directory of a target: the run that holds its lock.
     pub(super) locks: RefCell<BTreeMap<PathBuf, Option<String>>>,
 }
@@ -89,8 +91,31 @@ impl StatusProbe {
         targets::add_targets(row, group, found, targets, &self.proofs);
         if group.speaks == Speaks::Hello {
             self.read_self_report(row, found).await;
+        } else {
+            self.add_doubt(row);
         }
         current.ok()
+    }
+
+    /// Says why the proofs of earlier runs say nothing of an instance.
+    fn add_doubt(&self, row: &mut Row) {
+        let paths: Vec<PathBuf> = row
+            .targets
+            .iter()
+            .map(|target| target.path.clone())
+            .collect();
+        let Some(doubt) = self.proofs.doubt(row.pid, row.started, &paths) else {
+            return;
+        };
+        let text = format!(
+            "which config it runs is not known: {}",
+            doubt.text(&self.state_args)
+        );
+        // A run that is under way is reported by itself.
+        if !doubt.is_running() {
+            row.faults.push(text.clone());
+        }
+        row.doubt = Some(text);
     }
 
     /// Finds the endpoint, and checks that no foreign listener shares it.

@@ -67,6 +67,9 @@ pub(super) struct Row {
     /// Why its validator has no result for the content on the disk. None if it has one, or there is
     /// no validator.
     pub(super) unvalidated: Option<String>,
+    /// Why the proofs of earlier runs say nothing of it.
+    #[serde(skip)]
+    pub(super) doubt: Option<String>,
     /// Everything that the operator should check; empty if all agrees.
     pub(super) faults: Vec<String>,
 }
@@ -115,6 +118,7 @@ impl Row {
             age_s: None,
             targets: Vec::new(),
             unvalidated: None,
+            doubt: None,
             faults: Vec::new(),
         }
     }

@@ -44,6 +44,8 @@ pub(crate) struct InstanceTargets {
     pub group: usize,
     pub pid: i32,
     pub targets: Vec<ReadTarget>,
+    /// Why the proofs of earlier runs say nothing of it.
+    pub doubt: Option<String>,
     /// Why its targets, or what it runs, are not known.
     pub faults: Vec<String>,
 }
@@ -67,9 +69,10 @@ pub(crate) struct ReadTarget {
 pub(crate) async fn read_targets(
     fleet: &Fleet,
     state: Option<&Path>,
+    state_args: &str,
     ask: Ask,
 ) -> Result<Readings, Unreadable> {
-    let (probe, finds) = find(fleet, state).await?;
+    let (probe, finds) = find(fleet, state, state_args).await?;
     let contents = Contents::default();
     let mut readings = Readings::default();
     for (index, (group, finds)) in fleet.groups.iter().zip(finds).enumerate() {
@@ -148,6 +151,7 @@ async fn read(
         group: index,
         pid: found.pid,
         targets: targets.collect(),
+        doubt: row.doubt,
         faults: row.faults,
     }
 }

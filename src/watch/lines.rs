@@ -24,6 +24,8 @@ pub(super) struct About {
     pub(super) changed: Vec<String>,
     /// The wait until the next attempt; none if only an event causes one.
     pub(super) retries_in: Option<Duration>,
+    /// The open runs over its groups, and the commands that end each.
+    pub(super) open: Vec<String>,
 }
 
 /// Returns the present time of day for a line.
@@ -63,6 +65,9 @@ pub(super) fn of_attempt(about: &About, ended: &Ended) -> (&'static str, String)
     };
     if let Some(next) = ended.next.first().filter(|_| touches(ended.verdict)) {
         text += &format!("; next: {next}");
+    }
+    if !about.open.is_empty() {
+        text += &format!("; open: {}", about.open.join(", "));
     }
     ("FAILED", text)
 }

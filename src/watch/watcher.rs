@@ -27,6 +27,7 @@ use crate::{
     execute::RunOptions,
     fleet::Group,
     report::Reporter,
+    runs::{self, RunInfo},
     serve::notify,
 };
 
@@ -237,6 +238,7 @@ impl Watcher {
         let now = Instant::now();
         let attempted = self.groups.iter().filter(|g| names.contains(&g.name));
         about.retries_in = attempted.filter_map(|g| g.schedule.retries_in(now)).min();
+        about.open = self.open_runs(&ended, &about.groups);
         self.report(&about, &ended);
         Some(ended)
     }
@@ -254,7 +256,29 @@ impl Watcher {
             cause,
             changed: changed.collect(),
             retries_in: None,
+            open: Vec::new(),
         }
+    }
+
+    /// Returns the open runs over groups whose attempt has not converged, with their commands.
+    fn open_runs(&self, ended: &Ended, groups: &[String]) -> Vec<String> {
+        let RunOptions {
+            state, state_args, ..
+        } = &self.options.shared;
+        if ended.verdict == Verdict::Converged {
+            return Vec::new();
+        }
+        let concerns = |run: &RunInfo| match &run.began {
+            Some(began) => began.groups.iter().any(|name| groups.contains(name)),
+            None => true,
+        };
+        let open = runs::open_runs(state).into_iter().filter(concerns);
+        open.map(|run| {
+            let next = runs::next(state, &run, state_args);
+            let next: Vec<String> = next.iter().map(|command| format!("`{command}`")).collect();
+            format!("run {}: {}", run.id, next.join(" or "))
+        })
+        .collect()
     }
 
     async fn attempt(&mut self, about: &About, names: &BTreeSet<String>) -> Ended {

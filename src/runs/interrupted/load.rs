@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -11,11 +12,11 @@ use serde::Deserialize;
 use super::record::{InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord};
 use crate::{
     config,
-    event::{Event, Instance, TargetReport, VERSION},
+    event::{Event, Instance, Outcome, TargetReport, VERSION},
     runs::{
         Verb, boot_id,
         format::{JournalLine, OldPlan, OldTarget, PlanFile},
-        info::{self, RunInfo},
+        info::{self, Line, RunInfo},
         layout,
     },
 };
@@ -88,16 +89,33 @@ fn add_events(
     earlier: Signals,
 ) -> Result<Signals, RunError> {
     if run.same_boot {
-        run.touched = earlier.touched;
-        run.signalled = earlier.signalled;
+        run.touched.clone_from(&earlier.touched);
+        run.signalled.clone_from(&earlier.signalled);
     }
     // The coordinator may have died before it wrote the first line.
     if run.info.began.is_some() {
-        let lines = info::events(state, &run.id)
-            .map_err(|e| RunError::Unreadable(run.id.clone(), e.to_string()))?;
-        lines
-            .filter_map(|line| serde_json::from_value(line).ok())
-            .for_each(|line| run.take(line));
+        let id = run.id.clone();
+        let unreadable = |e: io::Error| RunError::Unreadable(id.clone(), e.to_string());
+        let lines = info::lines(state, &id).map_err(unreadable)?;
+        let mut is_whole = true;
+        for line in lines {
+            match line.map_err(unreadable)? {
+                Line::Whole(line) => {
+                    if let Ok(line) = serde_json::from_value(line) {
+                        run.take(line, &earlier);
+                    }
+                }
+                Line::Torn => {}
+                Line::Unreadable => is_whole = false,
+            }
+        }
+        if !is_whole && run.same_boot {
+            // The line that cannot be read may have named any of them.
+            for (id, record) in every_instance(run) {
+                run.touched.entry(id).or_insert(record);
+                run.signalled.entry(id).or_insert(Timestamp::MAX);
+            }
+        }
     }
     if !run.same_boot {
         return Ok(Signals::default());
@@ -200,8 +218,9 @@ impl From<Instance> for RunInstance {
 }
 
 impl InterruptedRun {
-    /// Adds one event of the journal.
-    fn take(&mut self, line: JournalLine<Event>) {
+    /// Adds one event of the journal. `earlier` has the signals of the runs that this one
+    /// continues.
+    fn take(&mut self, line: JournalLine<Event>, earlier: &Signals) {
         match line.event {
             Event::Intent {
                 direction, pids, ..
@@ -229,6 +248,16 @@ impl InterruptedRun {
                 });
                 if let Some((_, record)) = predecessor {
                     self.touched.insert(id, *record);
+                }
+                if matches!(outcome, Outcome::Untouched | Outcome::Refused)
+                    && let Some(record) = earlier.touched.get(&id)
+                {
+                    // This run sent it no signal, so that of an earlier run is its last.
+                    self.touched.insert(id, *record);
+                    if let Some(at) = earlier.signalled.get(&id) {
+                        self.signalled.insert(id, *at);
+                    }
+                    return;
                 }
                 // A newcomer got no signal, and has no record.
                 if let Some(record) = self.touched.get_mut(&id) {

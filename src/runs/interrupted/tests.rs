@@ -211,8 +211,176 @@ fn an_open_run_of_version_1_is_listed_and_names_its_old_bytes() {
     );
     // It may have signalled each of its instances.
     let proofs = crate::runs::ProofCache::load(dir.path());
-    assert!(!proofs.is_open(1, 5));
-    let proofs = proofs.with_open_runs(dir.path());
-    assert!(proofs.is_open(1, 5));
-    assert!(!proofs.is_open(2, 5));
+    assert!(proofs.is_open(1, 5, &[]));
+    assert!(!proofs.is_open(2, 5, &[]));
+}
+
+/// Marks a run as open, and writes a proof of both its processes. Each was last signalled at
+/// `over`.
+fn leave_open(state: &Path, id: &str, over: &str) {
+    let target = json!({"/a": {"sha256": "1", "ctime": 5, "behind": null}});
+    let proven = json!({
+        "boot_id": boot_id(),
+        "instances": {"1:5": target, "2:5": target},
+        "over": {"1:5": over, "2:5": over},
+    });
+    std::fs::write(state.join("proven.json"), proven.to_string()).unwrap();
+    std::fs::create_dir(state.join("open")).unwrap();
+    let mark = json!({"targets": ["/a"]}).to_string();
+    std::fs::write(state.join("open").join(id), mark).unwrap();
+}
+
+/// A moment before the events of the runs here, and one after them.
+const BEFORE: &str = "2025-01-01T00:00:00Z";
+const AFTER: &str = "2026-02-01T00:00:00Z";
+
+/// Returns the processes whose proof counts, and those with a pending reload, beside an open run
+/// with these events.
+fn believed(events: &[Value], over: &str) -> (Vec<i32>, Vec<i32>) {
+    let dir = tempfile::tempdir().unwrap();
+    let id = write_run(dir.path(), "broadcast", None, events);
+    leave_open(dir.path(), &id, over);
+    read(dir.path())
+}
+
+fn read(state: &Path) -> (Vec<i32>, Vec<i32>) {
+    let proofs = crate::runs::ProofCache::load(state);
+    let path = Path::new("/a");
+    let is_believed = |pid: &i32| proofs.of(*pid, 5, path).is_some();
+    let is_open = |pid: &i32| proofs.is_open(*pid, 5, &[path.to_owned()]);
+    let pids = [1, 2];
+    (
+        pids.into_iter().filter(is_believed).collect(),
+        pids.into_iter().filter(is_open).collect(),
+    )
+}
+
+#[test]
+fn proofs_count_beside_an_open_run_that_has_sent_no_signal() {
+    assert_eq!(believed(&[], BEFORE), (vec![1, 2], vec![]));
+    let refused = [
+        intent(Direction::Forward, &[1, 2]),
+        instance(1, "untouched", None),
+        instance(2, "refused", None),
+    ];
+    assert_eq!(believed(&refused, BEFORE), (vec![1, 2], vec![]));
+}
+
+#[test]
+fn a_proof_from_before_the_signal_of_an_open_run_does_not_count() {
+    let intent = |direction| intent(direction, &[1]);
+    assert_eq!(
+        believed(&[intent(Direction::Forward)], BEFORE),
+        (vec![2], vec![1])
+    );
+    let confirmed = [intent(Direction::Forward), instance(1, "confirmed", None)];
+    assert_eq!(believed(&confirmed, BEFORE), (vec![2], vec![]));
+    let back = [
+        intent(Direction::Forward),
+        instance(1, "confirmed", None),
+        intent(Direction::Back),
+    ];
+    assert_eq!(believed(&back, BEFORE), (vec![2], vec![1]));
+}
+
+#[test]
+fn a_proof_from_after_the_signal_of_an_open_run_counts() {
+    let events = [intent(Direction::Forward, &[1])];
+    assert_eq!(believed(&events, AFTER), (vec![1, 2], vec![]));
+}
+
+#[test]
+fn a_line_that_no_run_writes_leaves_every_instance_of_the_run_in_doubt() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = write_run(dir.path(), "broadcast", None, &[]);
+    leave_open(dir.path(), &id, AFTER);
+    let journal = dir.path().join("runs").join(&id).join("events.jsonl");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    std::fs::write(&journal, format!("{text}\0\0\0\n")).unwrap();
+    assert_eq!(read(dir.path()), (vec![], vec![1, 2]));
+}
+
+#[test]
+fn an_open_run_that_cannot_be_read_leaves_the_readers_of_its_targets_in_doubt() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = write_run(dir.path(), "broadcast", None, &[]);
+    leave_open(dir.path(), &id, AFTER);
+    let plan = dir.path().join("runs").join(&id).join("plan.json");
+    std::fs::write(plan, "{").unwrap();
+    assert_eq!(read(dir.path()), (vec![], vec![1, 2]));
+    let proofs = crate::runs::ProofCache::load(dir.path());
+    assert!(
+        !proofs.is_open(1, 5, &["/b".into()]),
+        "it reads another target"
+    );
+    let doubt = proofs.doubt(1, 5, &["/a".into()]).unwrap().text("");
+    assert!(doubt.contains("cannot be read"), "{doubt}");
+    assert!(
+        doubt.contains(&format!("hello forget {id} --abandon")),
+        "{doubt}"
+    );
+}
+
+#[test]
+fn marks_that_cannot_be_listed_leave_every_process_in_doubt() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = write_run(dir.path(), "broadcast", None, &[]);
+    leave_open(dir.path(), &id, AFTER);
+    std::fs::remove_dir_all(dir.path().join("open")).unwrap();
+    std::fs::write(dir.path().join("open"), "").unwrap();
+    assert_eq!(read(dir.path()), (vec![], vec![1, 2]));
+}
+
+#[test]
+fn a_run_that_ended_and_could_not_record_its_proofs_leaves_its_instances_in_doubt() {
+    let finished = json!({
+        "event": "finished", "verdict": "converged", "reason": "", "counts": {"confirmed": 1},
+    });
+    let events = [
+        intent(Direction::Forward, &[1]),
+        instance(1, "confirmed", None),
+        finished,
+    ];
+    assert_eq!(believed(&events, BEFORE), (vec![2], vec![]));
+}
+
+#[test]
+fn an_instance_that_a_later_run_did_not_signal_has_the_signal_of_the_earlier_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = [intent(Direction::Forward, &[1])];
+    let first = write_run(dir.path(), "broadcast", None, &first);
+    let second = [
+        intent(Direction::Forward, &[1]),
+        instance(1, "untouched", None),
+    ];
+    let second = write_run(dir.path(), "resume", Some(&first), &second);
+    let touched = find(dir.path(), &second).touched;
+    assert_eq!(touched[&(1, 5)], record(true, false, None));
+}
+
+#[tokio::test]
+async fn records_that_cannot_be_read_are_lost_until_a_later_signal_is_proven() {
+    use crate::runs::{ProofCache, ProvenInstance, Reload};
+    let dir = tempfile::tempdir().unwrap();
+    let me = i32::try_from(std::process::id()).unwrap();
+    let started = crate::kernel::Stat::of(me).unwrap().started;
+    std::fs::write(dir.path().join("proven.json"), "{").unwrap();
+    let is_open = || ProofCache::load(dir.path()).is_open(me, started, &[]);
+    assert!(is_open());
+    let keep = async |pid| {
+        let own = new_id();
+        let proof = ProvenInstance {
+            pid,
+            started,
+            targets: BTreeMap::new(),
+            reload: Reload::Over(jiff::Timestamp::now()),
+        };
+        let proofs = vec![proof];
+        ProofCache::keep(dir.path(), &own, proofs, &[], std::future::pending()).await
+    };
+    // A run over another process writes the file again.
+    keep(1).await.unwrap();
+    assert!(is_open());
+    keep(me).await.unwrap();
+    assert!(!is_open());
 }

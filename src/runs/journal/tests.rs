@@ -6,7 +6,7 @@ use tokio::{sync::watch, time::Instant};
 use super::*;
 use crate::{
     fleet::Order,
-    runs::{RunInfo, Verb, events, new_id, open_runs as open, supersede},
+    runs::{ProofsKept, RunInfo, Verb, events, new_id, open_runs as open, supersede},
 };
 
 fn record<'a>(id: &'a str, of: Option<&'a str>) -> Record<'a> {
@@ -103,7 +103,7 @@ async fn a_mixed_run_stays_open_until_a_run_that_continues_it_ends() {
     let id = new_id();
     let mut journal = begin(dir.path(), &record(&id, None)).await;
     journal.record(&mixed()).unwrap();
-    journal.close(&mixed());
+    journal.close(&mixed(), ProofsKept::Yes);
     let left = open(dir.path());
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].id, id);

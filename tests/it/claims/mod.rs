@@ -4,6 +4,7 @@ mod alive;
 mod earlier_runs;
 mod empty_proofs;
 mod files;
+mod killed_runs;
 mod limits;
 mod listeners;
 mod mixed_answers;

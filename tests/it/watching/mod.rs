@@ -22,6 +22,7 @@ mod keys;
 mod killed;
 mod limits;
 mod manager;
+mod phases;
 mod sidecar;
 
 /// The longest wait for one condition. A busy machine needs seconds.

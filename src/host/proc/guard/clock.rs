@@ -2,30 +2,12 @@
 
 use std::time::Duration;
 
-use rustix::{
-    param::clock_ticks_per_second,
-    time::{ClockId, clock_gettime},
-};
-
 use crate::kernel::Stat;
+pub(crate) use crate::kernel::{tick_ns, ticks};
 
 /// Ticks that a start time is moved back by, since the kernel rounds it: a process that started
 /// after a file was changed may appear older than that, never younger.
 const MARGIN: u64 = 2;
-
-/// Returns the nanoseconds of a tick.
-#[must_use]
-pub(crate) fn tick_ns() -> i128 {
-    1_000_000_000 / i128::from(clock_ticks_per_second())
-}
-
-/// The present time by the clock of start times, in its ticks.
-#[must_use]
-pub(crate) fn ticks() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
-    let nanos = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
-    u64::try_from(nanos / tick_ns()).unwrap_or_default()
-}
 
 /// How long a process has run.
 #[must_use]

@@ -13,7 +13,11 @@ use rustix::fs::{self, FileType};
 
 pub(crate) use self::{error::InstallError, sync::Sync};
 use self::{
-    file::FileTarget, late_edit::LateEdit, slot::TargetSlot, stat::ctime, tree::TreeTarget,
+    file::FileTarget,
+    late_edit::LateEdit,
+    slot::{OwnChanges, TargetSlot},
+    stat::ctime,
+    tree::TreeTarget,
 };
 use crate::{
     runs::Staging,
@@ -269,9 +273,28 @@ impl Target {
         to: &Content,
         run: &str,
     ) -> Result<bool, InstallError> {
-        match self {
-            Self::File(file) => file.install(from, to, run),
-            Self::Directory(tree) => tree.install(from, to, run),
+        let last = self.ctime();
+        let exchanged = match self {
+            Self::File(file) => file.install(from, to, run)?,
+            Self::Directory(tree) => tree.install(from, to, run)?,
+        };
+        if exchanged {
+            let now = self.ctime();
+            self.slot_mut().own_changes.add(last, now);
+        }
+        Ok(exchanged)
+    }
+
+    /// Returns the last change before this run exchanged the target, and the last change now, in
+    /// nanoseconds since 1970. None if this run did not make that change, or if another program may
+    /// have changed the target in between.
+    #[must_use]
+    pub(crate) fn own_change(&self) -> Option<(i128, i128)> {
+        match self.slot().own_changes {
+            OwnChanges::Only { before, after } if self.ctime() == Some(after) => {
+                Some((before, after))
+            }
+            _ => None,
         }
     }
 
