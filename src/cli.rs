@@ -11,6 +11,7 @@ use clap::{
 use self::refusal::fail;
 use crate::{event::Verdict, host::exec, screen, serve::ReloadSignals};
 
+mod agent;
 mod aliases;
 mod broadcast;
 mod colour;
@@ -21,6 +22,7 @@ mod exports;
 mod fleet_file;
 mod help;
 mod history;
+mod hosts;
 mod interrupt;
 mod kinds;
 mod mistaken;
@@ -115,6 +117,14 @@ enum Command {
     ///
     /// Each check is printed, with what to do if it fails. The command reads only.
     Doctor(status::DoctorArgs),
+    /// Show whether each host can be reached, and what repairs it if not.
+    ///
+    /// The hosts are those of [hosts] in the fleet file. The command touches nothing.
+    Hosts(hosts::HostsArgs),
+    /// Answer the requests of a coordinator for this host.
+    ///
+    /// A coordinator starts it through ssh. The fleet file of this host says what may be reloaded.
+    Agent(agent::AgentArgs),
     /// List the runs that are kept, or show the events of one.
     #[command(visible_aliases = aliases::HISTORY)]
     History(history::HistoryArgs),
@@ -150,7 +160,7 @@ enum Command {
         /// Print the schema of this.
         #[arg(
             value_enum,
-            value_name = "result|events|status|fleet",
+            value_name = "result|events|status|hosts|fleet",
             hide_possible_values = true
         )]
         subject: schema::Subject,
@@ -173,7 +183,9 @@ impl Command {
             | Self::Revert(_)
             | Self::Status(_)
             | Self::Diff(_)
-            | Self::Doctor(_) => true,
+            | Self::Doctor(_)
+            | Self::Hosts(_)
+            | Self::Agent(_) => true,
             Self::Serve(_)
             | Self::Check(_)
             | Self::ExecSupervise
@@ -257,6 +269,8 @@ fn run_command(signals: ReloadSignals) -> ExitCode {
         Command::Status(args) => status::status(args),
         Command::Diff(args) => diff::diff(args),
         Command::Doctor(args) => status::doctor(args),
+        Command::Hosts(args) => hosts::hosts(args),
+        Command::Agent(args) => agent::agent(args),
         Command::Completions { shell } => completions::print(command_line(), shell),
         Command::Man { dir } => help::man(command_line(), &dir),
         Command::Version => {

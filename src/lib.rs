@@ -33,6 +33,7 @@
 //! An arrow goes right or down, never back; a test holds every file to it. The engine and the
 //! report never see each other: both see `event`.
 
+mod agent;
 mod assertion;
 mod broadcast;
 mod change;
@@ -50,10 +51,14 @@ pub mod fleet;
 mod forget;
 mod history;
 pub mod host;
+mod hosts;
 mod identity;
+pub mod inventory;
 mod kernel;
 mod names;
 mod plan;
+mod protocol;
+mod reach;
 mod refusal;
 mod report;
 mod resume;

@@ -108,7 +108,8 @@ pub(crate) fn new_id() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }
 
-fn boot_id() -> String {
+/// Returns the id of the present boot, as `/proc/sys/kernel/random/boot_id` has it.
+pub(crate) fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .unwrap_or_default()
         .trim()

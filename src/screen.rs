@@ -169,6 +169,11 @@ pub(crate) fn data<D: Display>(values: impl IntoIterator<Item = D>) {
     let _ = out.flush();
 }
 
+/// Returns stdout for the frames of an agent, unfiltered.
+pub(crate) fn frames() -> impl Write {
+    io::stdout()
+}
+
 /// The log of a server; each write is one entry. JSON has its own escapes and is not filtered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Log {

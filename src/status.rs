@@ -57,6 +57,11 @@ pub(crate) async fn run(options: Options) -> u8 {
     snapshot.exit
 }
 
+/// Probes every instance once. Returns the object that `-o json` prints.
+pub(crate) async fn answer(options: Options) -> serde_json::Value {
+    take(&options).await.json
+}
+
 /// Probes every instance once.
 async fn take(options: &Options) -> Snapshot {
     let state = options.state.as_deref();

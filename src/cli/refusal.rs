@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{aliases, exports::ExportError, state::NoStateDir};
 use crate::{
     event::{Abort, Verdict},
+    reach,
     report::{self, Summary},
     screen, status,
 };
@@ -62,11 +63,12 @@ impl RawArguments {
     /// The command, if it is one that prints JSON; else an empty string. An alias is the command
     /// that it stands for.
     fn verb(&self) -> &str {
-        const VERBS: [&str; 8] = [
+        const VERBS: [&str; 9] = [
             "broadcast",
             "resume",
             "revert",
             "status",
+            "hosts",
             "doctor",
             "history",
             "show",
@@ -88,6 +90,7 @@ impl RawArguments {
                 return serde_json::to_value(summary).unwrap_or_default();
             }
             "status" => status::no_rows().into(),
+            "hosts" => reach::no_rows().into(),
             "doctor" => json!({ "processes": [], "missing": [] }),
             "diff" => json!({ "targets": [], "unknown": [], "skipped": [] }),
             "history" => json!({ "runs": [] }),

@@ -9,7 +9,7 @@ use schemars::{
 };
 use serde_json::{Map, Value};
 
-use crate::{event::VERSION, fleet, report, screen, status};
+use crate::{event::VERSION, fleet, reach, report, screen, status};
 
 /// What a schema describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -20,6 +20,8 @@ pub(super) enum Subject {
     Events,
     /// The object that status prints with -o json
     Status,
+    /// The object that hosts prints with -o json
+    Hosts,
     /// fleet.toml
     Fleet,
 }
@@ -30,6 +32,7 @@ impl Subject {
             Self::Result => "The result of hello broadcast, resume or revert",
             Self::Events => "A line of hello -o jsonl",
             Self::Status => "The answer of hello status",
+            Self::Hosts => "The answer of hello hosts",
             Self::Fleet => "fleet.toml",
         }
     }
@@ -40,6 +43,7 @@ impl Subject {
             Self::Result => format!("urn:hello:result:{VERSION}"),
             Self::Events => format!("urn:hello:events:{VERSION}"),
             Self::Status => format!("urn:hello:status:{VERSION}"),
+            Self::Hosts => format!("urn:hello:hosts:{VERSION}"),
             Self::Fleet => "urn:hello:fleet:1".into(),
         }
     }
@@ -63,6 +67,7 @@ impl Subject {
             Self::Result => report::result_schema(generator),
             Self::Events => report::event_schema(generator),
             Self::Status => status::schema(generator),
+            Self::Hosts => reach::schema(generator),
             Self::Fleet => fleet::schema(generator),
         };
         let mut document = Map::new();

@@ -33,6 +33,8 @@ pub enum Verdict {
     Busy,
     /// The change is valid and needs a restart; nothing was touched.
     RestartRequired,
+    /// More hosts than the run may go without did not greet; nothing was touched.
+    Unreachable,
     /// Every touched instance was signalled and lives, and no fault was seen. For some, nothing
     /// proves the new config.
     Unproven,
@@ -40,7 +42,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict, in the order of the exit codes.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Converged,
         Self::Failed,
         Self::Usage,
@@ -52,6 +54,7 @@ impl Verdict {
         Self::Partial,
         Self::Busy,
         Self::RestartRequired,
+        Self::Unreachable,
         Self::Unproven,
     ];
 
@@ -72,6 +75,7 @@ impl Verdict {
             Self::Partial => "partial: some instances are not on the new config, on purpose",
             Self::Busy => "busy: another run holds the lock; nothing was touched",
             Self::RestartRequired => "restart required: the change is valid; nothing was touched",
+            Self::Unreachable => "unreachable: too many hosts did not greet; nothing was touched",
             Self::Unproven => "unproven: no fault was seen, and nothing proves some instances",
         }
     }
@@ -91,6 +95,7 @@ impl Verdict {
             Self::Partial => 8,
             Self::Busy => 9,
             Self::RestartRequired => 10,
+            Self::Unreachable => 11,
             Self::Unproven => 12,
         }
     }

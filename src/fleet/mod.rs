@@ -18,6 +18,7 @@ use crate::{
 mod argv;
 mod count;
 mod group;
+mod hosts;
 mod kinds;
 mod matching;
 mod order;
@@ -38,6 +39,7 @@ pub use self::{
     group::{
         ExecutesItself, Group, Listed, OnBadConfig, Reloads, Signal, Speaks, Unproven, Validation,
     },
+    hosts::{Agent, Connect, ConnectError, Hosts, TemplateError, Via},
     kinds::{KINDS, Kind},
     matching::{ListenAt, ListenAtError, Match, fits, in_unit, lacking, unit_name},
     order::{Graph, Order, outside_order},
@@ -104,6 +106,10 @@ pub struct Fleet {
     pub groups: Vec<Group>,
     /// The groups that each group of the file comes after, also of groups that are not in a run.
     pub order: Order,
+    /// The machines of the fleet; none if it is this machine alone.
+    pub hosts: Option<Hosts>,
+    /// What this host says of itself to a coordinator.
+    pub agent: Option<Agent>,
 }
 
 /// Returns the schema of the file.
@@ -125,7 +131,11 @@ impl Fleet {
     fn parse(bytes: &[u8], path: &Path) -> Result<Self, FleetError> {
         let text = String::from_utf8_lossy(bytes);
         let error = |fault: ConfigError| shown_fault(&fault, bytes, path);
-        let groups = raw::groups(bytes).map_err(error)?;
+        let raw::Contents {
+            groups,
+            hosts,
+            agent,
+        } = raw::read(bytes).map_err(error)?;
         if let Some(span) = password_in(&text) {
             let hint =
                 "an assertion takes it from `auth_file = PATH`, a command from a file of its own"
@@ -146,6 +156,8 @@ impl Fleet {
             path: Some(path.into()),
             groups,
             order,
+            hosts,
+            agent,
         })
     }
 

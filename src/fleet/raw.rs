@@ -8,13 +8,14 @@ use toml::{Spanned, Value};
 
 use self::{
     group::{RawGroup, defaults},
+    hosts::{RawAgent, RawHosts, agent, hosts},
     matching::{RawMatch, resolve_match},
     proof::resolve_proof,
     store::{RawStore, Store, key, stores},
 };
 use super::{
-    Count, ExecutesItself, Graph, Group, Listed, OnBadConfig, PathBase, Reading, Reloads, Rollout,
-    Signal,
+    Agent, Count, ExecutesItself, Graph, Group, Hosts, Listed, OnBadConfig, PathBase, Reading,
+    Reloads, Rollout, Signal,
     rollout::RawRollout,
     source::{ContentSource, Key},
     spanned::{SpannedError, argv, spanned},
@@ -26,6 +27,7 @@ use crate::{
 };
 
 mod group;
+mod hosts;
 mod matching;
 mod proof;
 mod store;
@@ -48,6 +50,18 @@ struct RawFleet {
     #[serde(default)]
     #[schemars(with = "Vec<RawGroup>")]
     group: Vec<Spanned<RawGroup>>,
+    /// The machines of the fleet. Without it, the fleet is this machine.
+    #[schemars(with = "Option<RawHosts>")]
+    hosts: Option<Spanned<RawHosts>>,
+    /// What this host says of itself to a coordinator.
+    agent: Option<RawAgent>,
+}
+
+/// What a `fleet.toml` says, with every default filled in.
+pub(super) struct Contents {
+    pub(super) groups: Vec<Group>,
+    pub(super) hosts: Option<Hosts>,
+    pub(super) agent: Option<Agent>,
 }
 
 /// Returns the schema of a `fleet.toml`.
@@ -59,11 +73,11 @@ pub(super) fn schema(mut generator: SchemaGenerator) -> Schema {
 /// Loading a config takes most daemons less than a second.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads every group of a `fleet.toml`.
+/// Reads a whole `fleet.toml`.
 ///
 /// # Errors
 /// Returns the first error, with its position.
-pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, ConfigError> {
+pub(super) fn read(bytes: &[u8]) -> Result<Contents, ConfigError> {
     let raw: RawFleet = diagnostic::parse(bytes)?;
     let fault =
         |error: SpannedError| ConfigError::new(bytes, error.message, error.hint, Some(error.at));
@@ -99,11 +113,17 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, ConfigError> {
         }
         groups.push(group);
     }
-    if groups.is_empty() {
+    let hosts = raw.hosts.map(hosts).transpose().map_err(fault)?;
+    // Each host may know its groups alone.
+    if groups.is_empty() && hosts.is_none() {
         return Err(ConfigError::new(bytes, "no [[group]] in it", None, None));
     }
     check_order(&mut groups, &after_spans).map_err(fault)?;
-    Ok(groups)
+    Ok(Contents {
+        groups,
+        hosts,
+        agent: raw.agent.map(agent).transpose().map_err(fault)?,
+    })
 }
 
 /// Returns the key of `url`, with the access that a `[[store]]` of the file `bytes` gives it. The

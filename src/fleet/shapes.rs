@@ -74,6 +74,40 @@ pub(super) enum Waves {
     List(#[schemars(length(min = 1))] Vec<ShareText>),
 }
 
+/// A host: a name, which may have ranges, or a table.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+pub(super) enum HostText {
+    /// A name.
+    Name(String),
+    /// A name with an address and labels.
+    Table(HostTable),
+}
+
+/// A host with an address and labels.
+#[derive(JsonSchema)]
+pub(super) struct HostTable {
+    /// The name.
+    name: String,
+    /// The address. Default: the name.
+    address: Option<String>,
+    /// Labels.
+    #[serde(flatten)]
+    labels: std::collections::BTreeMap<String, LabelText>,
+}
+
+/// The value of a label.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+pub(super) enum LabelText {
+    /// A text.
+    Text(String),
+    /// A number.
+    Number(i64),
+    /// Yes or no.
+    Bool(bool),
+}
+
 /// A duration such as `500ms`, `5s` or `2m`, of at most an hour.
 #[derive(JsonSchema)]
 pub(super) struct DurationText(#[schemars(length(min = 2))] String);

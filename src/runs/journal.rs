@@ -76,7 +76,7 @@ fn cut(text: &str) -> String {
 
 impl Operator {
     /// Returns the operator of this process.
-    fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let env = |name: &str| std::env::var_os(name).map(|value| cut(&value.to_string_lossy()));
         Self {
             uid: nix::unistd::getuid().as_raw(),

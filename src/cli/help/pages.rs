@@ -2,7 +2,7 @@
 //! exit codes.
 
 use crate::event::Verdict::{
-    self, Busy, Converged, Failed, Invalid, Mixed, NoMatch, Refused, Usage,
+    self, Busy, Converged, Failed, Invalid, Mixed, NoMatch, Refused, Unreachable, Usage,
 };
 
 /// The groups of the overview, in its order.
@@ -112,6 +112,20 @@ pub(super) const PAGES: &[Page] = &[
             (NoMatch, "a group has no instance, or not its count"),
             (Mixed, "an instance does not agree, or a run is open"),
             (Busy, "a run is under way"),
+        ]),
+    },
+    Page {
+        command: "hosts",
+        group: Group::Look,
+        examples: [
+            ("hello hosts", "every host of the fleet"),
+            ("hello hosts --on 'role=edge,!zone=lab'", "some of them"),
+        ],
+        exits: Exits::Of(&[
+            (Converged, "every host is ready"),
+            (NoMatch, "no host, or a term that fits none"),
+            (Refused, "a host was reached and cannot be used"),
+            (Unreachable, "a host was not reached"),
         ]),
     },
     Page {
@@ -231,6 +245,18 @@ pub(super) const PAGES: &[Page] = &[
             ("hello check ./web.toml", "the same"),
         ],
         exits: Exits::Of(&[(Converged, "valid"), (Invalid, "not valid")]),
+    },
+    Page {
+        command: "agent",
+        group: Group::More,
+        examples: [
+            ("hello agent --stdio", "as a coordinator starts it"),
+            (
+                "hello agent --stdio --fleet ./fleet.toml",
+                "with the groups of another file",
+            ),
+        ],
+        exits: Exits::Of(&[(Converged, "the coordinator has ended the connection")]),
     },
     Page {
         command: "completions",

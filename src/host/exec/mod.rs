@@ -21,6 +21,7 @@ use std::time::Duration;
 
 mod assume;
 mod become_command;
+mod connect;
 mod descend;
 mod environ;
 mod error;
@@ -45,6 +46,7 @@ mod view;
 
 pub(crate) use self::{
     become_command::become_command,
+    connect::{Conversation, Pipes, converse},
     environ::{identity as environment_identity, of as environment, variable, variables},
     limits::remember,
     own::{fetch, operators, query},

@@ -1,0 +1,55 @@
+//! What the agent says of its host before anything else.
+
+use super::Options;
+use crate::{
+    fleet::{Fleet, FleetError, Group},
+    protocol::{Greeting, GroupGreeting, Limits, MAX_BLOB, MAX_LINE, OpenRun, VERSION},
+    runs,
+};
+
+/// Returns the greeting of this host.
+pub(super) fn greet(fleet: &Result<Fleet, FleetError>, options: &Options) -> Greeting {
+    let file = options.file.display().to_string();
+    let (groups, fault) = match fleet {
+        Ok(fleet) => (fleet.groups.iter().map(group).collect(), None),
+        Err(why) => (Vec::new(), Some(why.to_string())),
+    };
+    let agent = fleet.as_ref().ok().and_then(|fleet| fleet.agent.as_ref());
+    let state = options.state.as_deref();
+    let open = state.map(runs::open_runs).unwrap_or_default();
+    Greeting {
+        hello: "agent".into(),
+        v: VERSION,
+        min: VERSION,
+        version: env!("CARGO_PKG_VERSION").into(),
+        arch: std::env::consts::ARCH.into(),
+        boot: runs::boot_id(),
+        uid: nix::unistd::geteuid().as_raw(),
+        host: agent.and_then(|agent| agent.name.clone()),
+        labels: agent.map(|agent| agent.labels.clone()).unwrap_or_default(),
+        fleet: Some(file).filter(|_| fleet.is_ok()),
+        fault,
+        can: Vec::new(),
+        groups,
+        open: open
+            .iter()
+            .map(|run| OpenRun {
+                run: run.id.clone(),
+                verdict: run.verdict().to_owned(),
+            })
+            .collect(),
+        limits: Limits {
+            line: MAX_LINE,
+            blob: MAX_BLOB,
+        },
+    }
+}
+
+fn group(group: &Group) -> GroupGreeting {
+    GroupGreeting {
+        name: group.name.clone(),
+        kind: group.kind.clone(),
+        count: group.count.to_string(),
+        validator: !group.validate.is_empty(),
+    }
+}

@@ -1,0 +1,56 @@
+//! `hello hosts`, and the options that select hosts.
+
+use std::process::ExitCode;
+
+use super::{fleet_file::FleetArg, refusal::UsageError, run::run_readonly, values::OutputArg};
+use crate::{inventory::Expression, reach};
+
+/// The options that select hosts.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct SelectArgs {
+    /// Select these hosts.
+    ///
+    /// TERM is a glob of names, a range such as edge-[01-40], LABEL=GLOB, LABEL, or !TERM for the
+    /// others. Terms form a union; each must fit a host.
+    #[arg(help_heading = "Hosts", long, value_name = "TERM,..")]
+    on: Vec<Expression>,
+    /// Do not select these hosts.
+    #[arg(help_heading = "Hosts", long, value_name = "TERM,..")]
+    except: Vec<Expression>,
+}
+
+impl SelectArgs {
+    /// Returns what `--on` and what `--except` select.
+    pub(super) fn expressions(self) -> (Expression, Expression) {
+        (joined(self.on), joined(self.except))
+    }
+}
+
+fn joined(expressions: Vec<Expression>) -> Expression {
+    let mut all = Expression::default();
+    expressions.into_iter().for_each(|one| all.extend(one));
+    all
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct HostsArgs {
+    #[command(flatten)]
+    select: SelectArgs,
+    #[command(flatten)]
+    fleet: FleetArg,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+pub(super) fn hosts(args: HostsArgs) -> ExitCode {
+    let (on, except) = args.select.expressions();
+    match args.fleet.load(&[], true) {
+        Ok(fleet) => run_readonly(reach::run(reach::Options {
+            fleet,
+            on,
+            except,
+            output: args.output.form(),
+        })),
+        Err(e) => UsageError::from(e).fail(),
+    }
+}

@@ -1,0 +1,18 @@
+//! The hosts of a fleet as the coordinator reaches them: the inventory, connections by a command,
+//! and one fan-out with its limit.
+
+mod connection;
+mod failure;
+mod inventory;
+mod operator;
+mod query;
+mod selected;
+mod stderr;
+
+pub(crate) use self::{
+    failure::{ConnectFailure, Fault},
+    inventory::{InventoryFault, gather},
+    operator::claimed_operator,
+    query::{QueryError, for_each_host},
+    selected::selected,
+};

@@ -1,0 +1,211 @@
+//! A connection to the agent of a host, by a command.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::{
+    process::{ChildStdin, ChildStdout},
+    time::{sleep, timeout},
+};
+
+use super::{
+    failure::{ConnectFailure, Fault},
+    stderr::Stderr,
+};
+use crate::{
+    host::exec::{self, Conversation, Pipes},
+    protocol::{
+        Answer, FrameError, FrameReader, FrameWriter, Greeting, Operator, Refused, Request,
+        VERSION, common_version,
+    },
+};
+
+/// The attempts to connect to a host that drops connections (`MaxStartups` of sshd).
+const ATTEMPTS: u32 = 4;
+
+/// The pause before the second attempt. It doubles, with jitter.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// The longest wait for the end of a command whose output has ended.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// The largest answer of one host, in bytes of its rows.
+const MAX_ANSWER: usize = 16 << 20;
+
+/// A connection to an agent that has greeted.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    reader: FrameReader<ChildStdout>,
+    writer: FrameWriter<ChildStdin>,
+    silence: Duration,
+    stderr: Stderr,
+    _command: Conversation,
+}
+
+/// Why a query has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unanswered {
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("nothing heard for {}s", .0.as_secs())]
+    Silent(Duration),
+    #[error("the connection ended")]
+    Ended,
+    #[error("its answer has more than 16 MiB")]
+    Large,
+    #[error("{}", .0.text)]
+    Refused(Refused),
+}
+
+/// The answer to a query: its rows, and the rest of the object that the command prints.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) rows: Vec<Value>,
+    pub(crate) result: Map<String, Value>,
+}
+
+/// Connects by `argv`, and chooses the dialect. A connection that the server dropped before it
+/// looked at the client is made again.
+///
+/// # Errors
+/// Fails if no agent greets within `silence`, or if it speaks another dialect.
+pub(crate) async fn connect(
+    argv: &[String],
+    silence: Duration,
+    operator: &Operator,
+) -> Result<(Connection, Greeting), ConnectFailure> {
+    let mut attempt = 1;
+    loop {
+        match connect_once(argv, silence, operator).await {
+            Err(failure) if failure.may_pass() && attempt < ATTEMPTS => {
+                let jitter = 0.5 + fastrand::f64();
+                sleep((PAUSE * (1 << attempt)).mul_f64(jitter)).await;
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn connect_once(
+    argv: &[String],
+    silence: Duration,
+    operator: &Operator,
+) -> Result<(Connection, Greeting), ConnectFailure> {
+    let (mut command, pipes) = exec::converse(argv).map_err(|e| {
+        let program = argv.first().cloned().unwrap_or_default();
+        ConnectFailure::new(Fault::NotStarted(program, e))
+    })?;
+    let Pipes {
+        input,
+        output,
+        errors,
+    } = pipes;
+    let mut stderr = Stderr::collect(errors);
+    let mut reader = FrameReader::new(output);
+    let mut noise = Vec::new();
+    let greeting = timeout(silence, reader.greeting(&mut noise)).await;
+    let fault = match greeting {
+        Ok(Ok(Some(greeting))) => {
+            let mut connection = Connection {
+                reader,
+                writer: FrameWriter::new(input),
+                silence,
+                stderr,
+                _command: command,
+            };
+            return match connection.take(&greeting, operator).await {
+                Ok(()) => Ok((connection, greeting)),
+                Err(fault) => Err(ConnectFailure::new(fault)),
+            };
+        }
+        Err(_) => Fault::Silent(silence),
+        Ok(Err(why)) => Fault::Frame(why),
+        Ok(Ok(None)) => {
+            // It has closed its output, and may still run.
+            drop(input);
+            match timeout(ENDING, command.end()).await {
+                Ok(Ok(Some(0))) => Fault::Quiet,
+                Ok(Ok(Some(code))) => Fault::Ended(code),
+                Ok(Ok(None)) => Fault::Signalled,
+                Ok(Err(_)) | Err(_) => Fault::Quiet,
+            }
+        }
+    };
+    drop(command);
+    let _ = timeout(ENDING, stderr.finish()).await;
+    Err(ConnectFailure {
+        fault,
+        stderr: stderr.lines(),
+        noise,
+    })
+}
+
+impl Connection {
+    /// Chooses the dialect.
+    async fn take(&mut self, greeting: &Greeting, operator: &Operator) -> Result<(), Fault> {
+        let v = common_version(greeting).ok_or_else(|| Fault::Skewed {
+            min: greeting.min,
+            max: greeting.v,
+            own: VERSION,
+            version: greeting.version.clone(),
+        })?;
+        let operator = operator.clone();
+        Ok(self.writer.write(&Request::Take { v, operator }).await?)
+    }
+
+    /// Sends a query, and reads its whole answer.
+    ///
+    /// # Errors
+    /// Fails if the agent refuses, the connection ends, or nothing is heard for too long.
+    pub(crate) async fn query(&mut self, request: &Request) -> Result<Answered, Unanswered> {
+        timeout(self.silence, self.writer.write(request))
+            .await
+            .map_err(|_| Unanswered::Silent(self.silence))??;
+        let mut answered = Answered {
+            rows: Vec::new(),
+            result: Map::new(),
+        };
+        let mut bytes = 0;
+        loop {
+            let answer = self.answer().await?;
+            if let Some(refused) = answer.no {
+                return Err(Unanswered::Refused(refused));
+            }
+            bytes += serde_json::to_vec(&answer.rows)
+                .map_err(FrameError::from)?
+                .len();
+            if bytes > MAX_ANSWER {
+                return Err(Unanswered::Large);
+            }
+            answered.rows.extend(answer.rows);
+            if !answer.more {
+                answered.result = answer.result;
+                return Ok(answered);
+            }
+        }
+    }
+
+    /// Reads the next line of an answer. Every other frame is a sign of life.
+    async fn answer(&mut self) -> Result<Answer, Unanswered> {
+        loop {
+            let frame: Option<Value> = timeout(self.silence, self.reader.next())
+                .await
+                .map_err(|_| Unanswered::Silent(self.silence))??;
+            let frame = frame.ok_or(Unanswered::Ended)?;
+            if frame.get("a").is_some() {
+                return Ok(serde_json::from_value(frame).map_err(FrameError::from)?);
+            }
+        }
+    }
+
+    /// Ends the conversation. The agent ends by itself.
+    pub(crate) async fn bye(mut self) {
+        let _ = timeout(ENDING, self.writer.write(&Request::Bye)).await;
+    }
+
+    /// Returns the last line that the command has written on stderr.
+    pub(crate) fn last_line(&self) -> Option<String> {
+        self.stderr.lines().pop()
+    }
+}

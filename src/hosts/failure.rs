@@ -1,0 +1,196 @@
+//! Why a host was not reached, and what repairs it.
+
+use std::time::Duration;
+
+use crate::{
+    fleet::ConnectError,
+    inventory::{HostEntry, HostName},
+    protocol::FrameError,
+    screen,
+};
+
+/// Why there is no connection to a host.
+#[derive(Debug)]
+pub(crate) struct ConnectFailure {
+    pub(crate) fault: Fault,
+    /// The lines that the command wrote on stderr.
+    pub(crate) stderr: Vec<String>,
+    /// The output before the greeting.
+    pub(crate) noise: Vec<u8>,
+}
+
+/// What happened to a connection that has no greeting.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("{0}")]
+    NoCommand(#[from] ConnectError),
+    #[error("`{0}` cannot be started: {1}")]
+    NotStarted(String, std::io::Error),
+    #[error("the command to connect ended with exit code {0}")]
+    Ended(i32),
+    #[error("a signal ended the command to connect")]
+    Signalled,
+    #[error("the command to connect ended with 0 and sent no greeting")]
+    Quiet,
+    #[error("nothing heard within {}s", .0.as_secs())]
+    Silent(Duration),
+    #[error("it sent no greeting of an agent: {0}")]
+    Frame(#[from] FrameError),
+    #[error("it calls itself `{0}`, so the address leads to another host")]
+    OtherHost(HostName),
+    #[error(
+        "it speaks the dialects {min} to {max}, and this hello speaks {own}; its version is {version}"
+    )]
+    Skewed {
+        min: u32,
+        max: u32,
+        own: u32,
+        version: String,
+    },
+}
+
+/// A line of `ssh`, sudo or a shell, and what it means.
+struct Known {
+    /// The text in the line, in lower case.
+    text: &'static str,
+    /// Returns the command or line that repairs it.
+    repair: fn(&HostEntry) -> String,
+}
+
+/// Lines of programs on the way, from OpenSSH 9, sudo 1.9 and POSIX shells. They decide the hint
+/// alone, never what the host counts as.
+const KNOWN: [Known; 11] = [
+    Known {
+        text: "remote host identification has changed",
+        repair: |host| {
+            format!(
+                "compare its new key with the host's own; if it is right: ssh-keygen -R {}",
+                quoted(host)
+            )
+        },
+    },
+    Known {
+        text: "host key verification failed",
+        repair: |host| {
+            format!(
+                "compare its key with the host's own, then: ssh-keyscan {} >> ~/.ssh/known_hosts",
+                quoted(host)
+            )
+        },
+    },
+    Known {
+        text: "permission denied (",
+        repair: |host| format!("install a key there: ssh-copy-id {}", quoted(host)),
+    },
+    Known {
+        text: "a password is required",
+        repair: sudo_rule,
+    },
+    Known {
+        text: "a terminal is required",
+        repair: sudo_rule,
+    },
+    Known {
+        text: "is not in the sudoers file",
+        repair: sudo_rule,
+    },
+    Known {
+        text: "sudo: command not found",
+        repair: |_| "install sudo there, or set `connect` in [hosts] without it".into(),
+    },
+    Known {
+        text: "could not resolve hostname",
+        repair: |host| {
+            format!(
+                "set `address` of `{}` in [hosts], or its name in DNS",
+                host.name
+            )
+        },
+    },
+    Known {
+        text: "command not found",
+        repair: install,
+    },
+    Known {
+        text: "hello: no such file",
+        repair: install,
+    },
+    Known {
+        text: "unrecognized subcommand",
+        repair: |_| "install the present version of hello there".into(),
+    },
+];
+
+fn quoted(host: &HostEntry) -> String {
+    screen::quote(&host.address)
+}
+
+fn sudo_rule(_: &HostEntry) -> String {
+    "add to /etc/sudoers.d/hello there: USER ALL=(root) NOPASSWD: /usr/bin/hello agent --stdio"
+        .into()
+}
+
+fn install(_: &HostEntry) -> String {
+    "install hello there; see `hello help install`".into()
+}
+
+impl ConnectFailure {
+    pub(crate) fn new(fault: impl Into<Fault>) -> Self {
+        Self {
+            fault: fault.into(),
+            stderr: Vec::new(),
+            noise: Vec::new(),
+        }
+    }
+
+    /// Returns why, in one line: the last line of the command itself, if it wrote one.
+    pub(crate) fn why(&self) -> String {
+        let said = self.stderr.last().cloned().or_else(|| self.last_noise());
+        match (&self.fault, said) {
+            (Fault::Ended(_) | Fault::Signalled | Fault::Quiet | Fault::Silent(_), Some(line)) => {
+                format!("{}: {}", self.fault, screen::line(&line))
+            }
+            (fault, _) => fault.to_string(),
+        }
+    }
+
+    /// Returns what repairs it, as far as the text of a program on the way shows it.
+    pub(crate) fn repair(&self, host: &HostEntry) -> Option<String> {
+        match &self.fault {
+            Fault::Skewed { .. } => Some("install the same version of hello there".into()),
+            Fault::OtherHost(name) => Some(format!(
+                "correct the address of `{}`, or `name` in [agent] of `{name}`",
+                host.name
+            )),
+            _ => {
+                let text = self.text().to_lowercase();
+                let known = KNOWN.iter().find(|known| text.contains(known.text));
+                known.map(|known| (known.repair)(host))
+            }
+        }
+    }
+
+    /// Tells whether the same attempt may succeed a moment later: the server dropped the connection
+    /// before it looked at the client (`MaxStartups`).
+    pub(super) fn may_pass(&self) -> bool {
+        let dropped = [
+            "kex_exchange_identification",
+            "connection reset",
+            "closed by remote host",
+        ];
+        let text = self.text().to_lowercase();
+        matches!(self.fault, Fault::Ended(255) | Fault::Quiet)
+            && dropped.iter().any(|line| text.contains(line))
+    }
+
+    fn text(&self) -> String {
+        let noise = String::from_utf8_lossy(&self.noise).into_owned();
+        self.stderr.join("\n") + "\n" + &noise
+    }
+
+    fn last_noise(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.noise);
+        let last = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+        last.map(|line| line.chars().take(200).collect())
+    }
+}

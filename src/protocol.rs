@@ -1,0 +1,19 @@
+//! The messages between a coordinator and an agent: JSON objects, one per line.
+//!
+//! The coordinator sends [`Request`]s. The agent greets first, and then answers each query. A
+//! reader checks the length and the depth of a line before it parses it; an unknown field is
+//! ignored, and an unknown frame is an error.
+
+mod answer;
+mod framing;
+mod greeting;
+mod request;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::{
+    answer::{Answer, Refused, RefusedKind},
+    framing::{FrameError, FrameReader, FrameWriter, MAX_BLOB, MAX_LINE},
+    greeting::{Greeting, GroupGreeting, Limits, OpenRun, VERSION, common_version},
+    request::{Operator, Request},
+};

@@ -1,0 +1,42 @@
+//! Frames from a coordinator to an agent.
+
+use serde::{Deserialize, Serialize};
+
+/// A frame to an agent. Queries are answered one after another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "q", rename_all = "snake_case")]
+pub(crate) enum Request {
+    /// Chooses the dialect, and says which operator the coordinator works for. Without an answer.
+    Take {
+        /// The chosen dialect.
+        v: u32,
+        /// The operator, as the coordinator claims.
+        operator: Operator,
+    },
+    /// Asks for the present state of every instance. The answer has the rows of `hello status`.
+    Status {
+        /// The groups; all if it is empty.
+        #[serde(default)]
+        groups: Vec<String>,
+    },
+    /// Ends the connection. Without an answer.
+    Bye,
+}
+
+/// The operator, as a coordinator claims: an agent records it and decides nothing by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Operator {
+    /// The user of the coordinator.
+    pub(crate) uid: u32,
+    /// The user who logged in, if the system knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) login_uid: Option<u32>,
+    /// The user that called sudo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sudo_user: Option<String>,
+    /// The host of the coordinator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) host: Option<String>,
+    /// The version of the coordinator.
+    pub(crate) version: String,
+}
