@@ -8,6 +8,8 @@
 //!                       +-> diff -> status ------> host
 //!                       +-> doctor --------------> host
 //!                       +-> history, show, forget -> report
+//!                       +-> reach --------------> hosts -> host
+//!                       +-> agent -> status
 //!                       +-> serve
 //!                       +-> check
 //! ----------------------------------------------------------------------------------------------
@@ -23,7 +25,10 @@
 //!          proc         what the kernel says of processes
 //!          parallel     many things at once
 //! ----------------------------------------------------------------------------------------------
+//! hosts    the other machines: inventory command, connections, one fan-out
+//! ----------------------------------------------------------------------------------------------
 //! words    runs (journal, stored bytes)   change -> step -> event · kernel (what /proc/PID says)
+//!          protocol (frames between coordinator and agent) -> inventory (names, labels, terms)
 //!          fleet -> assertion · tree -> config -> diagnostic · identity · self_report · trust
 //!          runtime
 //! floor    screen (all that is printed)   exact (paths in JSON)   names (lists in sentences)

@@ -24,18 +24,29 @@ pub(super) struct FleetArg {
 }
 
 impl FleetArg {
-    /// Loads the fleet and selects `groups` of it, or every group. Without a fleet file, one group
+    /// Loads the fleet with its hosts.
+    ///
+    /// # Errors
+    /// Fails if there is no fleet file, or if it is not valid.
+    pub(super) fn load_with_hosts(self) -> Result<Fleet, FleetError> {
+        Fleet::load(&self.path().ok_or(FleetError::Nowhere)?)
+    }
+
+    /// Returns the file: the one that is named, or the first of the default ones that exists.
+    fn path(self) -> Option<PathBuf> {
+        let exists = |path: &PathBuf| path.symlink_metadata().is_ok();
+        self.fleet
+            .or_else(|| DEFAULT_FILES.into_iter().map(PathBuf::from).find(exists))
+    }
+
+    /// Loads the fleet of this machine and selects `groups` of it, or every group. Without a fleet file, one group
     /// may be the name of a kind.
     ///
     /// # Errors
-    /// Fails if there is no fleet, the file is not valid, or it has no such group.
+    /// Fails if there is no fleet, the file is not valid or names hosts, or it has no such group.
     pub(super) fn load(self, groups: &[String], every: bool) -> Result<Fleet, FleetError> {
-        let exists = |path: &PathBuf| path.symlink_metadata().is_ok();
-        let path = self
-            .fleet
-            .or_else(|| DEFAULT_FILES.into_iter().map(PathBuf::from).find(exists));
-        match (path, groups) {
-            (Some(path), _) => Fleet::load(&path)?.select(groups, every),
+        match (self.path(), groups) {
+            (Some(path), _) => Fleet::load(&path)?.of_this_machine()?.select(groups, every),
             (None, [kind]) => Fleet::of_kind(kind),
             (None, _) => Err(FleetError::Nowhere),
         }

@@ -44,7 +44,7 @@ pub(super) struct HostsArgs {
 
 pub(super) fn hosts(args: HostsArgs) -> ExitCode {
     let (on, except) = args.select.expressions();
-    match args.fleet.load(&[], true) {
+    match args.fleet.load_with_hosts() {
         Ok(fleet) => run_readonly(reach::run(reach::Options {
             fleet,
             on,

@@ -122,7 +122,7 @@ fn options(
     let shared = more.shared.checked()?;
     let fleet = more
         .fleet
-        .map(|path| Fleet::load(&path)?.select(&[], true))
+        .map(|path| Fleet::load(&path)?.of_this_machine()?.select(&[], true))
         .transpose()?;
     Ok(resume::Options {
         verb,

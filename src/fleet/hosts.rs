@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::Share;
-use crate::inventory::{AddressFault, Expression, HostEntry, HostName, check_address};
+use crate::inventory::{AddressFault, Expression, HostEntry, HostName, check_address, is_label};
 
 /// The command that connects to a host, unless the file has another: the system's `ssh`, which
 /// brings its configuration, keys and checks. Nothing can ask: neither ssh nor sudo.
@@ -101,9 +101,6 @@ pub enum TemplateError {
     /// No word depends on the host.
     #[error("no word of the command names the host: {{address}}, {{name}} or a {{LABEL}}")]
     SameForAll,
-    /// A brace has no partner.
-    #[error("`{{` and `}}` of {0:?} do not fit together")]
-    Braces(String),
 }
 
 impl Default for Connect {
@@ -116,14 +113,12 @@ impl Connect {
     /// Checks the words of a command.
     ///
     /// # Errors
-    /// Fails if there is none, if none names the host, or if a placeholder is not well formed.
+    /// Fails if there is none, or if none names the host.
     pub fn new(words: Vec<String>) -> Result<Self, TemplateError> {
-        let mut names_host = false;
-        for word in &words {
-            for part in parts(word).ok_or_else(|| TemplateError::Braces(word.clone()))? {
-                names_host |= matches!(part, Part::Label(_));
-            }
-        }
+        let names_host = words
+            .iter()
+            .flat_map(|word| parts(word))
+            .any(|part| matches!(part, Part::Label(_)));
         match words.first() {
             None => Err(TemplateError::Empty),
             Some(program) if program.is_empty() => Err(TemplateError::Empty),
@@ -164,25 +159,29 @@ enum Part<'a> {
     Label(&'a str),
 }
 
-/// Parts a word at its placeholders; none if a brace has no partner.
-fn parts(word: &str) -> Option<Vec<Part<'_>>> {
+/// Parts a word at its placeholders. A brace around anything but a name is a brace, as in the
+/// scripts of a shell.
+fn parts(word: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
-    let mut rest = word;
-    while let Some((text, after)) = rest.split_once('{') {
-        let (label, after) = after.split_once('}')?;
-        if text.contains('}') || label.is_empty() || label.contains('{') {
-            return None;
+    let mut text = word;
+    let mut from = 0;
+    while let Some(open) = text[from..].find('{').map(|at| from + at) {
+        match text[open + 1..].split_once('}') {
+            Some((label, after)) if is_label(label, "") => {
+                parts.extend([Part::Text(&text[..open]), Part::Label(label)]);
+                text = after;
+                from = 0;
+            }
+            _ => from = open + 1,
         }
-        parts.extend([Part::Text(text), Part::Label(label)]);
-        rest = after;
     }
-    parts.push(Part::Text(rest));
-    (!rest.contains('}')).then_some(parts)
+    parts.push(Part::Text(text));
+    parts
 }
 
 fn filled(word: &str, host: &HostEntry) -> Result<String, ConnectError> {
     let mut filled = String::new();
-    for part in parts(word).unwrap_or_default() {
+    for part in parts(word) {
         filled.push_str(match part {
             Part::Text(text) => text,
             Part::Label("name") => host.name.as_str(),

@@ -81,6 +81,13 @@ pub enum FleetError {
     /// A URL on the command line that names no key.
     #[error("--store: {0}")]
     Key(String),
+    /// The file names hosts, and the command works on this machine alone. To go on would leave the
+    /// hosts as they are without a word.
+    #[error(
+        "`{0}` names hosts, and this command works on this machine alone; run it on each host, or \
+         name a fleet file without [hosts]"
+    )]
+    OtherHosts(PathBuf),
     /// A name on the command line that no group has.
     #[error("no group `{0}`; {1}")]
     NoGroup(String, String),
@@ -170,6 +177,17 @@ impl Fleet {
             groups: vec![raw::of_kind(kind).map_err(|e| FleetError::Fault(e.to_string()))?],
             ..Self::default()
         })
+    }
+
+    /// Returns the fleet if it is this machine.
+    ///
+    /// # Errors
+    /// Fails if the file names hosts.
+    pub fn of_this_machine(self) -> Result<Self, FleetError> {
+        match (&self.hosts, &self.path) {
+            (Some(_), path) => Err(FleetError::OtherHosts(path.clone().unwrap_or_default())),
+            (None, _) => Ok(self),
+        }
     }
 
     /// Keeps the named groups. Without a name and without `all`, the fleet must have one group.

@@ -3,6 +3,7 @@ use super::*;
 
 mod faults;
 mod fuzz;
+mod hosts;
 mod roundtrip;
 
 fn parse(text: &str) -> Result<Fleet, FleetError> {

@@ -59,7 +59,7 @@ struct Known {
 
 /// Lines of programs on the way, from OpenSSH 9, sudo 1.9 and POSIX shells. They decide the hint
 /// alone, never what the host counts as.
-const KNOWN: [Known; 11] = [
+const KNOWN: [Known; 12] = [
     Known {
         text: "remote host identification has changed",
         repair: |host| {
@@ -112,6 +112,10 @@ const KNOWN: [Known; 11] = [
         repair: install,
     },
     Known {
+        text: "hello: not found",
+        repair: install,
+    },
+    Known {
         text: "hello: no such file",
         repair: install,
     },
@@ -147,6 +151,8 @@ impl ConnectFailure {
     pub(crate) fn why(&self) -> String {
         let said = self.stderr.last().cloned().or_else(|| self.last_noise());
         match (&self.fault, said) {
+            // The exit code of ssh itself: its own line says more.
+            (Fault::Ended(255), Some(line)) => screen::line(&line).into_owned(),
             (Fault::Ended(_) | Fault::Signalled | Fault::Quiet | Fault::Silent(_), Some(line)) => {
                 format!("{}: {}", self.fault, screen::line(&line))
             }

@@ -21,6 +21,7 @@ mod doubtful;
 mod endpoints;
 mod help;
 mod history;
+mod hosts;
 mod house;
 mod inputs;
 mod install;

@@ -98,7 +98,7 @@ fn check_run(fleet: &Fleet, args: &[&str], exit: i32) {
 
 #[test]
 fn every_schema_is_one() {
-    for subject in ["result", "events", "status", "fleet"] {
+    for subject in ["result", "events", "status", "hosts", "fleet"] {
         let schema = schema(subject);
         assert!(jsonschema::meta::is_valid(&schema), "{subject}");
     }

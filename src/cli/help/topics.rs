@@ -42,6 +42,7 @@ pub(super) const TOPICS: &[Topic] = &topics![
     "recovery",
     "daemons",
     "stores",
+    "hosts",
     "json",
     "security",
     "state",

@@ -1,9 +1,10 @@
 use super::*;
 
-const ALL: [Subject; 4] = [
+const ALL: [Subject; 5] = [
     Subject::Result,
     Subject::Events,
     Subject::Status,
+    Subject::Hosts,
     Subject::Fleet,
 ];
 

@@ -21,6 +21,8 @@ const TABLES: &[(&str, &[&str])] = &[
     ("Assertion", &["Assertions", "Credentials"]),
     ("Rollout", &["Rollout"]),
     ("Store", &["Stores", "Credentials"]),
+    ("Hosts", &["Hosts"]),
+    ("Agent", &["Agent"]),
 ];
 
 /// Returns the key that a word of the first column documents: `[[group.confirm]]` is `confirm`.

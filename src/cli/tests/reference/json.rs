@@ -13,6 +13,8 @@ const TABLES: &[(Subject, &str, &str)] = &[
     (Subject::Status, "Instance", "An instance of status"),
     (Subject::Status, "Target", "A target of status"),
     (Subject::Status, "Group", "A group of status"),
+    (Subject::Hosts, "", "hello hosts"),
+    (Subject::Hosts, "Host", "A host"),
 ];
 
 /// Small objects and words that stand in a row: the schema, its definition, the heading, the row.
@@ -38,6 +40,9 @@ const ROWS: &[(Subject, &str, &str, &str)] = &[
         "ended",
     ),
     (Subject::Status, "Known", "A target of status", "known"),
+    (Subject::Hosts, "HostState", "A host", "state"),
+    (Subject::Hosts, "HostGroup", "A host", "groups"),
+    (Subject::Hosts, "HostOpenRun", "A host", "open"),
 ];
 
 /// Definitions with a test or a sentence of their own.
