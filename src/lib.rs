@@ -13,6 +13,8 @@
 //!                       +-> serve
 //!                       +-> check
 //! ----------------------------------------------------------------------------------------------
+//! hosts    the other machines: inventory command, connections, one fan-out
+//! ----------------------------------------------------------------------------------------------
 //! host     local        the verbs on this machine: survey, prepare, commit, check
 //!          reload       sends the signal, decides what proves it, starts again
 //!          probe        what an instance serves; confirms until its assertions hold
@@ -24,8 +26,6 @@
 //!          exec         every command, by three policies
 //!          proc         what the kernel says of processes
 //!          parallel     many things at once
-//! ----------------------------------------------------------------------------------------------
-//! hosts    the other machines: inventory command, connections, one fan-out
 //! ----------------------------------------------------------------------------------------------
 //! words    runs (journal, stored bytes)   change -> step -> event · kernel (what /proc/PID says)
 //!          protocol (frames between coordinator and agent) -> inventory (names, labels, terms)
