@@ -119,6 +119,7 @@ impl Agent {
     async fn status(&self, fleet: Fleet) -> Value {
         status::answer(status::Options {
             fleet,
+            hosts: status::HostOptions::default(),
             state: self.options.state.clone(),
             state_args: String::new(),
             output: report::Output::Json,

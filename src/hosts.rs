@@ -10,9 +10,9 @@ mod selected;
 mod stderr;
 
 pub(crate) use self::{
+    connection::Answered,
     failure::{ConnectFailure, Fault},
-    inventory::{InventoryFault, gather},
     operator::claimed_operator,
     query::{QueryError, for_each_host},
-    selected::selected,
+    selected::{SelectFault, select},
 };

@@ -4,8 +4,8 @@ use self::{answer::Answer, row::HostRow, table::print};
 use crate::{
     event::Verdict,
     fleet::{Fleet, Hosts},
-    hosts::{InventoryFault, claimed_operator, for_each_host, gather},
-    inventory::{Expression, HostEntry, Unmatched},
+    hosts::{claimed_operator, for_each_host, select},
+    inventory::{Expression, HostEntry},
     report::{Output, fail},
     screen,
 };
@@ -31,42 +31,18 @@ pub(crate) struct Options {
     pub output: Output,
 }
 
-/// Why no host was asked.
-#[derive(Debug, thiserror::Error)]
-enum Fault {
-    #[error("no `[hosts]` in the fleet file, so this machine is the whole fleet")]
-    NoHosts,
-    #[error(transparent)]
-    Inventory(#[from] InventoryFault),
-    #[error(transparent)]
-    Unmatched(#[from] Unmatched),
-    #[error("the inventory has no host")]
-    Empty,
-}
-
-impl Fault {
-    fn verdict(&self) -> Verdict {
-        match self {
-            Self::NoHosts | Self::Inventory(InventoryFault::Duplicate(_)) => Verdict::Usage,
-            Self::Inventory(_) => Verdict::Failed,
-            Self::Unmatched(_) | Self::Empty => Verdict::NoMatch,
-        }
-    }
-}
-
 /// Connects to each host. Returns the exit code: 0 if all are ready, 11 if one is unreachable, 5 if
 /// one is reached and cannot be used.
 pub(crate) async fn run(options: Options) -> u8 {
-    let (hosts, selected) = match select(&options).await {
+    let Some(hosts) = &options.fleet.hosts else {
+        let why = "no `[hosts]` in the fleet file, so this machine is the whole fleet";
+        return fail(options.output, Verdict::Usage, why, &[], no_rows());
+    };
+    let selected = match select(hosts, &options.on, &options.except).await {
         Ok(selected) => selected,
         Err(why) => {
-            return fail(
-                options.output,
-                why.verdict(),
-                &why.to_string(),
-                &[],
-                no_rows(),
-            );
+            let (verdict, why) = (why.verdict(), why.to_string());
+            return fail(options.output, verdict, &why, &[], no_rows());
         }
     };
     let rows = ask(hosts, &selected).await;
@@ -80,17 +56,6 @@ pub(crate) async fn run(options: Options) -> u8 {
         screen::data([serde_json::to_value(&answer).unwrap_or_default()]);
     }
     answer.exit()
-}
-
-/// Returns the hosts that are meant, in the order of the inventory.
-async fn select(options: &Options) -> Result<(&Hosts, Vec<HostEntry>), Fault> {
-    let hosts = options.fleet.hosts.as_ref().ok_or(Fault::NoHosts)?;
-    let all = gather(hosts).await?;
-    if all.is_empty() {
-        return Err(Fault::Empty);
-    }
-    let selected = crate::hosts::selected(all, &options.on, &options.except)?;
-    Ok((hosts, selected))
 }
 
 /// Returns a row for each host, in their order.

@@ -3,14 +3,8 @@
 
 use std::{cell::RefCell, path::Path};
 
-use schemars::{Schema, SchemaGenerator};
-
 use self::{
-    faults::{Answer, Findings},
-    group_row::GroupRow,
-    probe::StatusProbe,
-    row::Row,
-    snapshot::Snapshot,
+    faults::Findings, group_row::GroupRow, probe::StatusProbe, row::Row, snapshot::Snapshot,
 };
 use crate::{
     fleet::{Fleet, Group},
@@ -23,9 +17,12 @@ use crate::{
     runs::{LastSeen, ProofCache},
 };
 
+mod answer;
 mod assertions;
 mod faults;
 mod group_row;
+mod hosts;
+mod hosts_listing;
 mod listing;
 mod options;
 mod probe;
@@ -36,18 +33,11 @@ mod targets;
 mod watch;
 
 pub(crate) use self::{
-    faults::no_rows,
-    options::Options,
-    row::skipped_lines,
+    answer::{no_rows, schema, skipped_lines},
+    options::{HostOptions, Options},
     running::{Ask, ReadTarget, Readings, read_targets},
     watch::watch,
 };
-
-/// Returns the schema of the answer.
-#[must_use]
-pub(crate) fn schema(mut generator: SchemaGenerator) -> Schema {
-    generator.root_schema_for::<Answer<'_>>()
-}
 
 /// Probes every instance. Returns the exit code: 0 if all agree with their disk, 7 if one does not,
 /// 3 if nothing was found, 9 if a run is under way.
@@ -59,11 +49,19 @@ pub(crate) async fn run(options: Options) -> u8 {
 
 /// Probes every instance once. Returns the object that `-o json` prints.
 pub(crate) async fn answer(options: Options) -> serde_json::Value {
-    take(&options).await.json
+    take_here(&options).await.json
 }
 
-/// Probes every instance once.
+/// Probes every instance once, on every host of the fleet.
 async fn take(options: &Options) -> Snapshot {
+    match &options.fleet.hosts {
+        None => take_here(options).await,
+        Some(hosts) => hosts::take(options, hosts).await,
+    }
+}
+
+/// Probes every instance of this machine once.
+async fn take_here(options: &Options) -> Snapshot {
     let state = options.state.as_deref();
     // A problem of this program is no fault of an instance.
     let (probe, finds) = match find(&options.fleet, state, &options.state_args).await {
@@ -90,7 +88,7 @@ async fn take(options: &Options) -> Snapshot {
     }
     let locks = probe.locks.into_inner().into_values().flatten().collect();
     findings.add_runs(options, &rows, locks);
-    findings.snapshot(options, &rows, &skipped)
+    findings.snapshot(options, rows, &skipped)
 }
 
 /// The processes of this machine, or their sockets, cannot be read.

@@ -32,6 +32,21 @@ impl FleetArg {
         Fleet::load(&self.path().ok_or(FleetError::Nowhere)?)
     }
 
+    /// Loads the fleet of this machine with `groups` of it, or every group; or a fleet with hosts,
+    /// whose own files have the groups.
+    ///
+    /// # Errors
+    /// Fails as [`FleetArg::load`] does.
+    pub(super) fn load_of_any(self, groups: &[String]) -> Result<Fleet, FleetError> {
+        if let Some(path) = self.clone().path() {
+            let fleet = Fleet::load(&path)?;
+            if fleet.hosts.is_some() {
+                return Ok(fleet);
+            }
+        }
+        self.load(groups, groups.is_empty())
+    }
+
     /// Returns the file: the one that is named, or the first of the default ones that exists.
     fn path(self) -> Option<PathBuf> {
         let exists = |path: &PathBuf| path.symlink_metadata().is_ok();

@@ -4,6 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use super::{
     fleet_file::FleetArg,
+    hosts::SelectArgs,
     refusal::{UsageError, fail},
     run::{run_readonly, run_until_interrupted},
     state::StateArg,
@@ -26,6 +27,8 @@ pub(super) struct StatusArgs {
     ///
     /// Without a fleet file, name one kind: `hello kinds` lists them.
     groups: Vec<String>,
+    #[command(flatten)]
+    select: SelectArgs,
     #[command(flatten)]
     fleet: FleetArg,
     #[command(flatten)]
@@ -65,16 +68,26 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn status(args: StatusArgs) -> ExitCode {
-    let fleet = match args.fleet.load(&args.groups, args.groups.is_empty()) {
+    let (on, except) = args.select.expressions();
+    let fleet = match args.fleet.load_of_any(&args.groups) {
         Ok(fleet) => fleet,
         Err(e) => return UsageError::from(e).fail(),
     };
+    if fleet.hosts.is_none() && !(on.is_empty() && except.is_empty()) {
+        let why = "--on and --except select hosts, and the fleet file has no [hosts]";
+        return fail(Verdict::Usage.exit(), why);
+    }
     let state = args.state.resolve().ok();
     let (state, state_args) = state.map_or((None, String::new()), |state| {
         (Some(state.path), state.args)
     });
     let options = status::Options {
         fleet,
+        hosts: status::HostOptions {
+            on,
+            except,
+            groups: args.groups,
+        },
         state,
         state_args,
         output: args.output.form(),

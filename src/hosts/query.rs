@@ -7,6 +7,7 @@ use super::{
     failure::{ConnectFailure, Fault},
 };
 use crate::{
+    event::Verdict,
     fleet::Hosts,
     inventory::HostEntry,
     protocol::{Greeting, Operator, Request},
@@ -19,6 +20,30 @@ pub(crate) enum QueryError {
     Connect(ConnectFailure),
     /// It greeted, and did not answer; with the last line that the command wrote on stderr.
     Unanswered(Unanswered, Option<String>),
+}
+
+impl QueryError {
+    /// Returns how a command that needs the host ends: refused if the host was reached and cannot
+    /// be used, else unreachable.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self {
+            Self::Connect(failure) => match failure.fault {
+                Fault::Skewed { .. } | Fault::OtherHost(_) => Verdict::Refused,
+                _ => Verdict::Unreachable,
+            },
+            Self::Unanswered(Unanswered::Refused(_), _) => Verdict::Refused,
+            Self::Unanswered(..) => Verdict::Unreachable,
+        }
+    }
+
+    /// Returns why, in one line.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Connect(failure) => failure.why(),
+            Self::Unanswered(why, Some(line)) => format!("{why}: {line}"),
+            Self::Unanswered(why, None) => why.to_string(),
+        }
+    }
 }
 
 /// Connects to each host, sends it the query, if there is one, and gives what came of it to `each`.

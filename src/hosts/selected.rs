@@ -1,14 +1,60 @@
-//! The hosts that `--on` and `--except` name.
+//! The hosts that a command is about: those of the fleet that `--on` and `--except` name.
 
 use std::collections::BTreeSet;
 
-use crate::inventory::{Expression, HostEntry, HostName, Unmatched};
+use super::inventory::{InventoryFault, gather};
+use crate::{
+    event::Verdict,
+    fleet::Hosts,
+    inventory::{Expression, HostEntry, HostName, Unmatched},
+};
 
-/// Returns the hosts that `on` selects and `except` does not, in their order.
+/// Why no host was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SelectFault {
+    #[error(transparent)]
+    Inventory(#[from] InventoryFault),
+    #[error(transparent)]
+    Unmatched(#[from] Unmatched),
+    #[error("the inventory has no host")]
+    Empty,
+    #[error("--except takes away every host that --on selects")]
+    NoneLeft,
+}
+
+impl SelectFault {
+    /// Returns how a command ends by it.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self {
+            Self::Inventory(InventoryFault::Duplicate(_)) => Verdict::Usage,
+            Self::Inventory(_) => Verdict::Failed,
+            Self::Unmatched(_) | Self::Empty | Self::NoneLeft => Verdict::NoMatch,
+        }
+    }
+}
+
+/// Returns the hosts that `on` selects, or all without a term, less those that `except` selects, in
+/// the order of the inventory.
 ///
 /// # Errors
-/// Fails with a term that fits no host.
-pub(crate) fn selected(
+/// Fails if the inventory command fails, if a term fits no host, or if no host is left.
+pub(crate) async fn select(
+    hosts: &Hosts,
+    on: &Expression,
+    except: &Expression,
+) -> Result<Vec<HostEntry>, SelectFault> {
+    let all = gather(hosts).await?;
+    if all.is_empty() {
+        return Err(SelectFault::Empty);
+    }
+    let selected = selected(all, on, except)?;
+    if selected.is_empty() {
+        return Err(SelectFault::NoneLeft);
+    }
+    Ok(selected)
+}
+
+fn selected(
     hosts: Vec<HostEntry>,
     on: &Expression,
     except: &Expression,

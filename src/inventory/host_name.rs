@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The longest name, in bytes: the limit of a DNS name in text form.
@@ -9,8 +10,11 @@ const MAX_NAME: usize = 253;
 
 /// The name of a host: `[A-Za-z0-9_][A-Za-z0-9._-]{0,252}`. It is safe in a path, in a command line
 /// and on a terminal.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(inline)]
 pub struct HostName(Arc<str>);
 
 /// A text that is no name of a host.

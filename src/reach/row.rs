@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
+    event::Verdict,
     hosts::{ConnectFailure, Fault, QueryError},
     inventory::HostEntry,
     protocol::Greeting,
@@ -145,19 +146,17 @@ impl HostRow {
 
     /// Returns the row of a host that cannot be used.
     pub(super) fn failed(host: &HostEntry, why: &QueryError) -> Self {
-        match why {
-            QueryError::Connect(failure) => Self {
-                why: Some(failure.why()),
-                repair: failure.repair(host),
-                ..Self::new(host, state_of(failure))
-            },
-            QueryError::Unanswered(why, line) => Self {
-                why: Some(match line {
-                    Some(line) => format!("{why}: {line}"),
-                    None => why.to_string(),
-                }),
-                ..Self::new(host, State::Unreachable)
-            },
+        let (state, repair) = match why {
+            QueryError::Connect(failure) => (state_of(failure), failure.repair(host)),
+            QueryError::Unanswered(..) if why.verdict() == Verdict::Refused => {
+                (State::Refused, None)
+            }
+            QueryError::Unanswered(..) => (State::Unreachable, None),
+        };
+        Self {
+            why: Some(why.text()),
+            repair,
+            ..Self::new(host, state)
         }
     }
 

@@ -3,98 +3,21 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_json::{Map, Value};
-
 use super::{
+    answer::{Answer, OpenRun, Rows, Running, Skipped, skipped_lines},
     group_row::GroupRow,
     listing::Listing,
     options::Options,
-    row::{Row, skipped_lines},
+    row::Row,
     snapshot::Snapshot,
 };
 use crate::{
-    event::{VERSION, Verdict},
+    event::Verdict,
+    inventory::HostName,
     report::Output,
     runs::{self, OldRun, RunInfo},
     screen,
 };
-
-/// A run that holds a lock, or writes its journal, now.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Running {
-    /// The id of the run, if the state directory has it.
-    run: Option<String>,
-    /// The process, user, age and command of the run, as far as they are known.
-    owner: String,
-}
-
-/// The answer of `hello status`.
-#[derive(Debug, Serialize, JsonSchema)]
-#[schemars(rename = "Status")]
-pub(super) struct Answer<'a> {
-    /// Version of this shape.
-    #[schemars(extend("const" = VERSION))]
-    v: u32,
-    /// Always false.
-    dry_run: bool,
-    /// `converged`, `mixed` (a fault), `no_match` or `busy`; `failed` or `usage` of a command that
-    /// looked at nothing.
-    verdict: Verdict,
-    /// The exit code of the verdict.
-    exit: u8,
-    /// Why the verdict is no success.
-    reason: Option<&'a str>,
-    /// The commands to type next; those that only read come first.
-    next: Vec<String>,
-    #[serde(flatten)]
-    rows: Rows<'a>,
-}
-
-/// The lists of the answer.
-#[derive(Debug, Default, Serialize, JsonSchema)]
-struct Rows<'a> {
-    /// Every instance, and every process that is refused or missing.
-    instances: &'a [Row],
-    /// Every group.
-    groups: &'a [GroupRow],
-    /// Processes that match and are no instances.
-    skipped: Vec<Skipped<'a>>,
-    /// Open runs that concern these groups.
-    open: Vec<OpenRun<'a>>,
-    /// Runs that are under way.
-    running: &'a [Running],
-}
-
-/// A process that matches and is no instance.
-#[derive(Debug, Serialize, JsonSchema)]
-struct Skipped<'a> {
-    /// Process number.
-    pid: i32,
-    /// The reason.
-    why: &'a str,
-}
-
-/// An open run.
-#[derive(Debug, Serialize, JsonSchema)]
-struct OpenRun<'a> {
-    /// Its id.
-    run: &'a str,
-    /// How it ended: a verdict, or `open` or `unknown`.
-    verdict: &'a str,
-    /// The commands that finish it; empty for a run of an earlier version.
-    next: Vec<String>,
-}
-
-/// Returns the lists of an answer that looked at nothing.
-#[must_use]
-pub(crate) fn no_rows() -> Map<String, Value> {
-    match serde_json::to_value(Rows::default()) {
-        Ok(Value::Object(lists)) => lists,
-        _ => Map::new(),
-    }
-}
 
 /// Everything that is reported besides the rows.
 #[derive(Debug, Default)]
@@ -164,13 +87,17 @@ impl Findings {
                     format!("uid {}: {}", began.operator.uid, began.command.join(" "))
                 });
                 Running {
+                    host: HostName::local(),
                     owner: locks.next().or(began).unwrap_or_else(|| "unknown".into()),
                     run: Some(run.id),
                 }
             })
             .collect();
-        self.running
-            .extend(locks.map(|owner| Running { run: None, owner }));
+        self.running.extend(locks.map(|owner| Running {
+            host: HostName::local(),
+            run: None,
+            owner,
+        }));
     }
 
     /// Returns the verdict: a run is under way, nothing was found, all agree, or a fault.
@@ -192,21 +119,20 @@ impl Findings {
 
     /// Returns everything that is shown.
     pub(super) fn snapshot(
-        &self,
+        self,
         options: &Options,
-        rows: &[Row],
+        rows: Vec<Row>,
         skipped: &[(i32, String)],
     ) -> Snapshot {
-        let verdict = self.verdict(rows);
-        let reason = self.reason(verdict, rows);
+        let verdict = self.verdict(&rows);
+        let reason = self.reason(verdict, &rows);
         let skipped_lines = skipped_lines(skipped).filter(|_| !options.quiet);
         let is_failure = verdict == Verdict::NoMatch && options.output == Output::Screen;
         Snapshot {
             notes: skipped_lines.chain(self.run_lines(options)).collect(),
-            listing: Listing::new(rows, &self.groups, skipped.len(), options.quiet),
+            listing: Listing::new(&rows, &self.groups, skipped.len(), options.quiet),
             failure: is_failure.then(|| reason.clone()),
-            json: serde_json::to_value(self.answer(options, verdict, &reason, (rows, skipped)))
-                .unwrap_or_default(),
+            json: self.json(options, (verdict, &reason), rows, skipped),
             exit: verdict.exit(),
         }
     }
@@ -234,7 +160,7 @@ impl Findings {
                 lines.push(screen::hint("its old bytes are named by:", &[command]));
             }
         }
-        for Running { run, owner } in &self.running {
+        for Running { run, owner, .. } in &self.running {
             let run = run
                 .as_ref()
                 .map_or_else(String::new, |run| format!("run {run}: "));
@@ -243,35 +169,36 @@ impl Findings {
         lines
     }
 
-    fn answer<'a>(
-        &'a self,
+    /// Returns the answer as JSON.
+    fn json(
+        self,
         options: &Options,
-        verdict: Verdict,
-        reason: &'a str,
-        (rows, skipped): (&'a [Row], &'a [(i32, String)]),
-    ) -> Answer<'a> {
-        let open = self.open.iter().zip(&self.next);
+        (verdict, reason): (Verdict, &str),
+        instances: Vec<Row>,
+        skipped: &[(i32, String)],
+    ) -> serde_json::Value {
+        let next = self.next(options);
+        let open = self.open.iter().zip(self.next);
         let open = open.map(|(run, next)| OpenRun {
-            run: &run.id,
-            verdict: run.verdict(),
-            next: if run.is_old { Vec::new() } else { next.clone() },
+            host: HostName::local(),
+            run: run.id.clone(),
+            verdict: run.verdict().to_owned(),
+            next: if run.is_old { Vec::new() } else { next },
         });
-        let skipped = skipped.iter().map(|(pid, why)| Skipped { pid: *pid, why });
-        Answer {
-            v: VERSION,
-            dry_run: false,
-            verdict,
-            exit: verdict.exit(),
-            reason: Some(reason).filter(|reason| !reason.is_empty()),
-            next: self.next(options),
-            rows: Rows {
-                instances: rows,
-                groups: &self.groups,
-                skipped: skipped.collect(),
-                open: open.collect(),
-                running: &self.running,
-            },
-        }
+        let skipped = skipped.iter().map(|(pid, why)| Skipped {
+            host: HostName::local(),
+            pid: *pid,
+            why: why.clone(),
+        });
+        let rows = Rows {
+            instances,
+            skipped: skipped.collect(),
+            open: open.collect(),
+            groups: self.groups,
+            running: self.running,
+            hosts: Vec::new(),
+        };
+        Answer::json(verdict, reason, &next, &rows)
     }
 
     /// Returns why the verdict is no success, in one line.

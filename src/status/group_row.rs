@@ -2,19 +2,22 @@
 //! them ended since the last run.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::row::{NONE, Row, State};
 use crate::{
     fleet::Group,
+    inventory::HostName,
     runs::{LastInstance, LastSeen},
     screen::{self, Table},
 };
 
 /// One group of the fleet.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Group")]
 pub(super) struct GroupRow {
+    /// Its host; `local` is this machine.
+    pub(super) host: HostName,
     /// Its name.
     pub(super) group: String,
     /// The number of instances that it must have, in words.
@@ -61,6 +64,7 @@ impl GroupRow {
             )
         }));
         Self {
+            host: HostName::local(),
             group: group.name.clone(),
             count: group.count.to_string(),
             instances: found,

@@ -2,12 +2,12 @@
 
 use super::{
     group_row::GroupRow,
-    row::{COLUMNS, KnownBy, Row, State},
+    row::{COLUMNS, KnownBy, Row, RowTarget, State},
 };
 use crate::screen::{Table, counted};
 
 /// The meaning of `not known` where no fault was found.
-const LEGEND: &str = "not known: the instance does not report its config, and no run has proven \
+pub(super) const LEGEND: &str = "not known: the instance does not report its config, and no run has proven \
                       the config that is on the disk";
 
 /// The rows that are shown, and the lines below them.
@@ -29,15 +29,17 @@ impl Listing {
             row.add_to(&mut table);
         }
         groups.iter().for_each(|group| group.add_to(&mut table));
-        let is_unknown = |row: &&Row| row.state() == State::NoFault;
-        let targets = rows.iter().filter(is_unknown).flat_map(|row| &row.targets);
-        let has_unknown = targets
-            .into_iter()
-            .any(|target| target.known == KnownBy::No);
+        let has_unknown = rows.iter().any(is_unknown);
+        let legend = (has_unknown && !quiet).then_some(LEGEND);
+        Self::of(table, totals(rows, groups, skipped), legend)
+    }
+
+    /// Returns a listing of these parts.
+    pub(super) fn of(table: Table, totals: String, legend: Option<&'static str>) -> Self {
         Self {
             table,
-            totals: totals(rows, groups, skipped),
-            legend: (has_unknown && !quiet).then_some(LEGEND),
+            totals,
+            legend,
         }
     }
 
@@ -69,8 +71,14 @@ impl Listing {
     }
 }
 
+/// Tells whether the config of an instance without a fault is not known.
+pub(super) fn is_unknown(row: &Row) -> bool {
+    let is_unknown = |target: &RowTarget| target.known == KnownBy::No;
+    row.state() == State::NoFault && row.targets.iter().any(is_unknown)
+}
+
 /// Returns the number of instances by state, of groups with a fault, and of skipped processes.
-fn totals(rows: &[Row], groups: &[GroupRow], skipped: usize) -> String {
+pub(super) fn totals(rows: &[Row], groups: &[GroupRow], skipped: usize) -> String {
     let mut text = counted(rows.len(), "instance");
     let mut separator = ": ";
     for state in [State::Ok, State::NoFault, State::Fault] {

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     fleet::Group,
+    inventory::HostName,
     screen::{self, Table},
     step::short,
 };
@@ -39,9 +40,11 @@ impl State {
 }
 
 /// The present state of one instance.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Instance")]
 pub(super) struct Row {
+    /// Its host; `local` is this machine.
+    pub(super) host: HostName,
     /// Its group.
     pub(super) group: String,
     /// Process number.
@@ -75,7 +78,7 @@ pub(super) struct Row {
 }
 
 /// A target that an instance reads.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Target")]
 pub(super) struct RowTarget {
     #[serde(with = "crate::exact")]
@@ -90,7 +93,7 @@ pub(super) struct RowTarget {
 }
 
 /// How the content that an instance runs is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "Known")]
 pub(super) enum KnownBy {
@@ -107,6 +110,7 @@ pub(super) enum KnownBy {
 impl Row {
     pub(super) fn new(group: &Group, pid: i32, started: u64) -> Self {
         Self {
+            host: HostName::local(),
             group: group.name.clone(),
             pid,
             started,
@@ -137,20 +141,36 @@ impl Row {
 
     /// Appends it to a table of the columns [`COLUMNS`].
     pub(super) fn add_to(&self, table: &mut Table) {
-        let config = match self.targets.as_slice() {
-            [] => NONE.to_owned(),
-            [target] => self.content(target),
-            targets => screen::counted(targets.len(), "target"),
-        };
-        // A process that is listed and missing may have no pid.
-        let pid = (self.pid > 0).then(|| self.pid.to_string());
         table.row([
             self.state().word(),
             &self.group,
-            pid.as_deref().unwrap_or(NONE),
-            &config,
+            &self.pid_cell(),
+            &self.config_cell(),
             self.endpoint.as_deref().unwrap_or(NONE),
         ]);
+        self.add_below(table);
+    }
+
+    /// Returns its pid. A process that is listed and missing may have none.
+    pub(super) fn pid_cell(&self) -> String {
+        if self.pid > 0 {
+            self.pid.to_string()
+        } else {
+            NONE.to_owned()
+        }
+    }
+
+    /// Returns the config that it runs, in one cell.
+    pub(super) fn config_cell(&self) -> String {
+        match self.targets.as_slice() {
+            [] => NONE.to_owned(),
+            [target] => self.content(target),
+            targets => screen::counted(targets.len(), "target"),
+        }
+    }
+
+    /// Appends what does not fit into cells below its row.
+    pub(super) fn add_below(&self, table: &mut Table) {
         if self.targets.len() > 1 {
             for target in &self.targets {
                 let path = target.path.display().to_string();
@@ -175,12 +195,4 @@ impl Row {
             KnownBy::No => "not known".to_owned(),
         }
     }
-}
-
-/// Returns the lines that name processes which match and are no part of the fleet. The operator
-/// must see that these were not checked.
-pub(crate) fn skipped_lines(skipped: &[(i32, String)]) -> impl Iterator<Item = String> {
-    skipped
-        .iter()
-        .map(|(pid, why)| screen::worded("Skipped", &format!("pid {pid} {why}")))
 }

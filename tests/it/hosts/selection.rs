@@ -129,7 +129,6 @@ fn a_command_of_one_machine_leaves_no_host_out_without_a_word() {
     for args in [
         &["broadcast", "--all"][..],
         &["watch", "--once"],
-        &["status"],
         &["diff"],
         &["doctor"],
     ] {

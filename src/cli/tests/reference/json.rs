@@ -33,6 +33,7 @@ const ROWS: &[(Subject, &str, &str, &str)] = &[
     (Subject::Status, "Skipped", "hello status", "skipped"),
     (Subject::Status, "OpenRun", "hello status", "open"),
     (Subject::Status, "Running", "hello status", "running"),
+    (Subject::Status, "AbsentHost", "hello status", "hosts"),
     (
         Subject::Status,
         "LastInstance",
