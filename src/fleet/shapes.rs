@@ -80,20 +80,8 @@ pub(super) enum Waves {
 pub(super) enum HostText {
     /// A name.
     Name(String),
-    /// A name with an address and labels.
-    Table(HostTable),
-}
-
-/// A host with an address and labels.
-#[derive(JsonSchema)]
-pub(super) struct HostTable {
-    /// The name.
-    name: String,
-    /// The address. Default: the name.
-    address: Option<String>,
-    /// Labels.
-    #[serde(flatten)]
-    labels: std::collections::BTreeMap<String, LabelText>,
+    /// `name`, `address`, and labels as further keys.
+    Table(std::collections::BTreeMap<String, LabelText>),
 }
 
 /// The value of a label.

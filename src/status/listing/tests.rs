@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{
     fleet::Fleet,
+    inventory::HostName,
     status::row::{KnownBy, RowTarget},
     tests::check_snapshots,
 };
@@ -66,6 +67,7 @@ fn rows() -> Vec<Row> {
 
 fn groups() -> Vec<GroupRow> {
     let group = |name: &str, faults: &[&str]| GroupRow {
+        host: HostName::local(),
         group: name.into(),
         count: "1 or more".into(),
         instances: 0,
