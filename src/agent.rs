@@ -3,10 +3,9 @@
 //! The host's own `fleet.toml` says what may be reloaded here. A coordinator names groups, and no
 //! command, path, signal or kind.
 
-use std::path::PathBuf;
-
 use serde_json::{Map, Value};
 
+pub(crate) use self::options::Options;
 use self::{greeting::greet, output::Output};
 use crate::{
     event::Verdict,
@@ -16,16 +15,8 @@ use crate::{
 };
 
 mod greeting;
+mod options;
 mod output;
-
-/// Checked options.
-#[derive(Debug)]
-pub(crate) struct Options {
-    /// The host's own file.
-    pub file: PathBuf,
-    /// The state directory, with the proofs and the open runs of this host.
-    pub state: Option<PathBuf>,
-}
 
 /// Answers requests until the input ends. Returns the exit code.
 pub(crate) async fn run(options: Options) -> u8 {

@@ -117,7 +117,7 @@ enum Command {
     ///
     /// Each check is printed, with what to do if it fails. The command reads only.
     Doctor(status::DoctorArgs),
-    /// Show whether each host can be reached, and what repairs it if not.
+    /// Show whether each host can be reached, and its repair if not.
     ///
     /// The hosts are those of [hosts] in the fleet file. The command touches nothing.
     Hosts(hosts::HostsArgs),

@@ -1,6 +1,6 @@
 //! What the agent says of its host before anything else.
 
-use super::Options;
+use super::options::Options;
 use crate::{
     fleet::{Fleet, FleetError, Group},
     protocol::{Greeting, GroupGreeting, Limits, MAX_BLOB, MAX_LINE, OpenRun, VERSION},

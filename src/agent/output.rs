@@ -13,7 +13,10 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{protocol::MAX_LINE, screen};
+use crate::{
+    protocol::{Answer, MAX_LINE, RefusedKind},
+    screen,
+};
 
 /// The time between two signs of life while a request is carried out. A coordinator counts a host
 /// as silent after 20 seconds.
@@ -80,9 +83,10 @@ impl Output {
         let mut line = serde_json::to_vec(frame).unwrap_or_default();
         line.push(b'\n');
         if line.len() > MAX_LINE || line.len() == 1 {
-            line = b"{\"a\":0,\"no\":{\"kind\":\"failed\",\"text\":\"an answer is over the limit of a \
-                     line\"}}\n"
-                .to_vec();
+            let why = "an answer is over the limit of a line";
+            let refused = Answer::refused(RefusedKind::Failed, why);
+            line = serde_json::to_vec(&refused).unwrap_or_default();
+            line.push(b'\n');
         }
         if let Some(frames) = &self.frames {
             // The thread has ended if the reader has gone.

@@ -28,7 +28,7 @@ pub(crate) enum Request {
 pub(crate) struct Operator {
     /// The user of the coordinator.
     pub(crate) uid: u32,
-    /// The user who logged in, if the system knows it.
+    /// The login user, before any `su` or `sudo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) login_uid: Option<u32>,
     /// The user that called sudo.
