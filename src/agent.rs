@@ -8,8 +8,10 @@ use serde_json::{Map, Value};
 pub(crate) use self::options::Options;
 use self::{greeting::greet, output::Output};
 use crate::{
+    doctor,
     event::Verdict,
     fleet::{Fleet, FleetError},
+    inventory::Expression,
     protocol::{Answer, FrameError, FrameReader, RefusedKind, Request, VERSION},
     report, screen, status,
 };
@@ -103,7 +105,26 @@ impl Agent {
                 Ok(fleet) => lines(self.status(fleet).await, "instances"),
                 Err(refused) => Ok(vec![refused]),
             },
+            Request::Doctor { groups, pid } => match self.selected(&groups) {
+                Ok(fleet) => self.doctor(fleet, pid).await,
+                Err(refused) => Ok(vec![refused]),
+            },
             Request::Bye => Ok(Vec::new()),
+        }
+    }
+
+    async fn doctor(&self, fleet: Fleet, pid: Option<i32>) -> Result<Vec<Answer>, FrameError> {
+        let answer = doctor::answer(doctor::Options {
+            pid,
+            on: Expression::default(),
+            except: Expression::default(),
+            groups: Vec::new(),
+            fleet,
+            output: report::Output::Json,
+        });
+        match answer.await {
+            Ok(answer) => lines(answer, "processes"),
+            Err(why) => Ok(vec![Answer::refused(RefusedKind::Failed, why.to_string())]),
         }
     }
 

@@ -17,11 +17,13 @@ use crate::{
         },
         local::examine::{Examiner, Finding, Topic},
     },
+    inventory::{Expression, HostName},
     report::{Output, fail},
     screen,
 };
 
 mod checks;
+mod hosts;
 mod kinds;
 mod process;
 mod report;
@@ -31,6 +33,12 @@ mod report;
 pub(crate) struct Options {
     /// The process to check; none for every match of the fleet.
     pub pid: Option<i32>,
+    /// The hosts that are meant, where the fleet has hosts.
+    pub on: Expression,
+    /// The hosts that are not meant.
+    pub except: Expression,
+    /// The groups that are meant, as the hosts name them; all if there is none.
+    pub groups: Vec<String>,
     /// The fleet, read and selected. Without any group, the process is checked by its kind.
     pub fleet: Fleet,
     /// The format on stdout; `Screen` is a line for each check.
@@ -41,42 +49,65 @@ pub(crate) struct Options {
 type Match<'a> = (&'a Group, Found, Role);
 
 /// Checks the processes. Returns the exit code: 0 if all can be reloaded, 5 if one cannot, 3 if a
-/// process or group does not exist, 1 if the processes cannot be read.
+/// process or group does not exist, 1 if the processes cannot be read; over hosts also 11 if one was
+/// not reached.
 pub(crate) async fn run(options: Options) -> u8 {
-    let mut examiner = match Examiner::new() {
-        Ok(examiner) => examiner,
-        Err(e) => {
-            let why = format!("cannot read the listening sockets: {e}");
-            return failed(options.output, &why);
-        }
-    };
-    examiner.read_sources(options.fleet.groups.iter()).await;
-    let report = match Scan::take() {
-        Ok(scan) => match options.pid {
-            Some(pid) => Ok(process::report(pid, &options.fleet, &scan, &examiner).await),
-            None => fleet_report(&options.fleet, &scan, &examiner).await,
+    let report = match &options.fleet.hosts {
+        Some(hosts) => match hosts::report(&options, hosts).await {
+            Ok(report) => report,
+            Err(why) => {
+                let verdict = why.verdict();
+                return fail(
+                    options.output,
+                    verdict,
+                    &why.to_string(),
+                    &[],
+                    serde_json::Map::new(),
+                );
+            }
         },
-        Err(e) => Err(e),
+        None => match report_here(&options).await {
+            Ok(report) => (report, Verdict::Converged),
+            Err(why) => return failed(options.output, &why.to_string()),
+        },
     };
-    let report = match report {
-        Ok(report) => report,
-        Err(e) => {
-            return failed(
-                options.output,
-                &format!("cannot read the processes of this host: {e}"),
-            );
-        }
-    };
-    let is_missing = !report.missing.is_empty() || report.processes.is_empty();
-    let verdict = if is_missing {
-        Verdict::NoMatch
-    } else if report.processes.iter().all(|process| process.reloadable) {
-        Verdict::Converged
-    } else {
-        Verdict::Refused
+    let (report, of_hosts) = report;
+    let verdict = match of_hosts {
+        Verdict::Converged => report.verdict(),
+        worse => worse,
     };
     report.show(options.output, verdict.exit());
     verdict.exit()
+}
+
+/// Checks the processes of this machine. Returns the object that `-o json` prints.
+///
+/// # Errors
+/// Fails if the processes cannot be read.
+pub(crate) async fn answer(options: Options) -> Result<serde_json::Value, Unreadable> {
+    let report = report_here(&options).await?;
+    Ok(report.json(report.verdict().exit()))
+}
+
+/// Why the processes of this machine cannot be checked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreadable {
+    #[error("cannot read the listening sockets: {0}")]
+    Sockets(io::Error),
+    #[error("cannot read the processes of this host: {0}")]
+    Processes(io::Error),
+}
+
+async fn report_here(options: &Options) -> Result<Report, Unreadable> {
+    let mut examiner = Examiner::new().map_err(Unreadable::Sockets)?;
+    examiner.read_sources(options.fleet.groups.iter()).await;
+    let scan = Scan::take().map_err(Unreadable::Processes)?;
+    match options.pid {
+        Some(pid) => Ok(process::report(pid, &options.fleet, &scan, &examiner).await),
+        None => fleet_report(&options.fleet, &scan, &examiner)
+            .await
+            .map_err(Unreadable::Processes),
+    }
 }
 
 /// Reports why the processes could not be read. Returns the exit code.
@@ -119,6 +150,7 @@ fn add_matches<'a>(
         return Err(why);
     }
     let missing = |pid: Option<i32>, text: String| Missing {
+        host: HostName::local(),
         pid,
         group: Some(group.name.clone()),
         text,

@@ -14,9 +14,13 @@ use crate::{
     doctor,
     event::Verdict,
     fleet::{self, Fleet, FleetError},
+    inventory::{Expression, HostName, TermError},
     report::Output,
     status,
 };
+
+/// Why a selection of hosts cannot be used.
+const NO_HOSTS: &str = "--on and --except select hosts, and the fleet file has no [hosts]";
 
 /// The shortest interval between two looks: each reads all processes of the machine.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -74,8 +78,7 @@ pub(super) fn status(args: StatusArgs) -> ExitCode {
         Err(e) => return UsageError::from(e).fail(),
     };
     if fleet.hosts.is_none() && !(on.is_empty() && except.is_empty()) {
-        let why = "--on and --except select hosts, and the fleet file has no [hosts]";
-        return fail(Verdict::Usage.exit(), why);
+        return fail(Verdict::Usage.exit(), NO_HOSTS);
     }
     let state = args.state.resolve().ok();
     let (state, state_args) = state.map_or((None, String::new()), |state| {
@@ -110,8 +113,11 @@ pub(super) struct DoctorArgs {
     ///
     /// A PID may be any process of this machine, in a group or not; groups after it limit the
     /// search. Without a fleet file the kinds are the groups: all of them for a PID, else name one.
+    /// Over hosts, HOST:PID is a process of one host.
     #[arg(value_name = "PID|GROUP")]
     subjects: Vec<String>,
+    #[command(flatten)]
+    select: SelectArgs,
     #[command(flatten)]
     fleet: FleetArg,
     #[command(flatten)]
@@ -126,20 +132,56 @@ pub(super) fn doctor(args: DoctorArgs) -> ExitCode {
 }
 
 fn doctor_options(args: DoctorArgs) -> Result<doctor::Options, UsageError> {
-    let is_number = |word: &&String| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
-    let number = args.subjects.first().filter(is_number);
-    let pid = number.map(|word| parse_pid(word)).transpose()?;
+    let (mut on, except) = args.select.expressions();
+    let first = args.subjects.first();
+    let (host, pid) = first.map_or(Ok((None, None)), |word| process(word))?;
     let groups = &args.subjects[usize::from(pid.is_some())..];
-    let fleet = match args.fleet.load(groups, groups.is_empty()) {
+    let fleet = match args.fleet.load_of_any(groups) {
         // Without a fleet file, the kinds are the groups of a named process.
         Err(FleetError::Nowhere) if pid.is_some() && groups.is_empty() => Fleet::default(),
         loaded => loaded?,
     };
+    match (&fleet.hosts, host) {
+        (None, Some(host)) => {
+            let why = format!("`{host}` is a host, and the fleet file has no [hosts]");
+            return Err(why.into());
+        }
+        (None, None) if !(on.is_empty() && except.is_empty()) => {
+            return Err(NO_HOSTS.to_owned().into());
+        }
+        (Some(_), Some(host)) => {
+            let term: Expression = host
+                .as_str()
+                .parse()
+                .map_err(|e: TermError| e.to_string())?;
+            on.extend(term);
+        }
+        (Some(_), None) if pid.is_some() => {
+            return Err("name the host of the process: HOST:PID".to_owned().into());
+        }
+        _ => {}
+    }
     Ok(doctor::Options {
         pid,
+        on,
+        except,
+        groups: groups.to_vec(),
         fleet,
         output: args.output.form(),
     })
+}
+
+/// Reads PID or HOST:PID; neither is the name of a group.
+fn process(word: &str) -> Result<(Option<HostName>, Option<i32>), String> {
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
+    match word.rsplit_once(':') {
+        Some((host, pid)) if is_number(pid) => {
+            let host = HostName::new(host).map_err(|e| e.to_string())?;
+            Ok((Some(host), Some(parse_pid(pid)?)))
+        }
+        _ if is_number(word) => Ok((None, Some(parse_pid(word)?))),
+        _ => Ok((None, None)),
+    }
 }
 
 fn parse_pid(word: &str) -> Result<i32, String> {

@@ -11,6 +11,7 @@ use crate::{
         discover::{self, Membership, Scan, found::Found},
         local::examine::{Examiner, Finding, Topic},
     },
+    inventory::HostName,
     refusal::Refusal,
 };
 
@@ -22,6 +23,7 @@ pub(super) async fn report(pid: i32, fleet: &Fleet, scan: &Scan, examiner: &Exam
             .processes
             .push(process_report(found, fleet, scan, examiner).await),
         Err(e) => report.missing.push(Missing {
+            host: HostName::local(),
             pid: Some(pid),
             group: None,
             text: e.to_string(),

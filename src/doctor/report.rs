@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::VERSION,
+    event::{VERSION, Verdict},
     fleet::Group,
     host::{discover::found::Found, local::examine::Finding},
+    inventory::HostName,
     names,
     report::Output,
     screen::{self, Table},
@@ -17,8 +18,10 @@ use crate::{
 const MAX_REASONS: usize = 3;
 
 /// One process with its findings.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ProcessReport {
+    /// Its host; `local` is this machine.
+    pub(super) host: HostName,
     pid: i32,
     /// The group that matches the process; none if there is none.
     group: Option<String>,
@@ -29,15 +32,17 @@ pub(super) struct ProcessReport {
 }
 
 /// A process or group that was asked for and does not exist.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Missing {
+    /// Its host; `local` is this machine.
+    pub(super) host: HostName,
     pub(super) pid: Option<i32>,
     pub(super) group: Option<String>,
     pub(super) text: String,
 }
 
 /// Everything that one `hello doctor` reports.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Report {
     pub(super) processes: Vec<ProcessReport>,
     pub(super) missing: Vec<Missing>,
@@ -47,6 +52,7 @@ impl ProcessReport {
     pub(super) fn new(found: Found, group: Option<&Group>, checks: Vec<Finding>) -> Self {
         let reloadable = !checks.iter().any(|finding| finding.ok == Some(false));
         Self {
+            host: HostName::local(),
             pid: found.pid,
             group: group.map(|group| group.name.clone()),
             exe: found.exe,
@@ -57,10 +63,20 @@ impl ProcessReport {
 
     /// Prints a table of its checks, and whether it can be reloaded.
     fn print(&self) {
-        let process = format!("pid {} {}", self.pid, self.exe.display());
+        let pid = self.pid_text();
+        let process = format!("{pid} {}", self.exe.display());
         screen::answer([screen::worded("Process", process.trim_end())]);
-        let result = format!("pid {} {}", self.pid, self.result());
+        let result = format!("{pid} {}", self.result());
         self.checks().answer([screen::worded("Result", &result)]);
+    }
+
+    /// Returns its pid, with its host if that is another machine.
+    fn pid_text(&self) -> String {
+        if self.host == HostName::local() {
+            format!("pid {}", self.pid)
+        } else {
+            format!("{} pid {}", self.host, self.pid)
+        }
     }
 
     /// Returns a table with a row for each check, and with what to do below it.
@@ -106,20 +122,38 @@ impl Report {
         if output == Output::Screen {
             self.show_lines();
         } else {
-            screen::data([serde_json::json!({
-                "v": VERSION,
-                "dry_run": false,
-                "exit": code,
-                "next": [],
-                "processes": self.processes,
-                "missing": self.missing,
-            })]);
+            screen::data([self.json(code)]);
         }
         for missing in &self.missing {
+            let host = Some(&missing.host).filter(|host| **host != HostName::local());
+            let host = host.map_or(String::new(), |host| format!("{host}: "));
             let pid = missing
                 .pid
                 .map_or(String::new(), |pid| format!("pid {pid} "));
-            screen::tell(&screen::failure(&format!("{pid}{}", missing.text)));
+            screen::tell(&screen::failure(&format!("{host}{pid}{}", missing.text)));
+        }
+    }
+
+    /// Returns the object of `-o json`.
+    pub(super) fn json(&self, code: u8) -> serde_json::Value {
+        serde_json::json!({
+            "v": VERSION,
+            "dry_run": false,
+            "exit": code,
+            "next": [],
+            "processes": self.processes,
+            "missing": self.missing,
+        })
+    }
+
+    /// Returns the verdict: something does not exist, every process can be reloaded, or one cannot.
+    pub(super) fn verdict(&self) -> Verdict {
+        if !self.missing.is_empty() || self.processes.is_empty() {
+            Verdict::NoMatch
+        } else if self.processes.iter().all(|process| process.reloadable) {
+            Verdict::Converged
+        } else {
+            Verdict::Refused
         }
     }
 
@@ -143,7 +177,7 @@ impl Report {
             table.row([
                 mark(Some(process.reloadable)),
                 process.group.as_deref().unwrap_or("-"),
-                &process.pid.to_string(),
+                process.pid_text().trim_start_matches("pid "),
                 &process.exe.display().to_string(),
             ]);
             process.reasons().for_each(|reason| table.below(reason));

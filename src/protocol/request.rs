@@ -19,6 +19,15 @@ pub(crate) enum Request {
         #[serde(default)]
         groups: Vec<String>,
     },
+    /// Asks for the checks of `hello doctor`.
+    Doctor {
+        /// The groups; all if it is empty.
+        #[serde(default)]
+        groups: Vec<String>,
+        /// A process, instead of every instance of the groups.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pid: Option<i32>,
+    },
     /// Ends the connection. Without an answer.
     Bye,
 }

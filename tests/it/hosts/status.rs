@@ -1,4 +1,4 @@
-//! `hello status` over hosts: each is a folder with servers and a fleet file of its own.
+//! `hello status` and `hello doctor` over hosts: each is a folder with servers and a fleet file of its own.
 
 use serde_json::Value;
 
@@ -136,4 +136,22 @@ fn a_selection_without_hosts_is_refused() {
     let fleet = Fleet::start(0);
     let end = run_to_end(fleet.read_only("status").args(["--on", "a"]));
     assert_eq!(end.code, Some(2), "{}", end.stderr);
+}
+
+#[test]
+fn a_process_of_a_host_is_examined_there() {
+    let hosts = Hosts::start(&[1, 1]);
+    let pid = hosts.fleets[1].pid(0);
+    let run = |subject: &str| {
+        let args = ["doctor", subject, "-o", "json"];
+        run_to_end(&mut hosts.testbed.command(&args))
+    };
+    let end = run(&format!("h1:{pid}"));
+    assert_eq!(end.code, Some(0), "{:#}", end.json);
+    assert_eq!(column(&end.json["processes"], "host"), ["h1"]);
+    assert_eq!(end.json["processes"][0]["pid"], pid);
+    assert_eq!(run(&format!("h9:{pid}")).code, Some(3));
+    assert_eq!(run(&pid.to_string()).code, Some(2), "the host is missing");
+    let end = run("web");
+    assert_eq!(column(&end.json["processes"], "host"), ["h0", "h1"]);
 }

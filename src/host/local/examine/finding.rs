@@ -1,11 +1,11 @@
 //! One finding of `hello doctor`, and the topic that it belongs to.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::refusal::Refusal;
 
 /// The subject of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Topic {
     /// The group or kind that matches the process.
@@ -79,7 +79,7 @@ impl Topic {
 }
 
 /// The result of one check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Finding {
     #[serde(rename = "check")]
     pub(crate) topic: Topic,
