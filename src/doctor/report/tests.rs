@@ -5,6 +5,7 @@ use crate::{host::local::examine::Topic, tests::check_snapshots};
 
 fn process(pid: i32, checks: Vec<Finding>) -> ProcessReport {
     ProcessReport {
+        host: crate::inventory::HostName::local(),
         pid,
         group: Some("web".into()),
         exe: "/usr/sbin/nginx".into(),
