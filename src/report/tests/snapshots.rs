@@ -316,6 +316,11 @@ fn cases() -> Vec<Case> {
             survey(3),
             "pid 4711 reads `listen` only at its start, and the candidate changes it: restart it",
         ),
+        aborted(
+            Verdict::Unreachable,
+            Vec::new(),
+            "edge-117: ssh: connect to host 10.1.7.17 port 22: No route to host",
+        ),
         unproven(),
     ]
 }
