@@ -18,6 +18,7 @@ use crate::{
 mod argv;
 mod count;
 mod group;
+mod key_target;
 mod kinds;
 mod matching;
 mod order;
@@ -38,6 +39,7 @@ pub use self::{
     group::{
         ExecutesItself, Group, Listed, OnBadConfig, Reloads, Signal, Speaks, Unproven, Validation,
     },
+    key_target::url_of,
     kinds::{KINDS, Kind},
     matching::{ListenAt, ListenAtError, Match, fits, in_unit, lacking, unit_name},
     order::{Graph, Order, outside_order},

@@ -49,7 +49,7 @@ impl Content {
     #[must_use]
     pub fn from_stored(bytes: Vec<u8>, kind: TargetKind) -> Option<Self> {
         match kind {
-            TargetKind::File => Some(Self::new(bytes)),
+            TargetKind::File | TargetKind::Key => Some(Self::new(bytes)),
             TargetKind::Directory => Tree::unpack(&bytes).and_then(Self::from_tree).ok(),
         }
     }

@@ -14,6 +14,7 @@ use self::{
 };
 use crate::{
     event::{Direction, Event, Failure, FailureKind, Interrupts, Outcome},
+    fleet::url_of,
     host::{
         local::host::LocalHost,
         parallel::{admission::run_admitted, par_map::par_map},
@@ -274,7 +275,8 @@ fn target_failure(planned: &PlannedInstance, changed: Option<&TargetChange>) -> 
         );
         return failure(Outcome::TimedOut, text);
     }
-    let sees_another = |path: &&PathBuf| !sees_the_same(instance.pid, path);
+    let sees_another =
+        |path: &&PathBuf| url_of(path).is_none() && !sees_the_same(instance.pid, path);
     let path = instance.targets.iter().find(sees_another)?;
     // A process that has ended sees no file.
     if is_over(instance.pid, instance.started, &instance.exe) {

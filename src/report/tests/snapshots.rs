@@ -75,6 +75,7 @@ fn wrong_answer(outcome: Outcome) -> Instance {
 
 fn target(disk: &str) -> TargetReport {
     TargetReport {
+        key: None,
         host: "local",
         path: PATH.into(),
         kind: TargetKind::File,

@@ -17,6 +17,7 @@ mod daemons;
 pub(crate) mod etcd;
 mod http;
 mod http_server;
+mod key_target;
 mod layers;
 #[cfg(feature = "nats")]
 mod nats;
