@@ -3,10 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::{
-    event::{Direction, Instance, KeyReport, Outcome, SourceReport, TargetKind, TargetReport},
-    fleet::url_of,
-};
+use crate::event::{Direction, Instance, KeyReport, Outcome, SourceReport, TargetReport};
 
 mod content;
 mod difference;
@@ -15,7 +12,7 @@ mod layers;
 mod survey_result;
 
 pub(crate) use self::{
-    content::{Content, short},
+    content::{Content, kind_of, short},
     difference::{ContentDifference, Side},
     instance::{PlannedInstance, PriorReadings, RanBefore},
     layers::{FileLayer, LayersError},
@@ -119,11 +116,7 @@ impl TargetChange {
         TargetReport {
             host: "local",
             path: self.path.clone(),
-            kind: if url_of(&self.path).is_some() {
-                TargetKind::Key
-            } else {
-                self.to.kind()
-            },
+            kind: kind_of(&self.path, &self.to),
             key: self.rev.clone().map(|rev| KeyReport { rev, own: None }),
             from,
             to: self.to.sha256.clone(),

@@ -7,6 +7,7 @@ use rustix::fs::FileType;
 use crate::{
     config::{self, MAX_TARGET, ReadError},
     event::TargetKind,
+    fleet::url_of,
     tree::Tree,
     trust,
 };
@@ -82,6 +83,15 @@ impl Content {
         } else {
             TargetKind::File
         }
+    }
+}
+
+/// Returns the kind of the target at `path`, which has this content. A key has that of a file.
+#[must_use]
+pub(crate) fn kind_of(path: &Path, content: &Content) -> TargetKind {
+    match url_of(path) {
+        Some(_) => TargetKind::Key,
+        None => content.kind(),
     }
 }
 

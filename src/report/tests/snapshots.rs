@@ -112,6 +112,7 @@ fn survey(instances: usize) -> Vec<Event> {
 
 fn at_path(sha256: &str) -> Event {
     Event::Installed {
+        rev: None,
         path: PATH.into(),
         sha256: sha256.into(),
     }

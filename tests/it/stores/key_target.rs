@@ -428,3 +428,65 @@ fn diff_compares_the_store_with_what_the_instances_run() {
     assert!(text.contains("-message = \"new\""), "{text}");
     assert!(text.contains("+message = \"newer\""), "{text}");
 }
+
+#[test]
+fn two_groups_that_read_one_key_have_one_target() {
+    let Some((etcd, testbed)) = in_etcd(2) else {
+        return;
+    };
+    let name = testbed.fleet.exe().file_name().unwrap().to_owned();
+    let group = |index: usize| {
+        format!(
+            "[[group]]\nname = \"web{index}\"\nkind = \"hello\"\nconfig = \"{}\"\n\
+             match = {{ exe = {name:?}, args = [\"serve\", \"*web{index}.toml\"] }}\n",
+            testbed.url
+        )
+    };
+    testbed.fleet.write(
+        "fleet.toml",
+        &format!("version = 1\n{}{}", group(0), group(1)),
+    );
+    let result = testbed
+        .fleet
+        .broadcast(&["--all", "--set", "message=new"])
+        .expect(0);
+    assert_eq!(result.states(), ["confirmed"; 2]);
+    assert_eq!(result.json["targets"].as_array().unwrap().len(), 1);
+    testbed.is_all("message = \"new\"\n", "new");
+    drop(etcd);
+}
+
+#[test]
+fn a_failure_within_the_budget_puts_the_old_value_for_one_instance_alone() {
+    let Some((_etcd, testbed)) = in_etcd(3) else {
+        return;
+    };
+    if !has_curl() {
+        return;
+    }
+    testbed.refuse_new(
+        2,
+        "[group.rollout]\nwaves = [\"100%\"]\nmax_failures = 1\non_failure = \"continue\"",
+    );
+    let result = testbed.broadcast().expect(8);
+    assert_eq!(result.states(), ["confirmed", "confirmed", "reverted"]);
+    assert_eq!(testbed.value(), "message = \"new\"\n");
+    assert_eq!(testbed.fleet.bodies(), ["new", "new", "old"]);
+}
+
+#[test]
+fn no_copy_for_a_validator_is_left_over() {
+    let Some((_etcd, testbed)) = in_etcd(1) else {
+        return;
+    };
+    let result = testbed.broadcast().expect(0);
+    let run = result.json["run"].as_str().unwrap();
+    let keys = std::path::Path::new("/run/hello/keys");
+    let left = keys.exists().then(|| walk(keys)).unwrap_or_default();
+    let of_run = left
+        .iter()
+        .filter(|path| path.to_string_lossy().contains(run));
+    assert_eq!(of_run.count(), 0, "{left:?}");
+    let records = testbed.fleet.path("state/staged");
+    assert_eq!(walk(&records), Vec::<PathBuf>::new());
+}

@@ -18,9 +18,12 @@ pub(crate) mod etcd;
 mod http;
 mod http_server;
 mod key_target;
+mod key_target_lost;
+mod key_target_others;
 mod layers;
 #[cfg(feature = "nats")]
 mod nats;
+mod proxy;
 mod recipes;
 mod run;
 mod verbs;

@@ -10,7 +10,7 @@ use crate::{
     support::{Killed, until, write},
 };
 
-struct Nats {
+pub(super) struct Nats {
     _server: Killed,
     dir: tempfile::TempDir,
     port: u16,
@@ -18,7 +18,7 @@ struct Nats {
 
 impl Nats {
     /// Starts a server with the bucket `edge`, and these lines in its config.
-    fn start(config: &str, login: Option<(&str, &str)>) -> Option<Self> {
+    pub(super) fn start(config: &str, login: Option<(&str, &str)>) -> Option<Self> {
         Self::start_with(config, login, None)
     }
 
@@ -87,11 +87,11 @@ impl Nats {
         Ok(())
     }
 
-    fn url(&self, name: &str) -> String {
+    pub(super) fn url(&self, name: &str) -> String {
         format!("nats://127.0.0.1:{}/edge/{name}", self.port)
     }
 
-    fn key(&self, name: &str, rest: &str) -> hello::fleet::Key {
+    pub(super) fn key(&self, name: &str, rest: &str) -> hello::fleet::Key {
         let table = format!(
             "[[store]]\nurl = \"nats://127.0.0.1:{}\"\ntimeout = \"20s\"\n{rest}",
             self.port

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
@@ -38,6 +38,8 @@ pub(crate) struct KeyTarget {
     reader: Option<u32>,
     /// The revision that the key must have: that of the survey, then that of this run's write.
     expected: Option<Revision>,
+    /// The revision of the last reading.
+    seen: Mutex<Option<Revision>>,
     pub(super) exchanged: bool,
     /// True if a write of this run may take effect yet.
     is_open: bool,
@@ -55,6 +57,7 @@ impl KeyTarget {
             key: key.clone(),
             reader,
             expected: None,
+            seen: Mutex::default(),
             exchanged: false,
             is_open: false,
             staging: Arc::default(),
@@ -66,7 +69,10 @@ impl KeyTarget {
     /// Reads the value, which must exist.
     fn value(&self) -> Result<Value, InstallError> {
         match self.answer(|key| store::get(key))? {
-            Ok(Some(value)) => Ok(value),
+            Ok(Some(value)) => {
+                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(value.rev.clone());
+                Ok(value)
+            }
             Ok(None) => Err(InstallError::NoKey(self.path.clone())),
             Err(why) => Err(InstallError::Store(self.path.clone(), why)),
         }
@@ -92,10 +98,12 @@ impl KeyTarget {
         self.expected.as_ref().map(Revision::as_str)
     }
 
-    /// Returns a number that is another one for another revision. It is later than the start of any
-    /// process: a revision has no time.
+    /// Returns a number that is another one for another revision: that of the last reading, so that
+    /// content and revision are of one moment. It is later than the start of any process, because a
+    /// revision has no time.
     pub(super) fn mark(&self) -> Option<i128> {
-        let rev = self.value().ok()?.rev;
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let rev = seen.clone()?;
         let digest = config::digest(rev.as_str().as_bytes());
         let mark = i128::from_str_radix(digest.get(..30)?, 16).ok()?;
         Some(LATER | mark)
@@ -130,6 +138,7 @@ impl KeyTarget {
         secret: bool,
         run: &str,
     ) -> Result<PathBuf, InstallError> {
+        self.not_removed = self.clear();
         let copies = Copies::write([now, to], self.reader, secret, run, &self.staging)
             .map_err(|e| InstallError::Io(self.path.clone(), e))?;
         let staged = copies.paths()[1].clone();

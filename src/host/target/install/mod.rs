@@ -1,5 +1,5 @@
-//! Replaces a file, a directory or the value of a key in one step: no reader sees a part of it. Every
-//! attribute of a file is kept.
+//! Replaces a file, a directory or the value of a key in one step: no reader sees a part of it.
+//! Every attribute of a file is kept.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
