@@ -66,7 +66,11 @@ impl StatusProbe {
             assertions::check(&mut row, &mut planned, &current, context).await;
         }
         if !group.validate.is_empty() && is_known {
-            self.validate(&mut row, &planned, &current).await;
+            if current.iter().all(CurrentTarget::has_file) {
+                self.validate(&mut row, &planned, &current).await;
+            } else {
+                row.unvalidated = Some("its key could not be read".into());
+            }
         }
         if let Some(first) = row.targets.first() {
             row.path = Some(first.path.clone());

@@ -189,6 +189,11 @@ impl CurrentTarget {
         Some(LockError::Busy(parent(&self.path).into(), owner).to_string())
     }
 
+    /// Tells whether a validator could read the content. That of a key must have been read before.
+    pub(crate) fn has_file(&self) -> bool {
+        self.target.live_file().is_some()
+    }
+
     /// Returns the target as its own candidate.
     pub(crate) fn candidate(&self) -> Candidate {
         let file = self.target.live_file().unwrap_or(&self.path);

@@ -257,6 +257,49 @@ fn a_store_that_does_not_answer_ends_the_survey_with_1() {
 }
 
 #[test]
+fn status_and_doctor_say_that_a_store_does_not_answer_and_judge_nothing() {
+    let Some(behind) = Behind::start(1) else {
+        return;
+    };
+    behind.proxy.set(Mode::Dead);
+    let status = behind.testbed.fleet.status();
+    assert_eq!(status.code, 7, "{:#}", status.json);
+    let instance = &status.json["instances"][0];
+    let faults = instance["faults"].as_array().unwrap();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].as_str().unwrap().contains(&behind.testbed.url));
+    assert_eq!(instance["unvalidated"], "its key could not be read");
+    let doctor = behind.testbed.fleet.doctor(&[]).json.to_string();
+    assert!(doctor.contains(&behind.testbed.url), "{doctor}");
+    assert!(!doctor.contains("refused it"), "{doctor}");
+}
+
+#[test]
+fn a_store_that_dies_after_the_proof_leaves_a_run_that_says_so() {
+    let Some((mut etcd, testbed)) = in_etcd(2) else {
+        return;
+    };
+    let killed = testbed.fleet.path("killed");
+    gate(
+        &testbed,
+        &format!(
+            "[ ! -e {killed:?} ] || exit 0\ntouch {killed:?}\nexec kill -KILL {}",
+            etcd.pid()
+        ),
+    );
+    let result = testbed.broadcast().expect(7);
+    assert!(
+        result.stderr.contains("it is not known what it holds"),
+        "{}",
+        result.stderr
+    );
+    etcd.start_again();
+    let run = result.json["run"].as_str().unwrap();
+    testbed.fleet.continue_run("revert", &[run]).expect(0);
+    testbed.is_all(OLD, "old");
+}
+
+#[test]
 fn a_key_that_does_not_exist_ends_the_survey_with_1() {
     let Some((etcd, testbed)) = in_etcd(1) else {
         return;

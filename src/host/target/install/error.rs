@@ -23,10 +23,10 @@ pub(crate) enum InstallError {
     NoKey(PathBuf),
     /// The store gave no answer that counts. The key has the value that it had.
     #[error("`{}`: {}", .0.display(), .1)]
-    Store(PathBuf, StoreError),
+    Store(PathBuf, Box<StoreError>),
     /// A write had no answer, and the key could not be read after it.
     #[error("it is not known whether `{}` was written: {}", .0.display(), .1)]
-    Unknown(PathBuf, StoreError),
+    Unknown(PathBuf, Box<StoreError>),
     /// The state directory cannot record what is staged.
     #[error("staged files cannot be recorded in the state directory: {0}")]
     Record(io::Error),
@@ -57,7 +57,7 @@ pub(crate) enum InstallReason {
     NotStaged(io::Error),
     /// No write can depend on its revision, so that it could undo the write of another program.
     #[error(transparent)]
-    ReadOnly(StoreError),
+    ReadOnly(Box<StoreError>),
     #[error("its filesystem does not preserve names, modes or links")]
     NotPreserved,
     #[error("its filesystem cannot exchange it in one step: {0}")]

@@ -68,13 +68,13 @@ impl KeyTarget {
 
     /// Reads the value, which must exist.
     fn value(&self) -> Result<Value, InstallError> {
-        match self.answer(|key| store::get(key))? {
+        match self.answer(store::get)? {
             Ok(Some(value)) => {
                 *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(value.rev.clone());
                 Ok(value)
             }
             Ok(None) => Err(InstallError::NoKey(self.path.clone())),
-            Err(why) => Err(InstallError::Store(self.path.clone(), why)),
+            Err(why) => Err(InstallError::Store(self.path.clone(), why.into())),
         }
     }
 
@@ -121,7 +121,7 @@ impl KeyTarget {
             None => self.value()?.rev,
         };
         store::check_writable(&self.key, &rev).map_err(|why| {
-            let why = Refusal::from(InstallReason::ReadOnly(why)).with_hint(
+            let why = Refusal::from(InstallReason::ReadOnly(why.into())).with_hint(
                 "write it by another program, then adopt it: `hello broadcast` without a new \
                  config signals and proves what the key holds",
             );
@@ -181,17 +181,22 @@ impl KeyTarget {
                 self.expected = Some(now.rev);
                 return Ok(is_written);
             }
+            // Another program may have written after a write of this run that had no answer.
+            let is_overtaken =
+                |failed: &Option<StoreError>| failed.as_ref().is_some_and(|why| !why.is_certain());
             if sha256 != from && sha256 != to.sha256 {
+                self.exchanged |= is_overtaken(&failed);
                 return Err(self.drifted());
             }
             if !is_same && !self.is_open {
+                self.exchanged |= is_overtaken(&failed);
                 let what = format!("revision {}", now.rev);
                 return Err(InstallError::Changed(self.path.clone(), what));
             }
             if let Some(why) = failed.take_if(|_| writes == WRITES) {
                 self.is_open |= !why.is_certain();
                 self.exchanged |= self.is_open;
-                return Err(InstallError::Store(self.path.clone(), why));
+                return Err(InstallError::Store(self.path.clone(), why.into()));
             }
             writes += 1;
             match self.answer(|key| store::put(key, &to.bytes, Some(&now.rev)))? {

@@ -72,7 +72,7 @@ pub(crate) fn sync_names<'a>(
 pub(crate) enum Target {
     File(FileTarget),
     Directory(TreeTarget),
-    Key(KeyTarget),
+    Key(Box<KeyTarget>),
 }
 
 impl Target {
@@ -92,7 +92,7 @@ impl Target {
     /// Returns the target that is a key. `reader` is the user of a process that reads it.
     #[must_use]
     pub(crate) fn of_key(key: &Key, reader: Option<u32>) -> Self {
-        Self::Key(KeyTarget::new(key, reader))
+        Self::Key(Box::new(KeyTarget::new(key, reader)))
     }
 
     /// Returns the path of a file or directory, or the URL of a key.
