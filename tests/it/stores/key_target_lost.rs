@@ -71,12 +71,16 @@ fn script(testbed: &Testbed, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// Gives the group a gate.
+/// Gives the group a gate, after each of two waves.
 fn gate(testbed: &Testbed, text: &str) {
+    gate_after(testbed, "[\"1\", \"100%\"]", text);
+}
+
+fn gate_after(testbed: &Testbed, waves: &str, text: &str) {
     let gate = script(testbed, "gate", text);
     testbed.group(
         &format!(
-            "timeout = \"3s\"\n[group.rollout]\nwaves = [\"1\", \"100%\"]\ngate = [{:?}]",
+            "timeout = \"3s\"\n[group.rollout]\nwaves = {waves}\ngate = [{:?}]",
             gate.to_str().unwrap()
         ),
         "",
@@ -280,8 +284,9 @@ fn a_store_that_dies_after_the_proof_leaves_a_run_that_says_so() {
         return;
     };
     let killed = testbed.fleet.path("killed");
-    gate(
+    gate_after(
         &testbed,
+        "[\"100%\"]",
         &format!(
             "[ ! -e {killed:?} ] || exit 0\ntouch {killed:?}\nexec kill -KILL {}",
             etcd.pid()

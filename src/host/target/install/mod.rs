@@ -357,9 +357,9 @@ impl Target {
         }
     }
 
-    /// Replaces `from` with `to`. The write of a key expects the revision of the survey, and a
-    /// rollback that of this run's write. If the content that came out of the exchange is not `from`, it is
-    /// exchanged again. If the live content is `to` already, nothing happens.
+    /// Replaces `from` with `to`. If the content that came out of the exchange is not `from`, it is
+    /// exchanged again. If the live content is `to` already, nothing happens. The write of a key
+    /// expects the revision of the survey, and a rollback that of this run's write.
     ///
     /// Returns whether it was exchanged; [`sync_names`] writes that to the disk.
     ///
