@@ -187,6 +187,43 @@ fn the_same_bytes_at_another_revision_are_another_write() {
 }
 
 #[test]
+fn a_writer_during_the_validation_ends_the_run_with_5_whatever_it_writes() {
+    let Some((etcd, testbed)) = in_etcd(1) else {
+        return;
+    };
+    for value in ["message = \"other\"", OLD.trim_end()] {
+        overwrite(&testbed.key, OLD.trim_end());
+        testbed.fleet.broadcast(&[]).expect(0);
+        let script = script(
+            &testbed,
+            "validator",
+            &format!(
+                "ETCDCTL_API=3 exec etcdctl --endpoints 127.0.0.1:{} put web '{value}'",
+                etcd.port
+            ),
+        );
+        testbed.group(
+            &format!(
+                "validate = [{:?}, \"{{candidate}}\"]",
+                script.to_str().unwrap()
+            ),
+            "",
+        );
+        let seen = testbed.fleet.attempts();
+        let result = testbed.broadcast().expect(5);
+        assert!(
+            result.stderr.contains("another process"),
+            "{}",
+            result.stderr
+        );
+        assert_eq!(testbed.value(), value);
+        assert_eq!(testbed.fleet.attempts(), seen);
+        testbed.group("", "");
+        testbed.fleet.broadcast(&[]).expect(0);
+    }
+}
+
+#[test]
 fn of_two_coordinators_one_wins_and_the_other_touches_nothing() {
     let Some(behind) = Behind::start(2) else {
         return;
@@ -205,23 +242,30 @@ fn of_two_coordinators_one_wins_and_the_other_touches_nothing() {
 
 #[test]
 fn a_writer_before_the_rollback_is_left_alone_and_named() {
-    let Some((etcd, testbed)) = in_etcd(2) else {
-        return;
-    };
-    gate(
-        &testbed,
-        &format!(
-            "ETCDCTL_API=3 etcdctl --endpoints 127.0.0.1:{} put web 'message = \"other\"'\nexit 1",
-            etcd.port
-        ),
-    );
-    let result = testbed.broadcast().expect(7);
-    assert_eq!(testbed.value(), "message = \"other\"");
-    assert!(
-        result.stderr.contains(&testbed.url) && result.stderr.contains("another process"),
-        "{}",
-        result.stderr
-    );
+    // The same bytes are another program's as well, once they have another revision.
+    for value in ["message = \"other\"", NEW.trim_end()] {
+        let Some((etcd, testbed)) = in_etcd(2) else {
+            return;
+        };
+        gate(
+            &testbed,
+            &format!(
+                "ETCDCTL_API=3 etcdctl --endpoints 127.0.0.1:{} put web '{value}'\nexit 1",
+                etcd.port
+            ),
+        );
+        let new = testbed.candidate(NEW.trim_end());
+        let result = testbed
+            .fleet
+            .broadcast(&["--config", new.to_str().unwrap()])
+            .expect(7);
+        assert_eq!(testbed.value(), value);
+        assert!(
+            result.stderr.contains(&testbed.url) && result.stderr.contains("another process"),
+            "{}",
+            result.stderr
+        );
+    }
 }
 
 #[test]
