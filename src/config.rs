@@ -12,7 +12,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use self::layers::Layer;
+pub use self::layers::{Layer, digest_of_layers, overlaid};
 use crate::diagnostic::{self, ConfigError};
 
 mod layers;

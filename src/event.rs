@@ -22,7 +22,7 @@ pub(crate) use self::{
     interrupts::{Interrupted, Interrupts, check_interrupts, interrupted},
     outcome::{Failure, FailureKind, Outcome, Proof},
     phase::Phase,
-    target::{EntryChange, EntryReport, SourceReport, TargetKind, TargetReport},
+    target::{EntryChange, EntryReport, KeyReport, SourceReport, TargetKind, TargetReport},
     verdict::Verdict,
 };
 
@@ -138,12 +138,14 @@ pub enum Event {
         targets: Vec<TargetReport>,
         pids: Vec<(i32, u64)>,
     },
-    /// The target has its new bytes.
+    /// The target has its new bytes. A key has them at the revision `rev`.
     Installed {
         #[serde(with = "crate::exact")]
         #[schemars(with = "crate::exact::Shape<'static>")]
         path: PathBuf,
         sha256: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rev: Option<String>,
     },
     /// The run rolls everything back; the old bytes are about to be installed.
     RollbackBegan { why: String },

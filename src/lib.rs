@@ -20,7 +20,7 @@
 //!          probe        what an instance serves; confirms until its assertions hold
 //!          validate     whether a new config would be loaded
 //!          discover     which processes are in the fleet, and what each reads
-//!          target       the file or directory that is exchanged; its lock
+//!          target       the file, directory or key that is replaced; the lock of a file
 //!          store        services that hold keys: read, write, wait
 //!          net          listening sockets, HTTP, TLS
 //!          exec         every command, by three policies

@@ -112,8 +112,16 @@ pub fn main(options: Options, signals: ReloadSignals) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Fails if a layer cannot be read, or if the config is not valid.
-pub fn check(config: Option<&Path>, store: Option<Key>) -> Result<String, Failure> {
+pub fn check(
+    config: Option<&Path>,
+    store: Option<Key>,
+    over: Option<&Path>,
+) -> Result<String, Failure> {
     let source = ConfigSource::new(config, store)?;
+    if let Some(over) = over {
+        let reading = source.with_value(over.to_owned()).read();
+        return reading.loaded().map(|loaded| loaded.sha256);
+    }
     runtime::run(move || async move { source.read_all().await.loaded() })?
         .map(|loaded| loaded.sha256)
 }

@@ -3,17 +3,19 @@
 
 use std::path::PathBuf;
 
-use crate::event::{Direction, Instance, Outcome, SourceReport, TargetReport};
+use crate::event::{Direction, Instance, KeyReport, Outcome, SourceReport, TargetReport};
 
 mod content;
 mod difference;
 mod instance;
+mod layers;
 mod survey_result;
 
 pub(crate) use self::{
-    content::{Content, short},
+    content::{Content, kind_of, short},
     difference::{ContentDifference, Side},
     instance::{PlannedInstance, PriorReadings, RanBefore},
+    layers::{FileLayer, LayersError},
     survey_result::{StagedSource, Survey, SurveyedTarget},
 };
 
@@ -21,8 +23,10 @@ pub(crate) use self::{
 /// exchanged, one that is `to` already stays, and any other content is left alone.
 #[derive(Debug, Clone)]
 pub struct TargetChange {
-    /// Resolved path.
+    /// Resolved path; the URL of a key.
     pub path: PathBuf,
+    /// The revision of a key at the survey; none of a file or directory.
+    pub rev: Option<String>,
     /// The content before the run, which is the rollback content; none if its bytes are not known.
     pub from: Option<Content>,
     /// The candidate.
@@ -60,6 +64,7 @@ impl Step {
         let reversed = |change: &TargetChange| {
             Some(TargetChange {
                 path: change.path.clone(),
+                rev: change.rev.clone(),
                 from: Some(change.to.clone()),
                 to: change.from.clone()?,
                 source: None,
@@ -111,7 +116,8 @@ impl TargetChange {
         TargetReport {
             host: "local",
             path: self.path.clone(),
-            kind: self.to.kind(),
+            kind: kind_of(&self.path, &self.to),
+            key: self.rev.clone().map(|rev| KeyReport { rev, own: None }),
             from,
             to: self.to.sha256.clone(),
             disk,

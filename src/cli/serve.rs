@@ -79,8 +79,16 @@ impl StoreArgs {
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckArgs {
     /// Check this file.
-    #[arg(required_unless_present = "store")]
+    #[arg(required_unless_present_any = ["config", "store", "over"])]
     file: Option<PathBuf>,
+    /// Check this file, as `hello serve` names it.
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    config: Option<PathBuf>,
+    /// Lay this file over the other one, key by key, as the value of a key.
+    ///
+    /// A run whose target is a key validates a new value so, before it is in the store.
+    #[arg(long, value_name = "FILE", conflicts_with = "store")]
+    over: Option<PathBuf>,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -110,21 +118,23 @@ pub(super) fn serve(args: ServeArgs, signals: ReloadSignals) -> ExitCode {
 }
 
 pub(super) fn check(args: CheckArgs) -> ExitCode {
-    match (args.store.key(), args.file) {
+    let file = args.file.or(args.config);
+    match (args.store.key(), file) {
         (Err(e), _) => e.fail(),
-        (Ok(None), Some(file)) => check_file(&file),
-        (Ok(key), file) => check_layers(file.as_deref(), key),
+        (Ok(None), Some(file)) if args.over.is_none() => check_file(&file),
+        (Ok(key), file) => check_layers(file.as_deref(), key, args.over.as_deref()),
     }
 }
 
 /// Checks the config that a server would merge from these layers.
-fn check_layers(file: Option<&Path>, store: Option<Key>) -> ExitCode {
+fn check_layers(file: Option<&Path>, store: Option<Key>, over: Option<&Path>) -> ExitCode {
     let places: Vec<String> = file
-        .map(|file| file.display().to_string())
         .into_iter()
+        .chain(over)
+        .map(|file| file.display().to_string())
         .chain(store.as_ref().map(|key| key.url.clone()))
         .collect();
-    match serve::check(file, store) {
+    match serve::check(file, store, over) {
         Ok(sha256) => {
             let text = format!("{}: valid sha256:{sha256}", places.join(" and "));
             screen::answer([screen::row(&text)]);

@@ -54,6 +54,31 @@ impl Layer {
     }
 }
 
+/// Returns the digest of a config in layers, from the digest of each. That of one layer is its own;
+/// that of several is the digest of the lines `sha256:DIGEST`, one for each.
+#[must_use]
+pub fn digest_of_layers<'a>(digests: impl IntoIterator<Item = &'a str>) -> String {
+    let digests: Vec<&str> = digests.into_iter().collect();
+    match digests.as_slice() {
+        [only] => (*only).to_owned(),
+        digests => {
+            let lines = digests.iter().map(|sha256| format!("sha256:{sha256}\n"));
+            super::digest(lines.collect::<String>().as_bytes())
+        }
+    }
+}
+
+/// Returns the keys of two layers as one TOML text; none if one is no TOML. Their values are not
+/// checked.
+#[must_use]
+pub fn overlaid(under: &[u8], over: &[u8]) -> Option<String> {
+    let table =
+        |bytes: &[u8]| -> Option<toml::Table> { std::str::from_utf8(bytes).ok()?.parse().ok() };
+    let mut all = table(under)?;
+    all.extend(table(over)?);
+    Some(all.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]

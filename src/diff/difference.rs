@@ -16,7 +16,7 @@ use crate::{
     plan::{candidate, entries_without_target},
     runs, screen,
     status::{ReadTarget, Readings},
-    step::{Content, ContentDifference, Side, short},
+    step::{Content, ContentDifference, Side, kind_of, short},
     tree::shown,
 };
 
@@ -316,7 +316,7 @@ fn difference(
     let found = found.unwrap_or_default();
     TargetDifference {
         path: path.into(),
-        kind: new.kind(),
+        kind: kind_of(path, new),
         from: from.into(),
         to: new.sha256.clone(),
         instances,

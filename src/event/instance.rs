@@ -38,7 +38,7 @@ pub struct Instance {
     )]
     #[schemars(with = "Option<String>")]
     pub endpoint: String,
-    /// The files and directories of its config, resolved.
+    /// The files and directories of its config, resolved; or the URL of its key.
     #[serde(with = "crate::exact")]
     #[schemars(with = "Vec<crate::exact::Shape<'static>>")]
     pub targets: Vec<PathBuf>,

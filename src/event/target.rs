@@ -13,6 +13,17 @@ use super::instance::local;
 pub enum TargetKind {
     File,
     Directory,
+    /// A key of a store.
+    Key,
+}
+
+/// The revisions of a key that a run replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyReport {
+    /// Its revision at the survey, which the first write expects.
+    pub rev: String,
+    /// Its revision after the last write of the run; none before, or where nothing was written.
+    pub own: Option<String>,
 }
 
 /// The change of one entry of a directory.
@@ -48,13 +59,13 @@ impl std::fmt::Display for SourceReport {
     }
 }
 
-/// A file or directory that a run replaces.
+/// A file, a directory or a key that a run replaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetReport {
     /// The host.
     #[serde(skip_deserializing, default = "local")]
     pub host: &'static str,
-    /// Its path.
+    /// Its path, or the URL of a key.
     #[serde(with = "crate::exact")]
     #[schemars(with = "crate::exact::Shape<'static>")]
     pub path: PathBuf,
@@ -69,6 +80,9 @@ pub struct TargetReport {
     /// True if its content must not be shown; none in a run of a version that did not record it.
     #[serde(default)]
     pub secret: Option<bool>,
+    /// The revisions of a key; only where `kind` is `key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyReport>,
     /// The key of a store that `to` was read from; none if it comes from elsewhere.
     #[serde(default)]
     pub source: Option<SourceReport>,

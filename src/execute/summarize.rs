@@ -13,7 +13,13 @@ pub(super) fn run_report(verdict: Verdict, reason: String, plan: &Plan, host: &H
     let targets: Vec<TargetReport> = plan
         .targets()
         .into_iter()
-        .map(|change| change.report(host.disk_digest(&change.path)))
+        .map(|change| {
+            let mut report = change.report(host.disk_digest(&change.path));
+            if let Some(key) = &mut report.key {
+                key.own = host.own_revision(&change.path);
+            }
+            report
+        })
         .collect();
     let mut instances: Vec<Instance> = plan.instances().cloned().collect();
     instances

@@ -19,6 +19,7 @@ mod argv;
 mod count;
 mod group;
 mod hosts;
+mod key_target;
 mod kinds;
 mod matching;
 mod order;
@@ -40,6 +41,7 @@ pub use self::{
         ExecutesItself, Group, Listed, OnBadConfig, Reloads, Signal, Speaks, Unproven, Validation,
     },
     hosts::{Agent, Connect, ConnectError, Hosts, TemplateError, Via},
+    key_target::url_of,
     kinds::{KINDS, Kind},
     matching::{ListenAt, ListenAtError, Match, fits, in_unit, lacking, unit_name},
     order::{Graph, Order, outside_order},

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// A path of a process.
+use super::source::Key;
+
+/// A path of a process, or the key that its config is in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PathBase {
     /// Below (or at, if the path is empty) the value of this option on the process's own command
@@ -20,4 +22,6 @@ pub enum PathBase {
     Env(String, PathBuf),
     /// This path.
     Path(PathBuf),
+    /// This key of a store; only of a group's one target.
+    Key(Box<Key>),
 }

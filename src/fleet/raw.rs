@@ -16,6 +16,7 @@ use self::{
 use super::{
     Agent, Count, ExecutesItself, Graph, Group, Hosts, Listed, OnBadConfig, PathBase, Reading,
     Reloads, Rollout, Signal,
+    key_target::check_spelling,
     rollout::RawRollout,
     source::{ContentSource, Key},
     spanned::{SpannedError, argv, spanned},
@@ -98,12 +99,14 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents, ConfigError> {
     let stores = stores(raw.store).map_err(fault)?;
     let mut groups: Vec<Group> = Vec::new();
     let mut after_spans = Vec::new();
+    let mut config_spans = Vec::new();
     let mut names = BTreeSet::new();
     for group in raw.group {
         let span = group.span();
         let raw = group.into_inner();
         let name_span = raw.name.as_ref().map_or(span.clone(), Spanned::span);
         after_spans.push(raw.after.as_ref().map_or(span.clone(), Spanned::span));
+        config_spans.push(raw.config.as_ref().map_or(span.clone(), Spanned::span));
         let group = resolve(raw, span, &rollout, &stores).map_err(fault)?;
         if !names.insert(group.name.clone()) {
             return Err(fault(spanned(
@@ -118,6 +121,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents, ConfigError> {
     if groups.is_empty() && hosts.is_none() {
         return Err(ConfigError::new(bytes, "no [[group]] in it", None, None));
     }
+    check_spelling(&groups, &config_spans).map_err(fault)?;
     check_order(&mut groups, &after_spans).map_err(fault)?;
     Ok(Contents {
         groups,
@@ -213,12 +217,14 @@ fn resolve(
     let matching = raw.r#match.take();
     let matching = matching.ok_or_else(|| missing(without_match(instances.is_some())))?;
     let revive = argv(raw.revive.take(), &[])?;
-    let config = optional(raw.config.take(), values::targets)?;
+    let config_span = raw.config.as_ref().map_or(span.clone(), Spanned::span);
+    let config = raw.config.take();
+    let config = config.map_or(Ok(Vec::new()), |config| targets(&config, stores))?;
     let source = raw.source.take();
     let source = source.map(|source| content_source(source, config.len(), stores));
     let on_bad_config = raw.on_bad_config.unwrap_or(OnBadConfig::Keeps);
     let (validate, validation) = validation(raw.validate.take(), on_bad_config, &revive)?;
-    Ok(Group {
+    let group = Group {
         name,
         matching: resolve_match(matching)?,
         exclude: optional_match(raw.exclude.take())?,
@@ -257,7 +263,19 @@ fn resolve(
         unproven: raw.unproven.unwrap_or_default(),
         rollout: raw.rollout.unwrap_or_default().over(rollout)?,
         after: optional_words(raw.after)?,
-    })
+    };
+    group.with_key_target(config_span)
+}
+
+/// Reads the targets of a group: one key, or files and directories.
+fn targets(raw: &Spanned<Value>, stores: &[Store]) -> Result<Vec<Vec<PathBase>>, SpannedError> {
+    match raw.get_ref() {
+        Value::String(url) if url.contains("://") => {
+            let key = key(url, raw.span(), stores)?;
+            Ok(vec![vec![PathBase::Key(Box::new(key))]])
+        }
+        _ => values::targets(raw),
+    }
 }
 
 /// Reads the place of the new content of a group with this many targets.

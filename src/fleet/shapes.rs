@@ -32,10 +32,19 @@ pub(super) enum Places {
     List(#[schemars(length(min = 1))] Vec<Place>),
 }
 
-/// A place, a list of which the first that exists counts, or a list of such lists.
+/// The URL of a key.
+#[derive(JsonSchema)]
+pub(super) struct KeyUrl(
+    #[schemars(regex(pattern = r"^(https?|etcd\+https?|nats|exec)://.+"))]
+    String,
+);
+
+/// A place, a list of which the first that exists counts, or a list of such lists; or a key.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Targets {
+    /// A key of a store.
+    Key(KeyUrl),
     /// One place.
     Text(Place),
     /// Places of one target.

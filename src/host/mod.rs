@@ -254,6 +254,18 @@ impl Host {
         }
     }
 
+    /// Returns the revision of a key after this run's last write; none of any other target, and of
+    /// a key that was not written.
+    #[must_use]
+    pub fn own_revision(&self, path: &Path) -> Option<String> {
+        match self {
+            Self::Local(host) if self.is_installed(path) => host.revision(path),
+            Self::Local(_) => None,
+            #[cfg(test)]
+            Self::Script(_) => None,
+        }
+    }
+
     /// Returns the digest of the other files that are read through a target, such as includes, as
     /// they were before its instances were signalled.
     #[must_use]

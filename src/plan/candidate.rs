@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, path::Path};
 
 use super::desired::DesiredContent;
 use crate::{
-    config,
+    config::{self, Config},
+    diagnostic::ConfigError,
     event::{Abort, Outcome, TargetKind, Verdict},
-    fleet::{Group, Speaks},
-    step::{Content, PlannedInstance, Step, TargetChange},
+    fleet::Speaks,
+    step::{Content, FileLayer, LayersError, PlannedInstance, Step, TargetChange},
 };
 
 /// Checks that the assertions can be resolved with the candidates, and that `hello serve` accepts
@@ -37,9 +38,10 @@ pub(super) fn check(
                 restart = restart.or(changed);
             }
             restart = restart.or_else(|| restart_only_path(instance, &step.changes));
-            if !checked.contains(&group.name.as_str()) {
+            // The file below a key is one of each instance.
+            if instance.under.is_some() || !checked.contains(&group.name.as_str()) {
                 checked.push(&group.name);
-                candidate.check_assertions(group)?;
+                candidate.check_assertions(instance)?;
             }
         }
     }
@@ -75,16 +77,10 @@ impl Candidate<'_> {
         if bytes.len() as u64 > config::MAX_CONFIG {
             return Err(self.invalid(&format!("it is larger than {} bytes", config::MAX_CONFIG)));
         }
-        let parsed = config::parse(bytes).map_err(|e| {
-            self.invalid(&if self.secret {
-                format!(
-                    "{} (its lines are not shown: the config is a secret)",
-                    e.place()
-                )
-            } else {
-                e.render(self.named, bytes)
-            })
-        })?;
+        let parsed = match instance.group.key() {
+            Some(_) => self.merged(instance)?,
+            None => config::parse(bytes).map_err(|e| self.fault(&e, self.named, bytes))?,
+        };
         let listen = parsed.listen();
         let changed = instance
             .restart_only
@@ -101,9 +97,39 @@ impl Candidate<'_> {
         }))
     }
 
-    fn check_assertions(&self, group: &Group) -> Result<(), Abort> {
+    /// Returns the config that an instance merges from its file and the new value of its key.
+    fn merged(&self, instance: &PlannedInstance) -> Result<Config, Abort> {
+        let file = instance.under.as_deref();
+        FileLayer::merged(file, &self.content.bytes).map_err(|why| match (why, file) {
+            (LayersError::File(e), Some(file)) => self.fault(&e, &file.path, &file.bytes),
+            (LayersError::Key(e) | LayersError::File(e), _) => {
+                self.fault(&e, self.named, &self.content.bytes)
+            }
+            (LayersError::NoMessage, None) => self.invalid("`message` is missing"),
+            (LayersError::NoMessage, Some(file)) => self.invalid(&format!(
+                "`message` is missing, and `{}` below it has none either",
+                file.path.display()
+            )),
+        })
+    }
+
+    /// Returns the abort for a fault in `bytes`, those of the file or key `named`.
+    fn fault(&self, e: &ConfigError, named: &Path, bytes: &[u8]) -> Abort {
+        self.invalid(&if self.secret {
+            format!(
+                "{} (its lines are not shown: the config is a secret)",
+                e.place()
+            )
+        } else {
+            e.render(named, bytes)
+        })
+    }
+
+    fn check_assertions(&self, instance: &PlannedInstance) -> Result<(), Abort> {
+        let group = &instance.group;
+        let config = instance.whole_config(self.content);
         for assertion in group.confirm.iter().chain(&group.reject) {
-            assertion.resolved(self.content.file()).map_err(|why| {
+            assertion.resolved(config.as_deref()).map_err(|why| {
                 self.invalid(&format!(
                     "group `{}` confirms by {}: {why}",
                     group.name,

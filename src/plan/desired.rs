@@ -11,7 +11,7 @@ use super::readers::Readers;
 use crate::{
     change::{Change, Changes, edit, entry, fits, put},
     event::{Abort, SourceReport, TargetKind, Verdict},
-    fleet::Group,
+    fleet::{Group, url_of},
     step::{Content, StagedSource, SurveyedTarget},
     tree::shown,
 };
@@ -76,6 +76,14 @@ pub(super) fn desired_contents<'a>(
         };
         let NewContent { to, named, source } =
             new.unwrap_or_else(|| NewContent::named(path.clone(), target.content.clone()));
+        // A store that lost its data, or an empty file, is more likely a mistake than the wish for
+        // an empty config.
+        if url_of(path).is_some() && to.bytes.is_empty() {
+            invalid.get_or_insert(self::invalid(
+                &named,
+                "the value of a key must not be empty",
+            ));
+        }
         let secret = is_secret(target, &groups, &to);
         let content = DesiredContent {
             to,
@@ -106,6 +114,7 @@ pub(crate) fn candidate(
 ) -> Result<Option<(Content, bool)>, Abort> {
     let target = SurveyedTarget {
         content: disk.clone(),
+        rev: None,
         ctime: 0,
         behind: None,
         secret,

@@ -59,7 +59,7 @@ fn unheld(instance: &PlannedInstance, changes: &[TargetChange]) -> Option<String
     if reports_another || is_adopted {
         return None;
     }
-    let runs = from.file()?;
+    let runs = instance.whole_config(from)?;
     instance
         .group
         .confirm
@@ -67,7 +67,7 @@ fn unheld(instance: &PlannedInstance, changes: &[TargetChange]) -> Option<String
         .zip(&instance.baseline)
         .find_map(|(assertion, now)| {
             let now = now.as_deref()?;
-            let wanted = equals_of_config(assertion, runs)?;
+            let wanted = equals_of_config(assertion, &runs)?;
             (now != wanted).then(|| mismatch(instance, first, assertion, now, &wanted))
         })
 }

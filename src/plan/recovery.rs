@@ -117,6 +117,7 @@ fn plan_step<'a>(
         // A target that the earlier run did not change stays as it is.
         let unchanged = || TargetChange {
             path: path.clone(),
+            rev: target.rev.clone(),
             from: Some(target.content.clone()),
             to: target.content.clone(),
             source: None,

@@ -67,6 +67,7 @@ impl<F: Fn(&str) -> Option<Vec<u8>>> StepPlanner<'_, F> {
             };
             changes.push(TargetChange {
                 path: (*path).into(),
+                rev: target.rev.clone(),
                 from,
                 to: desired.to.clone(),
                 source: desired.source.clone(),

@@ -54,6 +54,7 @@ pub(super) fn survey(
     targets: impl IntoIterator<Item = (PathBuf, Content)>,
 ) -> Survey {
     let target = |content| SurveyedTarget {
+        rev: None,
         content,
         ctime: 5,
         behind: Some(String::new()),

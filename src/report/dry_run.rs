@@ -8,7 +8,7 @@ use super::{
     text::{LISTED, instances, name},
 };
 use crate::{
-    event::{FailureKind, Instance, Outcome, TargetReport},
+    event::{FailureKind, Instance, Outcome, TargetKind, TargetReport},
     names,
     screen::{line as plain, quoted},
     step::short,
@@ -88,6 +88,14 @@ fn shared_target_note(summary: &Summary, target: &TargetReport) -> String {
         return String::new();
     }
     let word = if later.len() == 1 { "wave" } else { "waves" };
+    if target.kind == TargetKind::Key {
+        return format!(
+            "  is written in one step for all instances with wave {first}: {word} {} hold back \
+             their signals alone, and an instance of these that starts again before starts on the \
+             new value\n",
+            later.join(", ")
+        );
+    }
     let why = "an instance of these that starts again before its wave starts on the new config, \
                and must then prove it like any other";
     format!(

@@ -152,7 +152,7 @@ impl Reporter {
                 pids,
                 ..
             } => self.intent(*direction, *wave, pids),
-            Event::Installed { path, sha256 } => {
+            Event::Installed { path, sha256, .. } => {
                 let word = if self.batch.direction.is_back() {
                     "Rolled back"
                 } else {

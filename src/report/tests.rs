@@ -56,6 +56,7 @@ fn instance(pid: i32, outcome: Outcome, failure: Option<&str>) -> Instance {
 
 fn report(verdict: Verdict, instances: Vec<Instance>) -> RunReport {
     let target = TargetReport {
+        key: None,
         host: "local",
         path: "/c".into(),
         kind: TargetKind::File,
@@ -102,6 +103,7 @@ fn installed(sha256: &str) -> Event {
     Event::Installed {
         path: PathBuf::from("/c"),
         sha256: sha256.into(),
+        rev: None,
     }
 }
 

@@ -202,6 +202,7 @@ mod tests {
     #[test]
     fn a_plan_is_read_back_as_it_was() {
         let target = TargetReport {
+            key: None,
             host: "local",
             path: "/a".into(),
             kind: TargetKind::Directory,

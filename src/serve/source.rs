@@ -20,6 +20,8 @@ use crate::{
 pub(super) struct ConfigSource {
     file: Option<PathBuf>,
     store: Option<Key>,
+    /// A file with the value that a key would have; only `hello check` has one.
+    over: Option<PathBuf>,
 }
 
 /// A config, and the bytes that it was parsed from.
@@ -79,7 +81,16 @@ impl ConfigSource {
         Ok(Self {
             file: file.map(std::path::absolute).transpose()?,
             store,
+            over: None,
         })
+    }
+
+    /// Returns the same layers with the value of a key in the file `over`, instead of a store.
+    pub(super) fn with_value(self, over: PathBuf) -> Self {
+        Self {
+            over: Some(over),
+            ..self
+        }
     }
 
     /// Returns true if a read needs an answer of a store.
@@ -102,10 +113,15 @@ impl ConfigSource {
         self.file.clone().unwrap_or_default()
     }
 
-    /// Reads a config that is one file.
+    /// Reads a config that is in files alone.
     pub(super) fn read(&self) -> Reading {
-        let contents = self.file.iter().map(|path| read_file(path)).collect();
-        self.reading(contents)
+        let files = self.file.iter().chain(&self.over);
+        self.reading(files.map(|path| read_file(path)).collect())
+    }
+
+    /// Tells whether a file is one layer of several, which may leave out keys.
+    fn has_layers(&self) -> bool {
+        self.has_store() || self.over.is_some()
     }
 
     /// Reads every layer. The store has the deadline of its access.
@@ -150,7 +166,9 @@ impl ConfigSource {
             })
         };
         Reading {
-            sha256: Some(digest_of(&layers)),
+            sha256: Some(config::digest_of_layers(
+                layers.iter().map(|layer| layer.sha256.as_str()),
+            )),
             layers,
             result: error.map_or_else(merged, Err),
         }
@@ -160,14 +178,14 @@ impl ConfigSource {
     fn parse(&self, content: &Content) -> Result<Layer, LoadError> {
         let place = place(&content.origin);
         let invalid = |why: ConfigError| LoadError::Invalid {
-            text: if self.has_store() {
+            text: if self.has_layers() {
                 format!("{place}: {why}")
             } else {
                 why.to_string()
             },
             rendered: why.render(Path::new(&place), &content.bytes),
         };
-        if self.has_store() {
+        if self.has_layers() {
             Layer::parse(&content.bytes).map_err(invalid)
         } else {
             config::parse(&content.bytes)
@@ -195,20 +213,6 @@ impl Reading {
                 LayerOrigin::Url(url) => Failure::Store(url, why),
             }),
             Err(LoadError::Invalid { rendered, .. }) => Err(Failure::Invalid(rendered)),
-        }
-    }
-}
-
-/// Returns the digest of a config in layers. That of one layer is the digest of its bytes; that of
-/// several is the digest of the lines `sha256:DIGEST`, one for each.
-fn digest_of(layers: &[LayerReport]) -> String {
-    match layers {
-        [only] => only.sha256.clone(),
-        layers => {
-            let lines = layers
-                .iter()
-                .map(|layer| format!("sha256:{}\n", layer.sha256));
-            config::digest(lines.collect::<String>().as_bytes())
         }
     }
 }

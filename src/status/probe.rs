@@ -19,7 +19,10 @@ use crate::{
         discover::found::Found,
         local::guards::check_exclusive_address,
         net::sockets::Listeners,
-        probe::limits::{ProbeLimits, self_report},
+        probe::{
+            layers::key_layer,
+            limits::{ProbeLimits, self_report},
+        },
         proc::{guard, inside::is_its_name},
         target::as_started::is_as_it_started,
         validate::{
@@ -65,7 +68,11 @@ impl StatusProbe {
             assertions::check(&mut row, &mut planned, &current, context).await;
         }
         if !group.validate.is_empty() && is_known {
-            self.validate(&mut row, &planned, &current).await;
+            if current.iter().all(CurrentTarget::has_file) {
+                self.validate(&mut row, &planned, &current).await;
+            } else {
+                row.unvalidated = Some("its key could not be read".into());
+            }
         }
         if let Some(first) = row.targets.first() {
             row.path = Some(first.path.clone());
@@ -90,7 +97,7 @@ impl StatusProbe {
         let targets = current.as_deref().unwrap_or_default();
         targets::add_targets(row, group, found, targets, &self.proofs);
         if group.speaks == Speaks::Hello {
-            self.read_self_report(row, found).await;
+            self.read_self_report(row, group, found).await;
         } else {
             self.add_doubt(row);
         }
@@ -186,7 +193,7 @@ impl StatusProbe {
 
     /// Reads the self-report of a process that speaks the protocol of `hello serve`. It is about
     /// the first target.
-    async fn read_self_report(&self, row: &mut Row, found: &Found) {
+    async fn read_self_report(&self, row: &mut Row, group: &Group, found: &Found) {
         let Some(endpoint) = &row.endpoint else {
             return;
         };
@@ -203,15 +210,24 @@ impl StatusProbe {
             row.faults.push(text);
             return;
         }
-        let sha256 = report.effective.of_file().to_owned();
+        let sha256 = match group.key().map(|key| key_layer(&report, key)) {
+            None => report.effective.of_file().to_owned(),
+            Some(Ok(layer)) => layer.sha256.clone(),
+            Some(Err(why)) => {
+                row.faults.push(why.to_string());
+                return;
+            }
+        };
         let loaded_at = report.effective.loaded_at.as_second();
         row.age_s = Some(jiff::Timestamp::now().as_second() - loaded_at);
         row.generation = Some(report.effective.generation);
         row.runs = Some(sha256.clone());
         if let Some(first) = row.targets.first_mut() {
             if first.disk.as_ref().is_some_and(|disk| *disk != sha256) {
-                row.faults
-                    .push("does not run the config on its disk".into());
+                row.faults.push(match &first.rev {
+                    Some(rev) => format!("does not run revision {rev} of its key"),
+                    None => "does not run the config on its disk".into(),
+                });
             }
             first.runs = Some(sha256);
             first.known = KnownBy::SelfReport;

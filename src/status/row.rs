@@ -84,6 +84,9 @@ pub(super) struct RowTarget {
     #[serde(with = "crate::exact")]
     #[schemars(with = "crate::exact::Shape<'static>")]
     pub(super) path: PathBuf,
+    /// The revision of a key; none of a file or directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rev: Option<String>,
     /// Digest on disk.
     pub(super) disk: Option<String>,
     /// The digest of the content that the instance runs, and how that is known.

@@ -55,6 +55,7 @@ pub(super) fn add_targets(
         };
         let row_target = RowTarget {
             path: target.path.clone(),
+            rev: target.rev.clone(),
             disk: target.sha256().map(str::to_owned),
             runs,
             known,

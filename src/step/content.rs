@@ -7,6 +7,7 @@ use rustix::fs::FileType;
 use crate::{
     config::{self, MAX_TARGET, ReadError},
     event::TargetKind,
+    fleet::url_of,
     tree::Tree,
     trust,
 };
@@ -49,7 +50,7 @@ impl Content {
     #[must_use]
     pub fn from_stored(bytes: Vec<u8>, kind: TargetKind) -> Option<Self> {
         match kind {
-            TargetKind::File => Some(Self::new(bytes)),
+            TargetKind::File | TargetKind::Key => Some(Self::new(bytes)),
             TargetKind::Directory => Tree::unpack(&bytes).and_then(Self::from_tree).ok(),
         }
     }
@@ -82,6 +83,15 @@ impl Content {
         } else {
             TargetKind::File
         }
+    }
+}
+
+/// Returns the kind of the target at `path`, which has this content. A key has that of a file.
+#[must_use]
+pub(crate) fn kind_of(path: &Path, content: &Content) -> TargetKind {
+    match url_of(path) {
+        Some(_) => TargetKind::Key,
+        None => content.kind(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! An instance in a plan: the findings of the survey, and the progress of the run.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     path::PathBuf,
     sync::Arc,
@@ -9,9 +10,11 @@ use std::{
 
 use crate::{
     assertion::{Assertion, Expectation},
+    config,
     event::{Failure, FailureKind, Instance, Outcome, Proof},
     fleet::Group,
     identity::Identity,
+    step::{Content, FileLayer},
 };
 
 /// The readings that an earlier run took of an instance's `confirm` assertions.
@@ -104,6 +107,8 @@ pub struct PlannedInstance {
     pub listened: bool,
     /// When the readings of `baseline` were taken at the survey.
     pub baseline_read_at: Option<Instant>,
+    /// The file below its target, where that is a key of a store.
+    pub under: Option<Arc<FileLayer>>,
     /// Targets that its program reads by default: neither its command line nor the fleet names
     /// them.
     pub assumed: Vec<PathBuf>,
@@ -143,6 +148,7 @@ impl PlannedInstance {
             shown_back: Vec::new(),
             listened: false,
             baseline_read_at: None,
+            under: None,
             assumed: Vec::new(),
         }
     }
@@ -192,6 +198,26 @@ impl PlannedInstance {
         self.ran_before == RanBefore::Unknown
             && self.instance.proof == Some(Proof::Content)
             && self.group.confirm.iter().all(compares)
+    }
+
+    /// Returns the digest of the whole config that the instance merges from its file and this value
+    /// of its key.
+    #[must_use]
+    pub fn merged_sha256(&self, value: &str) -> String {
+        let file = self.under.as_ref().map(|file| file.sha256.as_str());
+        config::digest_of_layers(file.into_iter().chain([value]))
+    }
+
+    /// Returns the bytes that assertions take values from, if the instance reads `content`: those
+    /// of a file, or the keys of all layers. None of a directory.
+    #[must_use]
+    pub fn whole_config<'a>(&self, content: &'a Content) -> Option<Cow<'a, [u8]>> {
+        let bytes = content.file()?;
+        let merged = self
+            .under
+            .as_ref()
+            .and_then(|file| config::overlaid(&file.bytes, bytes));
+        Some(merged.map_or(Cow::Borrowed(bytes), |text| Cow::Owned(text.into_bytes())))
     }
 
     /// Ends it in `outcome`; the first failure is the one that is kept.

@@ -30,8 +30,10 @@ pub struct Survey {
 /// A target at the survey.
 #[derive(Debug, Clone)]
 pub struct SurveyedTarget {
-    /// Its content on disk.
+    /// Its content on disk, or in its store.
     pub content: Content,
+    /// The revision of a key; none of a file or directory.
+    pub rev: Option<String>,
     /// Its last change of any kind, in nanoseconds since 1970; for a directory, the change of its
     /// newest entry.
     pub ctime: i128,

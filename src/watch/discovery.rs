@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc};
 
 use super::subject::{KeySubject, Subject};
 use crate::{
-    fleet::{ContentSource, Fleet, Group},
+    fleet::{ContentSource, Fleet, Group, Key},
     host::{
         discover::{ConfigPaths, Scan, all_configs, found::Found},
         target::source::source_path,
@@ -56,6 +56,10 @@ pub(super) async fn discover(fleet: &Fleet) -> io::Result<Vec<Discovered>> {
 
 /// Returns the subjects of one target. The target counts as long as its source does not exist.
 fn subjects(group: &Group, path: PathBuf, named: PathBuf) -> Vec<Subject> {
+    let subject = |key: &Key| Subject::Key(KeySubject(Arc::new(key.clone())));
+    if let (Some(key), None) = (group.key(), &group.source) {
+        return vec![subject(key)];
+    }
     let target = Subject::Path {
         named,
         includes: group.reading.includes.clone(),
@@ -66,7 +70,7 @@ fn subjects(group: &Group, path: PathBuf, named: PathBuf) -> Vec<Subject> {
     let source = match source {
         ContentSource::Path(source) => source_path(source, &path),
         ContentSource::Key(key) => {
-            return vec![Subject::Key(KeySubject(Arc::new((**key).clone())))];
+            return vec![subject(key)];
         }
     };
     let exists = source.symlink_metadata().is_ok();

@@ -86,7 +86,7 @@ impl Subject {
     pub(super) fn leads_to(&self, target: &Path) -> bool {
         match self {
             Self::Path { named, .. } => named.canonicalize().is_ok_and(|path| path == target),
-            Self::Key(_) => false,
+            Self::Key(key) => key.0.target() == target,
         }
     }
 }

@@ -63,6 +63,7 @@ impl Case {
             )
         };
         let change = TargetChange {
+            rev: None,
             path: path.clone(),
             from: self.has_old_bytes.then(|| OLD.clone()),
             to: NEW.clone(),

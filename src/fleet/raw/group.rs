@@ -53,7 +53,8 @@ pub(super) struct RawGroup {
     /// The number of instances: `3`, `"3.."`, `"..5"` or `"3..5"`. Default: `"1.."`.
     #[schemars(with = "Option<CountText>")]
     pub(super) count: Option<Spanned<Value>>,
-    /// The config: a place, a list of which the first that exists counts, or a list of lists.
+    /// The config: a place, a list of which the first that exists counts, or a list of lists; or
+    /// the URL of a key.
     #[schemars(with = "Option<Targets>")]
     pub(super) config: Option<Spanned<Value>>,
     /// Where a config may be that another user's process names.

@@ -99,6 +99,11 @@ fn path_base(text: &str) -> Result<PathBase, String> {
         },
         None => text.starts_with('/').then(|| PathBase::Path(text.into())),
     };
+    if text.contains("://") {
+        return Err(format!(
+            "{text:?} is a key, which is the only target of its group: `config = {text:?}`"
+        ));
+    }
     // Any other path would depend on the directory that `hello` is started in.
     found.ok_or_else(|| {
         format!(

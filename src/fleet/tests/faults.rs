@@ -295,6 +295,44 @@ fn faults_of_the_url_of_a_key() {
 }
 
 #[test]
+fn faults_of_a_key_as_the_target() {
+    let target = |config: &str, more: &str| format!("{GROUP}config = {config}\n{more}");
+    assert_faults(&[
+        (
+            target("\"https://u:p@h/x\"", ""),
+            ["line 5, column 10", "no password"],
+        ),
+        (
+            target("[\"https://h/x\"]", ""),
+            ["line 5, column 10", "the only target of its group"],
+        ),
+        (
+            target("[[\"/a\"], [\"https://h/x\"]]", ""),
+            ["line 5, column 10", "the only target of its group"],
+        ),
+        (
+            target("\"etcd+https://h//a\"", ""),
+            ["line 5, column 10", "write such a `/` as %2F"],
+        ),
+        (
+            target("\"https://h/x\"", "restart_keys = [\"a\"]\n"),
+            ["line 5, column 10", "`restart_keys` reads a file"],
+        ),
+        (
+            target("\"https://h/x\"", "source = \"{config}.new\"\n"),
+            ["line 5, column 10", "the target is a key"],
+        ),
+        (
+            target(
+                "\"etcd+https://h/a\"",
+                "[[group]]\nname = \"b\"\nkind = \"hello\"\nconfig = \"etcd+https://h:2379/a\"\n",
+            ),
+            ["line 9, column 10", "name one key by two URLs"],
+        ),
+    ]);
+}
+
+#[test]
 fn faults_of_a_store() {
     let store = |lines: &str| {
         format!("{GROUP}[[store]]\nurl = \"https://h\"\n{lines}\n")

@@ -90,6 +90,7 @@ fn a_group_with_every_key_reads_back_as_the_same() {
 fn a_group_with_a_key_reads_back_as_the_same() {
     let text = "version = 1\n[[group]]\nkind = \"hello\"\nsource = \"exec://kv/a/b\"\n\
                 [[group]]\nname = \"etcd\"\nkind = \"hello\"\nsource = \"etcd+https://h/a\"\n\
+                [[group]]\nname = \"target\"\nkind = \"hello\"\nconfig = \"etcd+https://h/b\"\n\
                 [[store]]\nurl = \"exec://kv/a\"\nget = [\"g\", \"{key}\"]\nrev = \"first_line\"\n\
                 [[store]]\nurl = \"exec://kv\"\nget = [\"other\"]\n\
                 [[store]]\nurl = \"etcd+https://h\"\nca = \"/ca\"\n\
@@ -106,6 +107,11 @@ fn a_group_with_a_key_reads_back_as_the_same() {
         ("b", "g")
     );
     assert_eq!(key(1).access.timeout.as_secs(), 2);
+    let target = fleet.groups[2].key().unwrap();
+    assert_eq!(target.access, key(1).access);
+    assert!(target.needs_credentials());
+    let over = ["{exe}", "check", "{opt:--config}", "--over", "{candidate}"];
+    assert_eq!(fleet.groups[2].validate, over);
     // A journal of an earlier version has a path as a text.
     let mut old = serde_json::to_value(&fleet.groups[0]).unwrap();
     old["source"] = "{config}.new".into();

@@ -141,6 +141,13 @@ fn config_of(
     paths: &ConfigPaths,
 ) -> Result<Config, LookupError> {
     let mut attempts = Attempts::default();
+    if let [PathBase::Key(key)] = bases {
+        return Ok(Config {
+            path: key.target(),
+            named: key.target(),
+            assumed: false,
+        });
+    }
     for (index, base) in bases.iter().enumerate() {
         if is_spelled_before(bases, index) {
             continue;
@@ -177,7 +184,7 @@ fn config_of(
         let assumed = match base {
             PathBase::Built(..) | PathBase::Base(_) => true,
             PathBase::Path(_) | PathBase::Cwd(_) => bases.len() > 1,
-            PathBase::Arg(..) | PathBase::Env(..) => is_guess,
+            PathBase::Arg(..) | PathBase::Env(..) | PathBase::Key(_) => is_guess,
         };
         return Ok(Config {
             path: path.end.clone(),
@@ -294,6 +301,7 @@ fn named_by(
     };
     match place {
         PathBase::Path(path) => Ok(Some((path.clone(), false))),
+        PathBase::Key(key) => Ok(Some((key.target(), false))),
         PathBase::Cwd(below) => Ok(Some((joined(lookup.cwd()?, below), false))),
         PathBase::Base(below) => Ok(Some((joined(lookup.base()?, below), false))),
         PathBase::Built(text, below) => below_value(lookup.built(text)?.map(Into::into), below),
@@ -368,7 +376,7 @@ fn is_own_stream(path: &Path) -> bool {
 pub(crate) fn place_of(pid: i32, args: &[String], place: &PathBase) -> io::Result<Option<PathBuf>> {
     let (below, value) = match place {
         PathBase::Path(path) => return Ok(Some(path.clone())),
-        PathBase::Built(..) | PathBase::Env(..) => return Ok(None),
+        PathBase::Built(..) | PathBase::Env(..) | PathBase::Key(_) => return Ok(None),
         PathBase::Cwd(below) | PathBase::Base(below) => (below, Path::new("")),
         PathBase::Arg(option, below) => match argument(args, option) {
             Some(value) => (below, Path::new(value)),

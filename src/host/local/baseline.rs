@@ -9,6 +9,7 @@ use crate::{
         net::sockets::Listeners,
         probe::{
             answer::{NoReport, ProbeError, ProbeReason},
+            layers::{NoLayers, file_layer, key_layer},
             limits::{ProbeLimits, self_report},
             results::{ProbeResults, Role},
         },
@@ -43,6 +44,8 @@ pub(crate) enum BaselineReason {
     Source(String, Box<ProbeReason>),
     #[error(transparent)]
     NoReport(#[from] NoReport),
+    #[error(transparent)]
+    NoLayers(#[from] NoLayers),
     #[error("{endpoint} is answered by pid {pid}, not by it")]
     OtherProcess { endpoint: String, pid: i32 },
     #[error(
@@ -161,7 +164,21 @@ async fn read_self_report(
         };
         return Err(why.into());
     }
-    let runs = report.effective.of_file().to_owned();
+    let runs = match planned.group.key() {
+        None => report.effective.of_file().to_owned(),
+        Some(key) => {
+            let refused = |refusal: Refusal<NoLayers>| BaselineError {
+                refusal: Refusal {
+                    why: refusal.why.into(),
+                    hint: refusal.hint,
+                },
+                reached: false,
+            };
+            let layer = key_layer(&report, key).map_err(|why| refused(why.into()))?;
+            planned.under = file_layer(&report, instance.pid).map_err(refused)?;
+            layer.sha256.clone()
+        }
+    };
     instance.after = Some(runs.clone());
     instance.before = Some(runs);
     planned.attempt_seq = report.last_attempt.seq;

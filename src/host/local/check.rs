@@ -15,6 +15,7 @@ use self::{
 };
 use crate::{
     event::{Direction, Event, Failure, FailureKind, Interrupts, Outcome},
+    fleet::url_of,
     host::{
         local::host::LocalHost,
         net::sockets::Listeners,
@@ -174,14 +175,15 @@ impl LocalHost {
         emit: &mut impl FnMut(Event),
     ) {
         // Many steps have the same targets: each is read once.
-        let mut is_installed: BTreeMap<&Path, bool> = BTreeMap::new();
+        let mut faults: BTreeMap<&Path, Option<TargetFault>> = BTreeMap::new();
         for Step {
             changes, instances, ..
         } in steps.iter_mut().map(|step| &mut **step)
         {
-            let changed = changes.iter().find(|change| {
-                let read = || is_unchanged(self.targets.get(&change.path), change);
-                !*is_installed.entry(&change.path).or_insert_with(read)
+            let changed = changes.iter().find_map(|change| {
+                let read = || TargetFault::of(self.targets.get(&change.path)?, change);
+                let fault = *faults.entry(&change.path).or_insert_with(read);
+                Some((change, fault?))
             });
             let checked = instances.iter_mut().filter(|m| {
                 claims_config(m)
@@ -263,15 +265,32 @@ fn rolled_back_changes(step: &Step) -> Vec<TargetChange> {
     }
 }
 
-/// Tells whether a target holds the new content. A target that the run has not opened counts as
-/// unchanged.
-fn is_unchanged(target: Option<&Target>, change: &TargetChange) -> bool {
-    target.is_none_or(|target| target.holds(&change.to))
+/// Why a target does not show the new content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TargetFault {
+    /// It holds another one.
+    Changed,
+    /// It is a key, and its store did not answer.
+    Unread,
 }
 
-/// Returns why the targets of an instance are not those of this run any more; `changed` is one that
-/// another program has changed.
-fn target_failure(planned: &PlannedInstance, changed: Option<&TargetChange>) -> Option<Failure> {
+impl TargetFault {
+    /// Returns the fault of a target; none if it holds the new content.
+    fn of(target: &Target, change: &TargetChange) -> Option<Self> {
+        match target.digest() {
+            Some(digest) if digest == change.to.sha256 => None,
+            None if url_of(&change.path).is_some() => Some(Self::Unread),
+            _ => Some(Self::Changed),
+        }
+    }
+}
+
+/// Returns why the targets of an instance are not known to be those of this run; `changed` is one
+/// with a fault.
+fn target_failure(
+    planned: &PlannedInstance,
+    changed: Option<(&TargetChange, TargetFault)>,
+) -> Option<Failure> {
     let instance = &planned.instance;
     let failure = |outcome: Outcome, text: String| {
         Some(Failure {
@@ -279,14 +298,18 @@ fn target_failure(planned: &PlannedInstance, changed: Option<&TargetChange>) -> 
             text,
         })
     };
-    if let Some(change) = changed {
-        let text = format!(
-            "`{}` was changed by another program since",
-            change.path.display()
-        );
+    if let Some((change, fault)) = changed {
+        let path = change.path.display();
+        let text = match fault {
+            TargetFault::Changed => format!("`{path}` was changed by another program since"),
+            TargetFault::Unread => {
+                format!("`{path}` cannot be read, so that it is not known what it holds")
+            }
+        };
         return failure(Outcome::TimedOut, text);
     }
-    let sees_another = |path: &&PathBuf| !sees_the_same(instance.pid, path);
+    let sees_another =
+        |path: &&PathBuf| url_of(path).is_none() && !sees_the_same(instance.pid, path);
     let path = instance.targets.iter().find(sees_another)?;
     // A process that has ended sees no file.
     if is_over(instance.pid, instance.started, &instance.exe) {

@@ -9,7 +9,7 @@ use std::{
 use self::{install::FailedInstalls, reload::reload_and_confirm};
 use crate::{
     event::{Abort, Direction, Event, Failure, INTERRUPTED, Interrupts, Outcome},
-    fleet::Speaks,
+    fleet::{Speaks, url_of},
     host::{
         local::{failed::not_proven, host::LocalHost},
         parallel::admission::run_admitted,
@@ -44,7 +44,9 @@ impl LocalHost {
         let failed = self.install(steps, emit)?;
         // It is not known whether a later change behind a target is read.
         for change in steps.iter().flat_map(|step| &step.changes) {
-            if let Some(follow) = self.follows.get_mut(&change.path) {
+            if let Some(follow) = self.follows.get_mut(&change.path)
+                && url_of(&change.path).is_none()
+            {
                 follow.update(&change.path);
             }
         }

@@ -118,12 +118,14 @@ impl Examiner {
         planned.identity = found.identity(group);
         planned.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();
         findings.push(self.answers(&mut planned, has_endpoint).await);
-        findings.extend(if current.is_ok() {
-            validator::validator(&self.validations, &planned, targets).await
-        } else {
-            [Topic::Validator, Topic::Disk]
-                .map(|topic| Finding::note(topic, "not checked, since its config is not known"))
-        });
+        findings.extend(
+            if current.is_ok() && targets.iter().all(CurrentTarget::has_file) {
+                validator::validator(&self.validations, &planned, targets).await
+            } else {
+                [Topic::Validator, Topic::Disk]
+                    .map(|topic| Finding::note(topic, "not checked, since its config is not known"))
+            },
+        );
         findings.push(config::bad_config(&planned));
         let first = targets.first().and_then(|target| target.disk.as_ref().ok());
         findings.push(proof::proof(&planned, first));

@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     os::fd::OwnedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -126,6 +126,13 @@ impl LocalHost {
             since: BTreeMap::new(),
             openings: Openings::default(),
         }
+    }
+
+    /// Returns the revision of a target that is a key: that of the survey, or that of this run's
+    /// write.
+    pub(in crate::host) fn revision(&self, path: &Path) -> Option<String> {
+        let rev = self.targets.get(path)?.revision()?;
+        Some(rev.to_owned())
     }
 
     /// Returns what an instance must prove that reads the targets of `changes`. The instances that

@@ -4,6 +4,7 @@ use std::{cell::LazyCell, collections::BTreeMap, path::PathBuf};
 
 use crate::{
     event::{Abort, Event, Interrupts, Outcome, Phase, check_interrupts},
+    fleet::url_of,
     host::{
         local::{
             host::LocalHost,
@@ -176,8 +177,10 @@ impl LocalHost {
     /// Returns the new content of a target as its validator gets it.
     fn candidate(&self, change: &TargetChange, staged: &StagedPaths) -> Candidate {
         let target = self.targets.get(&change.path);
+        let live = target.and_then(Target::live_file);
         Candidate {
-            live: change.path.clone(),
+            target: change.path.clone(),
+            live: live.unwrap_or(&change.path).to_owned(),
             staged: staged.get(&change.path).unwrap_or(&change.path).clone(),
             inodes: target.and_then(Target::inodes).unwrap_or_default(),
             sha256: change.to.sha256.clone(),
@@ -198,10 +201,14 @@ impl LocalHost {
         };
         let is_adopted = target.holds(&change.to);
         let staged = if is_adopted {
-            change.path.clone()
-        } else {
             target
-                .stage(&change.to, &self.run, sync)
+                .copy(&change.to, change.secret, &self.run)
+                .map_err(install_abort)?;
+            target.live_file().unwrap_or(&change.path).to_owned()
+        } else {
+            let now = change.from.as_ref().unwrap_or(&change.to);
+            target
+                .stage((now, &change.to), change.secret, &self.run, sync)
                 .map_err(install_abort)?
         };
         check_interrupts(interrupts)?;
@@ -339,7 +346,8 @@ async fn check_keys(
     Ok(())
 }
 
-/// Refuses the instances that may not read the new content of their targets.
+/// Refuses the instances that may not read the new content of their targets. Of a key, that is the
+/// copy for validators.
 fn check_readable(steps: &[&mut Step], staged: &StagedPaths) -> Result<(), Abort> {
     let mut readers = readable::Readers::default();
     let mut unreadable = Vec::new();
@@ -347,7 +355,11 @@ fn check_readable(steps: &[&mut Step], staged: &StagedPaths) -> Result<(), Abort
         for planned in signalled(step) {
             let why = step.changes.iter().find_map(|change| {
                 let staged = staged.get(&change.path).unwrap_or(&change.path);
-                readers.refuse(&planned.identity, &change.path, staged)
+                let named = match url_of(&change.path) {
+                    Some(_) => staged,
+                    None => &change.path,
+                };
+                readers.refuse(&planned.identity, named, staged)
             });
             unreadable.extend(why.map(|why| refused(planned.instance.clone(), why)));
         }

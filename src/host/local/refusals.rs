@@ -31,10 +31,15 @@ pub(crate) fn none_refused(refused: Vec<Instance>) -> Result<(), Abort> {
 
 /// Returns the abort for a target that cannot be read, staged or installed.
 pub(crate) fn install_abort(error: InstallError) -> Abort {
-    let verdict = if matches!(error, InstallError::Io(..) | InstallError::Record(_)) {
-        Verdict::Failed
-    } else {
-        Verdict::Refused
+    let verdict = match error {
+        InstallError::Io(..)
+        | InstallError::Record(_)
+        | InstallError::NoKey(_)
+        | InstallError::Store(..)
+        | InstallError::Unknown(..) => Verdict::Failed,
+        InstallError::Refused(..) | InstallError::Drifted(_) | InstallError::Changed(..) => {
+            Verdict::Refused
+        }
     };
     Abort::new(verdict, error.to_string())
 }

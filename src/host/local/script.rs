@@ -165,6 +165,7 @@ impl ScriptHost {
                 .insert(change.path.clone(), change.to.sha256.clone());
             self.installed.insert(change.path.clone());
             emit(Event::Installed {
+                rev: None,
                 path: change.path.clone(),
                 sha256: change.to.sha256.clone(),
             });

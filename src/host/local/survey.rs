@@ -11,7 +11,7 @@ use std::{
 use self::inspect::{SurveyedInstance, inspect, intern, probe, wait_until_ready};
 use crate::{
     event::{Abort, Verdict},
-    fleet::{Group, Speaks},
+    fleet::{Group, Speaks, url_of},
     host::{
         discover::{MatchRefusal, Scan, found::Found},
         local::{
@@ -262,13 +262,17 @@ fn survey_target(
         .iter()
         .filter(|(group, _)| group.speaks == Speaks::None)
         .map(|(_, pid)| *pid);
-    let follow = Follow::of(path, includes, silent.collect());
+    let follow = match url_of(path) {
+        Some(_) => Follow::default(),
+        None => Follow::of(path, includes, silent.collect()),
+    };
     let secret = readers
         .first()
         .and_then(|(group, _)| group.secret)
         .unwrap_or(!target.is_public(&content));
     let surveyed = SurveyedTarget {
         content,
+        rev: target.revision().map(str::to_owned),
         ctime: target.ctime().unwrap_or(i128::MAX),
         behind: follow.behind.clone(),
         secret,

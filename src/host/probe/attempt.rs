@@ -10,7 +10,7 @@ use crate::{
         probe::{
             answer::KernelError,
             endpoint::{WHETHER_OLD_WORKER, old_worker_text},
-            expected::{Expected, SelfReportExpectation},
+            expected::{Expected, Scope, SelfReportExpectation},
             limits::ProbeLimits,
             results::ProbeResults,
             samples::Samples,
@@ -222,10 +222,12 @@ impl Attempt<'_> {
                     named.unwrap_or("a process that does not say which one it is")
                 )));
             }
-            let of_file = answer
-                .header(X_CONFIG_FILE_SHA256)
-                .or_else(|| answer.header(X_CONFIG_SHA256));
-            if of_file != Some(&report.sha256) {
+            let whole = answer.header(X_CONFIG_SHA256);
+            let served = match report.scope {
+                Scope::File => answer.header(X_CONFIG_FILE_SHA256).or(whole),
+                Scope::Whole => whole,
+            };
+            if served != Some(&report.sha256) {
                 not_yet.get_or_insert_with(|| "serves another config".into());
             }
         }
@@ -252,7 +254,11 @@ impl Attempt<'_> {
         }
         let last = report.last_attempt;
         let is_new = self.is_new(&last, expected);
-        let has_read = is_new && last.of_file() == Some(&expected.sha256);
+        let (read, serves) = match expected.scope {
+            Scope::File => (last.of_file(), report.effective.of_file()),
+            Scope::Whole => (last.sha256.as_deref(), report.effective.sha256.as_str()),
+        };
+        let has_read = is_new && read == Some(&expected.sha256);
         if not_yet.is_none() && has_read {
             return Ok(());
         }
@@ -262,7 +268,8 @@ impl Attempt<'_> {
         );
         if expected.rejection_is_final && is_new && kept_old && (has_read || last.sha256.is_none())
         {
-            return Err(AttemptError::Refused(last.error.unwrap_or_else(|| {
+            let why = last.error.clone();
+            return Err(AttemptError::Refused(why.unwrap_or_else(|| {
                 "it reports that it kept the old config".into()
             })));
         }
@@ -273,7 +280,7 @@ impl Attempt<'_> {
         );
         Err(AttemptError::NotYet(
             not_yet
-                .filter(|_| report.effective.of_file() == expected.sha256)
+                .filter(|_| serves == expected.sha256)
                 .unwrap_or(still),
         ))
     }

@@ -41,6 +41,8 @@ impl Expected {
 /// The self-report that an instance which speaks our protocol must give.
 #[derive(Debug, Clone)]
 pub(crate) struct SelfReportExpectation {
+    /// The part of the config that `sha256` is of.
+    pub(crate) scope: Scope,
     /// The digest that the serving path must answer with.
     pub(crate) sha256: String,
     /// True if a rejection of `sha256` ends the wait.
@@ -50,6 +52,15 @@ pub(crate) struct SelfReportExpectation {
     pub(crate) require_new_attempt: bool,
     /// The number of the last attempt before the signal; unknown if the instance was unresponsive.
     pub(crate) seq: u64,
+}
+
+/// The part of a config that a digest is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// The file, also where a key lies over it.
+    File,
+    /// All layers.
+    Whole,
 }
 
 /// The condition that ends the wait for a proof.

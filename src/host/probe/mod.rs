@@ -6,6 +6,7 @@ mod attempt;
 pub(crate) mod confirm;
 pub(crate) mod endpoint;
 pub(crate) mod expected;
+pub(crate) mod layers;
 pub(crate) mod limits;
 pub(crate) mod lost_listeners;
 pub(crate) mod old_workers;

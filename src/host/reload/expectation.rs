@@ -4,23 +4,27 @@ use crate::{
     assertion::{Assertion, Expectation, Unresolved},
     event::{Direction, Failure, Outcome},
     fleet::Speaks,
-    host::probe::expected::{Expected, SelfReportExpectation, WaitUntil},
+    host::probe::expected::{Expected, Scope, SelfReportExpectation, WaitUntil},
     refusal::Refusal,
     step::{PlannedInstance, PriorReadings, TargetChange},
 };
 
-/// Returns the assertions with the values of the config that `changes` install.
+/// Returns the assertions with the values of the config that `member` reads once `changes` are
+/// installed.
 ///
 /// # Errors
 /// Fails if that config does not have a key that an assertion names.
 pub(super) fn resolve_assertions(
     assertions: &[Assertion],
+    member: &PlannedInstance,
     changes: &[TargetChange],
 ) -> Result<Vec<Assertion>, Failure> {
-    let to = changes.first().and_then(|change| change.to.file());
+    let to = changes
+        .first()
+        .and_then(|change| member.whole_config(&change.to));
     assertions
         .iter()
-        .map(|assertion| assertion.resolved(to))
+        .map(|assertion| assertion.resolved(to.as_deref()))
         .collect::<Result<_, _>>()
         .map_err(|why: Refusal<Unresolved>| Failure {
             kind: Outcome::Refused.into(),
@@ -122,8 +126,13 @@ pub(super) fn expectation(
                     .before
                     .as_ref()
                     .is_none_or(|before| *before == to.sha256);
+            let (scope, sha256) = match group.key() {
+                Some(_) => (Scope::Whole, member.merged_sha256(&to.sha256)),
+                None => (Scope::File, to.sha256.clone()),
+            };
             Some(SelfReportExpectation {
-                sha256: to.sha256.clone(),
+                scope,
+                sha256,
                 rejection_is_final: !direction.is_back(),
                 require_new_attempt,
                 seq: member.attempt_seq,
@@ -136,7 +145,7 @@ pub(super) fn expectation(
     let reject = if direction.is_back() || member.signal_may_be_pending {
         Vec::new()
     } else {
-        resolve_assertions(&group.reject, changes)?
+        resolve_assertions(&group.reject, member, changes)?
     };
     if assertions.is_empty() && self_report.is_none() {
         return Ok(None);
@@ -172,7 +181,7 @@ pub(crate) fn expected_after(
         return Ok(expected.map(without_new_attempt));
     }
     let is_unchanged = member.instance.outcome == Outcome::Unchanged;
-    let mut assertions = resolve_assertions(&member.group.confirm, changes)?;
+    let mut assertions = resolve_assertions(&member.group.confirm, member, changes)?;
     if is_unchanged {
         // The instance was never signalled, so an assertion that compares with before its signal
         // cannot hold. An assertion that did not hold at the survey is not why it was not

@@ -178,7 +178,7 @@ async fn prepare(
         slot,
         ..
     } = context;
-    let mut assertions = resolve_assertions(&member.group.confirm, changes)?;
+    let mut assertions = resolve_assertions(&member.group.confirm, member, changes)?;
     let first = member.baseline.clone();
     member.instance.proof = None;
     let earlier = settle_baseline(member, &assertions, &first, context, limits).await;

@@ -7,7 +7,7 @@ use rustix::process::pidfd_send_signal;
 
 use crate::{
     event::{Failure, Outcome},
-    fleet::Signal,
+    fleet::{Signal, url_of},
     host::{
         discover::renewal,
         proc::{
@@ -78,7 +78,7 @@ fn check_files(member: &PlannedInstance) -> Result<(), SignalError> {
     let Some(path) = instance
         .targets
         .iter()
-        .find(|path| !sees_the_same(instance.pid, path))
+        .find(|path| url_of(path).is_none() && !sees_the_same(instance.pid, path))
     else {
         return Ok(());
     };

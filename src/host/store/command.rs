@@ -49,10 +49,8 @@ pub(super) async fn put(
     bytes: &[u8],
     expected: Option<&Revision>,
 ) -> Outcome<PutResult> {
+    check_writable(key)?;
     let commands = commands(key)?;
-    if commands.put.is_empty() {
-        return Err(Fault::ReadOnly("its [[store]] has no `put`").into());
-    }
     let rev = expected.map_or("", Revision::as_str);
     let argv = filled(&commands.put, &commands.key, rev);
     let output = exec::fetch(&argv, bytes.to_vec(), MAX_REVISION + 1, key.access.timeout)
@@ -69,9 +67,17 @@ pub(super) async fn put(
     }
 }
 
-fn commands(key: &Key) -> Outcome<&StoreCommands> {
+/// Checks that there is a command that writes the key.
+pub(super) fn check_writable(key: &Key) -> Result<(), Fault> {
+    match commands(key)?.put.as_slice() {
+        [] => Err(Fault::ReadOnly("its [[store]] has no `put`")),
+        _ => Ok(()),
+    }
+}
+
+fn commands(key: &Key) -> Result<&StoreCommands, Fault> {
     let commands = key.access.commands.as_ref();
-    commands.ok_or_else(|| Fault::ReadOnly("no [[store]] has its commands").into())
+    commands.ok_or(Fault::ReadOnly("no [[store]] has its commands"))
 }
 
 /// Returns an argv with `{key}` and `{rev}` filled in, in one pass.

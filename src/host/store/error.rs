@@ -16,6 +16,25 @@ use crate::{
 #[error(transparent)]
 pub struct StoreError(#[from] Refusal<Fault>);
 
+impl StoreError {
+    /// Tells whether the request was certainly refused or never sent. After any other error a write
+    /// may take effect, even later.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        match &self.0.why {
+            Fault::Address(_)
+            | Fault::Credentials(_)
+            | Fault::NoCredentials(_)
+            | Fault::NotHere(_)
+            | Fault::Http(HttpError::Connect(_) | HttpError::Tls(_))
+            | Fault::ReadOnly(_) => true,
+            // An error of the server itself may be that of a gateway that gave up waiting.
+            Fault::Status { status, .. } => (400..500).contains(status),
+            _ => false,
+        }
+    }
+}
+
 /// The result of a request.
 pub(super) type Outcome<T> = Result<T, Refusal<Fault>>;
 
@@ -36,8 +55,8 @@ pub(super) enum Fault {
     #[error("no whole answer within {0:?}")]
     Late(Duration),
     /// The answer to a request, with its status and what the store says about it.
-    #[error("it {0}")]
-    Status(String),
+    #[error("it {text}")]
+    Status { status: u16, text: String },
     #[error("it answers that nothing has changed, which was not the question")]
     NotRequested,
     #[error("its answer is larger than {} MiB, the limit of a value", .0 >> 20)]

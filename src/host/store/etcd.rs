@@ -249,7 +249,10 @@ fn refused(answer: &Answer) -> Refusal<Fault> {
         }
         Err(_) => String::new(),
     };
-    let refusal = Refusal::from(Fault::Status(format!("{}{text}", answer.status_line())));
+    let refusal = Refusal::from(Fault::Status {
+        status: answer.status,
+        text: format!("{}{text}", answer.status_line()),
+    });
     match answer.status {
         400 | 401 | 403 => {
             refusal.with_hint("check `auth_file = PATH` (USER:PASSWORD) in its [[store]]")

@@ -52,10 +52,7 @@ pub(super) async fn put(
 ) -> Outcome<PutResult> {
     let condition = match expected {
         None => (IF_NONE_MATCH, HeaderValue::from_static("*")),
-        Some(rev) => match HeaderValue::from_str(&rev.0) {
-            Ok(tag) if is_strong(&rev.0) => (IF_MATCH, tag),
-            _ => return Err(Fault::ReadOnly("its server gives no strong ETag").into()),
-        },
+        Some(rev) => (IF_MATCH, condition(rev)?),
     };
     let client = Client::of(&key.access, origin)?;
     let octets = HeaderValue::from_static("application/octet-stream");
@@ -76,6 +73,19 @@ pub(super) async fn put(
         Reading::Value(Some(value)) if value.bytes == bytes => Ok(PutResult::Stored(value.rev)),
         _ => Err(Fault::Unknown.into()),
     }
+}
+
+/// Returns the value of `If-Match` for a revision.
+fn condition(rev: &Revision) -> Result<HeaderValue, Fault> {
+    HeaderValue::from_str(&rev.0)
+        .ok()
+        .filter(|_| is_strong(&rev.0))
+        .ok_or(Fault::ReadOnly("its server gives no strong ETag"))
+}
+
+/// Checks that a write can depend on this revision.
+pub(super) fn check_writable(rev: &Revision) -> Result<(), Fault> {
+    condition(rev).map(drop)
 }
 
 async fn send(
@@ -118,7 +128,10 @@ fn is_strong(text: &str) -> bool {
 
 /// Returns the refusal of an answer that is neither a value nor its absence.
 fn unexpected(answer: &Answer) -> Refusal<Fault> {
-    let refusal = Refusal::from(Fault::Status(answer.status_line()));
+    let refusal = Refusal::from(Fault::Status {
+        status: answer.status,
+        text: answer.status_line(),
+    });
     match answer.status {
         300..=399 => refusal
             .with_hint("a redirect is not followed: if you trust where it leads, name that URL"),

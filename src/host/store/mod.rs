@@ -74,6 +74,21 @@ pub async fn put(
     Ok(in_time(key, written).await?)
 }
 
+/// Checks that a key could be written whose revision is `rev`, as far as that is known without a
+/// request.
+///
+/// # Errors
+/// Fails if its store cannot compare this revision, or has no command that writes.
+pub fn check_writable(key: &Key, rev: &Revision) -> Result<(), StoreError> {
+    let address = key.address().map_err(Fault::from).map_err(Refusal::from)?;
+    let checked = match address {
+        Address::Http(..) => http::check_writable(rev),
+        Address::Exec(_) => command::check_writable(key),
+        Address::Etcd(..) | Address::Nats { .. } => Ok(()),
+    };
+    Ok(checked.map_err(Refusal::from)?)
+}
+
 /// Waits until a key has another revision than `known`; with none, until it exists. Returns no
 /// later than `limit` and two deadlines of a request, with a fresh reading: a watch that has died
 /// unnoticed costs one limit.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    fleet::{PathBase, Speaks},
+    fleet::{PathBase, Speaks, url_of},
     host::{
         proc::guard,
         target::{behind, changed::changed_ns},
@@ -18,6 +18,10 @@ use crate::{
 /// that is read through it, and the links by which the instance names it. It is false if that is
 /// not known.
 pub(crate) fn is_as_it_started(planned: &PlannedInstance, path: &Path) -> bool {
+    // A key has no time of its last change.
+    if url_of(path).is_some() {
+        return false;
+    }
     let instance = &planned.instance;
     let started = guard::start_time_ns(instance.started);
     let readers: &[i32] = if planned.group.speaks == Speaks::None {

@@ -15,19 +15,21 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, FlockOperation},
+    fs::{self, FlockOperation, Mode, OFlags},
     io::Errno,
 };
 use tokio::time::Instant;
 
-use self::{
-    folder::LockFolder,
-    holders::{Holder, Holders},
+use self::holders::{Holder, Holders};
+use crate::{
+    host::target::{access::check_may_create, folder::Folder},
+    trust::ResolvedPath,
 };
-use crate::{host::target::access::check_may_create, trust::ResolvedPath};
 
-mod folder;
 pub(crate) mod holders;
+
+/// The folder of the first locks. No other user can enter it.
+const FOLDER: (&str, Mode) = ("lock", Mode::RWXU);
 
 /// The pause between two attempts to take a lock that another run holds.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -130,8 +132,13 @@ async fn take_first(
     until: Instant,
     holders: &mut Holders,
 ) -> Result<Option<OwnedFd>, LockError> {
-    let opened = LockFolder::of_user()
-        .and_then(|folder| folder.map(|folder| folder.create(dir)).transpose());
+    let opened = Folder::of_user(FOLDER).and_then(|folder| {
+        let create = |folder: Folder| {
+            let flags = OFlags::RDWR | OFlags::CREATE;
+            open_file(&folder, dir, flags).map_err(|e| (folder.path, e))
+        };
+        folder.map(create).transpose()
+    });
     let Some(file) = opened.map_err(|(path, e)| LockError::Io(path, e))? else {
         return Ok(None);
     };
@@ -182,8 +189,8 @@ fn busy(path: &Path, holder: Option<Holder>) -> LockError {
 /// running for 3 s: hello broadcast".
 pub(crate) fn blocked(dir: &OwnedFd, names: &[&std::ffi::OsStr]) -> Option<String> {
     let mut holders = Holders::default();
-    let folder = LockFolder::of_user().ok().flatten();
-    let first = folder.and_then(|folder| folder.open(dir));
+    let folder = Folder::of_user(FOLDER).ok().flatten();
+    let first = folder.and_then(|folder| open_file(&folder, dir, OFlags::RDONLY).ok());
     if let Some(holder) = first.and_then(|file| holders.of(&file).into_iter().next()) {
         return Some(holder.text);
     }
@@ -191,6 +198,19 @@ pub(crate) fn blocked(dir: &OwnedFd, names: &[&std::ffi::OsStr]) -> Option<Strin
         .deciding(dir, names)
         .filter(|holder| holder.counts)
         .map(|holder| holder.text)
+}
+
+/// Opens the file of the first lock on the directory `dir`.
+fn open_file(folder: &Folder, dir: &OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
+    let stat = fs::fstat(dir)?;
+    let name = format!("{}-{}", stat.st_dev, stat.st_ino);
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(fs::openat(
+        &folder.fd,
+        name,
+        flags,
+        Mode::RUSR | Mode::WUSR,
+    )?)
 }
 
 /// Takes the lock if it is free. Returns whether it was.

@@ -33,7 +33,9 @@ const DISK_FULL: &str = "No space left on device";
 /// The new content of a target, as a validator gets it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Candidate {
-    /// The path of the target, resolved.
+    /// The path of the target, resolved, or the URL of a key.
+    pub(crate) target: PathBuf,
+    /// The same path; for a key, that of a copy of its present value.
     pub(crate) live: PathBuf,
     /// The path of the new content: the live path itself, if the present content is validated.
     pub(crate) staged: PathBuf,
@@ -163,12 +165,18 @@ impl<'a> ValidationCase<'a> {
             environment: exec::environment_identity(pid),
             group,
             cwd: planned.cwd.clone(),
-            // The path of the executable contains the pid: it is not part of the key.
-            argv: self.command(Path::new("{exe}")).unwrap_or_default(),
+            // The path of the executable contains the pid, and that of a copy is another one each
+            // time: neither is part of the key.
+            argv: self
+                .command(Path::new("{exe}"))
+                .unwrap_or_default()
+                .iter()
+                .map(|arg| self.with_targets(arg))
+                .collect(),
             candidates: self
                 .candidates
                 .iter()
-                .map(|c| (c.live.clone(), c.sha256.clone()))
+                .map(|c| (c.target.clone(), c.sha256.clone()))
                 .collect(),
         }
     }
@@ -220,6 +228,18 @@ impl<'a> ValidationCase<'a> {
         }
     }
 
+    /// Returns a text in which each copy of a value is named by the URL of its key.
+    fn with_targets(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for candidate in self.candidates.iter().filter(|c| c.live != c.target) {
+            for copy in [&candidate.live, &candidate.staged] {
+                let name = candidate.target.to_string_lossy();
+                text = text.replace(&*copy.to_string_lossy(), &name);
+            }
+        }
+        text
+    }
+
     /// Tells whether a candidate contains `text`.
     fn contain(&self, text: &str) -> bool {
         self.candidates.iter().any(|c| contains(&c.staged, text))
@@ -241,7 +261,8 @@ impl<'a> ValidationCase<'a> {
                 Ok(Complaints::of(&output, &paths, |text| self.contain(text)))
             }
             Err(ValidationError::Refused(why)) => {
-                Err(renamed_objection(why, (&held, exe), is_clean).into())
+                let renamed = |text: String| self.with_targets(&text.replace(&held, exe));
+                Err(renamed_objection(why, renamed, is_clean).into())
             }
             Err(ValidationError::NotRun(mut why)) => {
                 match &mut why {
@@ -251,7 +272,8 @@ impl<'a> ValidationCase<'a> {
                         }
                     }
                     NotRun::DiskFull(objection) => {
-                        **objection = renamed_objection((**objection).clone(), (&held, exe), false);
+                        let renamed = |text: String| self.with_targets(&text.replace(&held, exe));
+                        **objection = renamed_objection((**objection).clone(), renamed, false);
                     }
                     NotRun::HiddenArguments | NotRun::NoValue(_) => {}
                 }
@@ -382,9 +404,12 @@ fn names_full_disk(objection: &Objection) -> bool {
         .is_some_and(|output| output.contains(DISK_FULL))
 }
 
-/// Returns an objection with the path `held` of the executable replaced by `exe`, in the name of
-/// the program and in its output.
-fn renamed_objection(objection: Objection, (held, exe): (&str, &str), is_clean: bool) -> Objection {
+/// Returns an objection with `renamed` applied to the name of the program and to its output.
+fn renamed_objection(
+    objection: Objection,
+    renamed: impl Fn(String) -> String,
+    is_clean: bool,
+) -> Objection {
     match objection {
         Objection::Status {
             program,
@@ -392,9 +417,9 @@ fn renamed_objection(objection: Objection, (held, exe): (&str, &str), is_clean: 
             output,
             ..
         } => Objection::Status {
-            program: program.replace(held, exe),
+            program: renamed(program),
             code,
-            output: output.map(|output| output.replace(held, exe)),
+            output: output.map(renamed),
             clean: is_clean,
         },
         other => other,

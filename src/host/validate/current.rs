@@ -30,6 +30,7 @@ use crate::{
         },
     },
     refusal::Refusal,
+    runtime::off_thread,
     step::{Content, PlannedInstance},
 };
 
@@ -74,8 +75,10 @@ impl ReplaceBlocker {
 /// A target with its present content.
 #[derive(Debug)]
 pub(crate) struct CurrentTarget {
-    /// The path, resolved.
+    /// The path, resolved; the URL of a key.
     pub(crate) path: PathBuf,
+    /// The revision of a key; none of a file or directory.
+    pub(crate) rev: Option<String>,
     /// The content, or why it cannot be read.
     pub(crate) disk: Result<Content, InstallError>,
     /// The time of the last change of any kind, in nanoseconds since 1970.
@@ -87,7 +90,8 @@ pub(crate) struct CurrentTarget {
     /// True if neither the process nor the fleet names the path: it is a default of the program.
     pub(crate) assumed: bool,
     target: Target,
-    dir: Arc<OwnedFd>,
+    /// The directory of a file; none of a key.
+    dir: Option<Arc<OwnedFd>>,
 }
 
 impl CurrentTarget {
@@ -98,10 +102,38 @@ impl CurrentTarget {
     pub(crate) async fn of(found: &Found, group: &Group) -> Result<Vec<Self>, TargetsError> {
         let paths = discover::ConfigPaths::default();
         let configs = discover::configs_of(found, group, &paths).await?;
+        if let Some(key) = group.key() {
+            let target = Target::of_key(key, Some(found.uid));
+            let secret = group.secret;
+            // A store may answer late, so this thread only waits.
+            return Ok(vec![
+                off_thread(move || Self::read_key(target, secret)).await,
+            ]);
+        }
         configs
             .into_iter()
             .map(|config| Self::read(config, found, group))
             .collect()
+    }
+
+    /// Reads a key, and writes its value where a validator can read it. A group may say whether it
+    /// is a secret.
+    fn read_key(mut target: Target, secret: Option<bool>) -> Self {
+        let disk = target.survey();
+        let secret =
+            secret.unwrap_or_else(|| !disk.as_ref().is_ok_and(|disk| target.is_public(disk)));
+        let disk = disk.and_then(|value| target.copy(&value, secret, "look").map(|()| value));
+        Self {
+            path: target.path().to_owned(),
+            rev: target.revision().map(str::to_owned),
+            ctime: target.ctime(),
+            behind: None,
+            disk,
+            secret,
+            assumed: false,
+            target,
+            dir: None,
+        }
     }
 
     fn read(config: Config, found: &Found, group: &Group) -> Result<Self, TargetsError> {
@@ -119,6 +151,7 @@ impl CurrentTarget {
             &[]
         };
         Ok(Self {
+            rev: None,
             ctime: target.ctime(),
             behind: behind(&path, &group.reading.includes, readers),
             path,
@@ -126,7 +159,7 @@ impl CurrentTarget {
             secret,
             assumed,
             target,
-            dir,
+            dir: Some(dir),
         })
     }
 
@@ -152,15 +185,22 @@ impl CurrentTarget {
     /// Returns the run that holds the lock of the target, as a sentence such as "another run holds
     /// the lock of `DIR`: pid 17 of uid 0: hello broadcast".
     pub(crate) fn lock_owner(&self) -> Option<String> {
-        let owner = lock::blocked(&self.dir, self.path.file_name().as_slice())?;
+        let owner = lock::blocked(self.dir.as_ref()?, self.path.file_name().as_slice())?;
         Some(LockError::Busy(parent(&self.path).into(), owner).to_string())
+    }
+
+    /// Tells whether a validator could read the content. That of a key must have been read before.
+    pub(crate) fn has_file(&self) -> bool {
+        self.target.live_file().is_some()
     }
 
     /// Returns the target as its own candidate.
     pub(crate) fn candidate(&self) -> Candidate {
+        let file = self.target.live_file().unwrap_or(&self.path);
         Candidate {
-            live: self.path.clone(),
-            staged: self.path.clone(),
+            target: self.path.clone(),
+            live: file.to_owned(),
+            staged: file.to_owned(),
             inodes: self.target.inodes().unwrap_or_default(),
             sha256: self.sha256().unwrap_or_default().to_owned(),
             secret: self.secret,

@@ -248,7 +248,7 @@ fn decide(
         (Ok(()), _) => {
             for candidate in case.candidates() {
                 emit(Event::Valid {
-                    path: candidate.live.clone(),
+                    path: candidate.target.clone(),
                     sha256: candidate.sha256.clone(),
                     by: result.command.clone(),
                 });
@@ -276,7 +276,7 @@ fn invalid(case: &ValidationCase<'_>, why: &Objection) -> Abort {
     let paths = case
         .candidates()
         .iter()
-        .map(|candidate| format!("`{}`", candidate.live.display()))
+        .map(|candidate| format!("`{}`", candidate.target.display()))
         .collect::<Vec<_>>()
         .join(", ");
     Abort::by_validation(

@@ -47,6 +47,7 @@ fn with_assertion(
 fn change(from: Option<&str>, secret: bool) -> TargetChange {
     let content = |text: &str| Content::new(text.as_bytes().to_vec());
     TargetChange {
+        rev: None,
         path: "/etc/web.toml".into(),
         from: from.map(content),
         to: content("v = 'two'"),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::request::RecoveryRequest;
 use crate::{
-    event::{Abort, Direction, Verdict},
+    event::{Abort, Direction, TargetKind, Verdict},
     runs::RunTarget,
     step::{Content, Survey, TargetChange, short},
 };
@@ -29,7 +29,11 @@ pub(super) fn target_change(
         .ok_or_else(|| refused(format!("`{path}` does not exist any more")))?;
     let (from, to) = digests(target, request)?;
     let disk = &now.content;
-    if disk.kind() != target.kind || ![from, Some(to)].contains(&Some(disk.sha256.as_str())) {
+    let kind = match target.kind {
+        TargetKind::Key => TargetKind::File,
+        kind => kind,
+    };
+    if disk.kind() != kind || ![from, Some(to)].contains(&Some(disk.sha256.as_str())) {
         return Err(changed_since(target, disk, request, later_run));
     }
     let content = |sha256: &str| {
@@ -53,6 +57,7 @@ pub(super) fn target_change(
     let is_private = to.tree.as_ref().is_some_and(|tree| !tree.is_public());
     Ok(TargetChange {
         path: target.path.clone(),
+        rev: now.rev.clone(),
         from: from.and_then(content),
         secret: now.secret || (!group_decides && is_private),
         // Its bytes are those of the earlier run: the store is not read again.

@@ -78,6 +78,7 @@ fn survey(left: &InterruptedRun, instances: &[(i32, u64, &str)], disk: &str) -> 
         PlannedInstance::new(reported, group.clone(), Vec::new())
     };
     let target = || SurveyedTarget {
+        rev: None,
         content: config(disk),
         ctime: 5,
         behind: Some(String::new()),

@@ -122,6 +122,7 @@ fn chain(length: usize) -> (Vec<Arc<Group>>, Vec<PlannedInstance>) {
 fn step(instance: PlannedInstance) -> Step {
     Step {
         changes: vec![TargetChange {
+            rev: None,
             path: instance.instance.targets[0].clone(),
             from: None,
             to: file("new"),

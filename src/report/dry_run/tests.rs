@@ -17,6 +17,7 @@ fn instance(pid: i32, wave: usize, target: &str) -> Instance {
 /// Returns the text of a dry run over `/a`, which changes, and `/b`, which is adopted.
 fn text_of(instances: Vec<Instance>, verbose: bool) -> String {
     let target = |path: &str, to: &str| TargetReport {
+        key: None,
         host: "local",
         path: path.into(),
         kind: TargetKind::File,

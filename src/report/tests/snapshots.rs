@@ -75,6 +75,7 @@ fn wrong_answer(outcome: Outcome) -> Instance {
 
 fn target(disk: &str) -> TargetReport {
     TargetReport {
+        key: None,
         host: "local",
         path: PATH.into(),
         kind: TargetKind::File,
@@ -111,6 +112,7 @@ fn survey(instances: usize) -> Vec<Event> {
 
 fn at_path(sha256: &str) -> Event {
     Event::Installed {
+        rev: None,
         path: PATH.into(),
         sha256: sha256.into(),
     }

@@ -13,6 +13,7 @@ const DISK: &str = "348367ea9a2935d8a1d2f0c1b6a4c7e90f5a2b1c3d4e5f60718293a4b5c6
 
 fn target(path: &str, known: KnownBy) -> RowTarget {
     RowTarget {
+        rev: None,
         path: path.into(),
         disk: Some(DISK.into()),
         runs: (known != KnownBy::No).then(|| DISK.into()),

@@ -58,7 +58,7 @@ const HOST: &[(&str, &[&str])] = &[
     ("exec", &["proc"]),
     ("net", &["proc", "exec"]),
     ("store", &["proc", "exec", "net"]),
-    ("target", &["proc", "exec"]),
+    ("target", &["proc", "exec", "store"]),
     ("discover", &["parallel", "proc", "exec", "net"]),
     (
         "validate",

@@ -69,6 +69,21 @@ impl Etcd {
         self.server = None;
     }
 
+    /// Starts it again with its data.
+    pub(crate) fn start_again(&mut self) {
+        self.stop();
+        self.serve("http", &[]);
+        ready(&self.key("ready"));
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.as_ref().unwrap().0.id()
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        self.controlled(&["del", name]);
+    }
+
     pub(crate) fn url(&self, name: &str) -> String {
         format!("etcd+http://127.0.0.1:{}/{name}", self.port)
     }

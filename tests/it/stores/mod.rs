@@ -17,10 +17,14 @@ mod daemons;
 pub(crate) mod etcd;
 mod http;
 mod http_server;
+mod key_target;
+mod key_target_lost;
+mod key_target_others;
 mod layers;
 mod layers_of_daemons;
 #[cfg(feature = "nats")]
 mod nats;
+mod proxy;
 mod recipes;
 mod run;
 mod verbs;

@@ -65,3 +65,32 @@ fn a_store_that_is_away_or_lost_its_data_replaces_nothing() {
     serves(&fleet, "three");
     watch.until("it has converged", || watch.succeeded());
 }
+
+#[test]
+fn a_value_of_a_key_that_is_the_target_is_adopted() {
+    let Some(etcd) = Etcd::start() else { return };
+    let key = etcd.key("web");
+    overwrite(&key, "message = \"one\"\n");
+    let mut fleet = Fleet::start(0);
+    let tables = format!(
+        "config = \"{}\"\n[[store]]\nurl = \"{}\"\ntimeout = \"2s\"",
+        etcd.url("web"),
+        etcd.url("").trim_end_matches('/')
+    );
+    add_to_group(&fleet, &tables);
+    let tables = fleet.path("fleet.toml");
+    for _ in 0..2 {
+        let url = etcd.url("web");
+        fleet.serve_with(
+            "web.toml",
+            &["--store", &url, "--fleet", tables.to_str().unwrap()],
+        );
+    }
+    let watch = Watch::start(&fleet, &[]);
+    watch.until("the first run has ended", || watch.succeeded());
+    overwrite(&key, "message = \"two\"\n");
+    serves(&fleet, "two");
+    overwrite(&key, "messag = \"bad\"\n");
+    watch.until("it is refused", || watch.runs_with("invalid") > 0);
+    assert_eq!(fleet.bodies(), ["two", "two"]);
+}

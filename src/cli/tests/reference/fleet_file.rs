@@ -141,6 +141,8 @@ fn every_place_is_documented_once() {
         PathBase::Base(_) => vec!["base"],
         PathBase::Built(..) => vec!["built:--conf-path="],
         PathBase::Env(..) => vec!["env:PGDATA"],
+        // A key is a URL, and has no placeholder.
+        PathBase::Key(_) => vec![],
     });
     assert_each_once("places", written, bare("place"));
 }

@@ -49,7 +49,7 @@ impl Lookup<'_> {
             let (dir, below) = match place {
                 PathBase::Path(path) => return Ok(path.clone()),
                 PathBase::Cwd(below) => return Ok(joined(self.cwd()?, below)),
-                PathBase::Base(_) => continue,
+                PathBase::Base(_) | PathBase::Key(_) => continue,
                 PathBase::Env(name, below) => match self.variable(name)? {
                     Some(dir) => (self.cwd()?.join(dir), below),
                     None => continue,

@@ -43,6 +43,7 @@ impl LocalHost {
                 (Ok(()), _) => emit(Event::Installed {
                     path: path.clone(),
                     sha256: change.to.sha256.clone(),
+                    rev: self.revision(path),
                 }),
                 (Err(abort), Ok(failed)) if is_rollback => {
                     failed
@@ -96,7 +97,7 @@ impl LocalHost {
         };
         if is_exchanged {
             exchanged.insert(&change.path, change);
-            if !target.is_directory() {
+            if target.is_held() {
                 let count = if is_held {
                     &mut self.held_files.held
                 } else {

@@ -44,6 +44,7 @@ pub(super) fn config(
     };
     let unreadable = targets
         .iter()
+        .filter(|target| target.rev.is_none())
         .find_map(|target| Readers::default().refuse(reader, &target.path, &target.path));
     if let Some(why) = unreadable {
         return Finding::refused(Topic::Config, &why);
@@ -59,6 +60,10 @@ fn description(target: &CurrentTarget) -> Result<String, &InstallError> {
         _ => "file",
     };
     let secret = if target.secret { ", a secret" } else { "" };
+    let kind = match &target.rev {
+        Some(rev) => format!("key, revision {rev}"),
+        None => kind.to_owned(),
+    };
     Ok(format!(
         "`{}` ({kind}, sha256:{}{secret})",
         target.path.display(),
@@ -81,6 +86,10 @@ pub(super) fn install(targets: &[CurrentTarget], pid: i32) -> Finding {
         Some(busy) => {
             Finding::note(Topic::Install, busy).then("wait for it, or set --lock-timeout 60s")
         }
+        None if targets.iter().any(|target| target.rev.is_some()) => Finding::note(
+            Topic::Install,
+            "the store can compare its revision; whether it may be written, only a write shows",
+        ),
         None => Finding::good(Topic::Install, "can be replaced in one step"),
     }
 }

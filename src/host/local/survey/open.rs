@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     event::{Abort, Event, Verdict},
-    fleet::Group,
+    fleet::{Group, url_of},
     host::{
         discover::{self, found::Found},
         local::{
@@ -53,6 +53,10 @@ impl LocalHost {
         let also = request.also.iter().map(|path| (path, None));
         let mut directories: BTreeMap<PathBuf, Vec<TargetReader<'_>>> = BTreeMap::new();
         for reader in read.chain(also) {
+            if url_of(reader.0).is_some() {
+                self.open_key(reader);
+                continue;
+            }
             let directory = reader.0.parent().unwrap_or(Path::new("/"));
             let readers = directories.entry(directory.to_owned()).or_default();
             // Many instances of one user read the same target.
@@ -85,6 +89,19 @@ impl LocalHost {
             }
         }
         found
+    }
+
+    /// Adds a target that is a key. Nothing locks it: its writes expect a revision.
+    fn open_key(&mut self, (path, uid): TargetReader<'_>) {
+        let key = self
+            .groups
+            .iter()
+            .find_map(|group| group.key().filter(|key| key.target() == *path));
+        if let Some(key) = key {
+            self.targets
+                .entry(path.clone())
+                .or_insert_with(|| Target::of_key(key, uid));
+        }
     }
 
     /// Opens one directory of targets, and locks it if the request has a `lock`.

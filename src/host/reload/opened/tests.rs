@@ -63,6 +63,7 @@ fn only_a_target_that_is_opened_after_the_signal_counts() {
         .iter()
         .for_each(|path| std::fs::write(path, "x").unwrap());
     let change = |path: &PathBuf| TargetChange {
+        rev: None,
         path: path.clone(),
         from: None,
         to: Content::read(path).unwrap(),

@@ -16,6 +16,7 @@ use crate::{
         probe::{
             answer::{KernelError, NoReport, ProbeReason},
             endpoint::{foreign_listeners, sharing_text},
+            layers::{NoLayers, file_layer, key_layer},
             limits::{ProbeLimits, self_report},
             results::ProbeResults,
             samples::Samples,
@@ -28,7 +29,8 @@ use crate::{
         reload::{context::ProofContext, evidence::other_text},
     },
     refusal::Refusal,
-    step::{Content, PlannedInstance},
+    self_report::SelfReport,
+    step::PlannedInstance,
 };
 
 /// Why a new process does not prove the expected config. The text has no subject.
@@ -49,6 +51,8 @@ enum NotProven {
     Unmet(String),
     #[error(transparent)]
     NoReport(#[from] NoReport),
+    #[error(transparent)]
+    NoLayers(#[from] Refusal<NoLayers>),
     #[error("it is answered by pid {0}")]
     OtherProcess(i32),
     #[error("serves another config")]
@@ -188,10 +192,18 @@ async fn proof_now(
                 .listeners(PAUSE)?
                 .endpoint(new.instance.pid, &new.args, &group)?;
     }
+    if let (Speaks::Hello, Some(_)) = (group.speaks, group.key()) {
+        // Its assertions take values from the file below its key, too.
+        let report = self_report(&new.instance.endpoint, limits).await?;
+        new.under = file_layer(&report, new.instance.pid)?;
+    }
+    let config = context
+        .new_content()
+        .and_then(|content| new.whole_config(content));
     let assertions: Vec<Assertion> = group
         .confirm
         .iter()
-        .map(|assertion| assertion.resolved(context.new_content().and_then(Content::file)))
+        .map(|assertion| assertion.resolved(config.as_deref()))
         .collect::<Result<_, Refusal<Unresolved>>>()?;
     let since = confirmed_since.unwrap_or_else(|| context.proof_since());
     check_assertions(new, &assertions, only, since, limits).await?;
@@ -268,8 +280,16 @@ async fn check_self_report(
     // The process counts its attempts from its own start.
     new.attempt_seq = report.last_attempt.seq;
     match context.new_content() {
-        Some(to) if report.effective.of_file() != to.sha256 => Err(NotProven::OtherConfig),
+        Some(to) if runs(&report, new)? != to.sha256 => Err(NotProven::OtherConfig),
         _ => Ok(()),
+    }
+}
+
+/// Returns the digest of the target in the config that a process serves.
+fn runs<'a>(report: &'a SelfReport, new: &PlannedInstance) -> Result<&'a str, NotProven> {
+    match new.group.key() {
+        None => Ok(report.effective.of_file()),
+        Some(key) => Ok(&key_layer(report, key).map_err(Refusal::from)?.sha256),
     }
 }
 

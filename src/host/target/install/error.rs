@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::stat::BlockingAttribute;
-use crate::{config::ReadError, refusal::Refusal};
+use crate::{config::ReadError, host::store::StoreError, refusal::Refusal};
 
 /// The reason that a target cannot be staged or installed.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,15 @@ pub(crate) enum InstallError {
     #[error("`{}` was changed by another process during the run ({}); not replaced", .0.display(),
             .1)]
     Changed(PathBuf, String),
+    /// The key of a store has no value any more, or never had one.
+    #[error("cannot read `{}`: there is no such key", .0.display())]
+    NoKey(PathBuf),
+    /// The store gave no answer that counts. The key has the value that it had.
+    #[error("`{}`: {}", .0.display(), .1)]
+    Store(PathBuf, Box<StoreError>),
+    /// A write had no answer, and the key could not be read after it.
+    #[error("it is not known whether `{}` was written: {}", .0.display(), .1)]
+    Unknown(PathBuf, Box<StoreError>),
     /// The state directory cannot record what is staged.
     #[error("staged files cannot be recorded in the state directory: {0}")]
     Record(io::Error),
@@ -46,6 +55,9 @@ pub(crate) enum InstallReason {
     Unreadable(#[from] ReadError),
     #[error("cannot stage new content next to it: {0}")]
     NotStaged(io::Error),
+    /// No write can depend on its revision, so that it could undo the write of another program.
+    #[error(transparent)]
+    ReadOnly(Box<StoreError>),
     #[error("its filesystem does not preserve names, modes or links")]
     NotPreserved,
     #[error("its filesystem cannot exchange it in one step: {0}")]
