@@ -140,15 +140,22 @@ impl Agent {
         .await
     }
 
-    /// Returns the groups of the host's own file that a request names, or all of them.
+    /// Returns those groups of the host's own file that a request names, or all of them.
     fn selected(&self, groups: &[String]) -> Result<Fleet, Answer> {
         let fleet = self
             .fleet
             .as_ref()
             .map_err(|why| Answer::refused(RefusedKind::Failed, why.to_string()))?;
+        // A coordinator names the groups of all hosts, and each host has some of them.
+        let is_known = |name: &&String| fleet.groups.iter().any(|group| group.name == **name);
+        let known: Vec<String> = groups.iter().filter(is_known).cloned().collect();
+        if known.is_empty() && !groups.is_empty() {
+            let why = format!("none of the groups: {}", groups.join(", "));
+            return Err(Answer::refused(RefusedKind::NoGroup, why));
+        }
         fleet
             .clone()
-            .select(groups, groups.is_empty())
+            .select(&known, groups.is_empty())
             .map_err(|why| Answer::refused(RefusedKind::NoGroup, why.to_string()))
     }
 }

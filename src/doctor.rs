@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, io};
 
+pub(crate) use self::options::Options;
 use self::{
     checks::{Role, check_group_member, group_finding},
     report::{Missing, ProcessReport, Report},
@@ -17,7 +18,7 @@ use crate::{
         },
         local::examine::{Examiner, Finding, Topic},
     },
-    inventory::{Expression, HostName},
+    inventory::HostName,
     report::{Output, fail},
     screen,
 };
@@ -25,25 +26,9 @@ use crate::{
 mod checks;
 mod hosts;
 mod kinds;
+mod options;
 mod process;
 mod report;
-
-/// Checked options.
-#[derive(Debug, Clone)]
-pub(crate) struct Options {
-    /// The process to check; none for every match of the fleet.
-    pub pid: Option<i32>,
-    /// The hosts that are meant, where the fleet has hosts.
-    pub on: Expression,
-    /// The hosts that are not meant.
-    pub except: Expression,
-    /// The groups that are meant, as the hosts name them; all if there is none.
-    pub groups: Vec<String>,
-    /// The fleet, read and selected. Without any group, the process is checked by its kind.
-    pub fleet: Fleet,
-    /// The format on stdout; `Screen` is a line for each check.
-    pub output: Output,
-}
 
 /// A match of the fleet with its group and role.
 type Match<'a> = (&'a Group, Found, Role);

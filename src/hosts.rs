@@ -13,6 +13,6 @@ pub(crate) use self::{
     connection::Answered,
     failure::{ConnectFailure, Fault},
     operator::claimed_operator,
-    query::{QueryError, for_each_host},
+    query::{Absence, Gathered, QueryError, for_each_host, gather_answers},
     selected::{SelectFault, select},
 };

@@ -1,5 +1,7 @@
 //! `hello hosts`: whether each host can be reached, and what repairs it if not. Touches nothing.
 
+use std::path::Path;
+
 use self::{answer::Answer, row::HostRow, table::print};
 use crate::{
     event::Verdict,
@@ -35,8 +37,16 @@ pub(crate) struct Options {
 /// one is reached and cannot be used.
 pub(crate) async fn run(options: Options) -> u8 {
     let Some(hosts) = &options.fleet.hosts else {
-        let why = "no `[hosts]` in the fleet file, so this machine is the whole fleet";
-        return fail(options.output, Verdict::Usage, why, &[], no_rows());
+        let file = options
+            .fleet
+            .path
+            .as_deref()
+            .unwrap_or(Path::new("fleet.toml"));
+        let why = format!(
+            "no [hosts] in `{}`, so this machine is the whole fleet",
+            file.display()
+        );
+        return fail(options.output, Verdict::Usage, &why, &[], no_rows());
     };
     let selected = match select(hosts, &options.on, &options.except).await {
         Ok(selected) => selected,

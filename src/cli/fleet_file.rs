@@ -29,7 +29,7 @@ impl FleetArg {
     /// # Errors
     /// Fails if there is no fleet file, or if it is not valid.
     pub(super) fn load_with_hosts(self) -> Result<Fleet, FleetError> {
-        Fleet::load(&self.path().ok_or(FleetError::Nowhere)?)
+        Fleet::load(&self.path().ok_or(FleetError::NoHostFile)?)
     }
 
     /// Loads the fleet of this machine with `groups` of it, or every group; or a fleet with hosts,
@@ -54,8 +54,8 @@ impl FleetArg {
             .or_else(|| DEFAULT_FILES.into_iter().map(PathBuf::from).find(exists))
     }
 
-    /// Loads the fleet of this machine and selects `groups` of it, or every group. Without a fleet file, one group
-    /// may be the name of a kind.
+    /// Loads the fleet of this machine and selects `groups` of it, or every group. Without a fleet
+    /// file, one group may be the name of a kind.
     ///
     /// # Errors
     /// Fails if there is no fleet, the file is not valid or names hosts, or it has no such group.

@@ -1,21 +1,21 @@
 //! `hello doctor` over hosts: each agent examines its own, and the coordinator joins the reports.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
-    Options,
+    options::Options,
     report::{Missing, Report},
 };
 use crate::{
     event::Verdict,
     fleet::Hosts,
-    hosts::{Answered, SelectFault, claimed_operator, for_each_host, select},
-    inventory::HostEntry,
+    hosts::{Absence, Answered, SelectFault, gather_answers, select},
+    inventory::HostName,
     protocol::Request,
 };
 
 /// Asks every selected host. Returns the joined report, and how the command ends by a host without
-/// an answer; else `Converged`.
+/// an answer, or by a group that no host has; else `Converged`.
 ///
 /// # Errors
 /// Fails if no host could be asked.
@@ -28,63 +28,59 @@ pub(super) async fn report(
         groups: options.groups.clone(),
         pid: options.pid,
     };
-    let operator = claimed_operator();
-    let mut reports: Vec<(usize, Result<Report, (Verdict, String)>)> = Vec::new();
-    for_each_host(
-        hosts,
-        &selected,
-        (&operator, Some(&request)),
-        |index, answer| {
-            let report = match answer {
-                Ok((_, answered)) => answered.map_or_else(|| Ok(Report::default()), parsed),
-                Err(why) => Err((why.verdict(), why.text())),
-            };
-            reports.push((index, report));
-        },
-    )
-    .await;
-    reports.sort_by_key(|(index, _)| *index);
+    let mut gathered = gather_answers(hosts, &selected, &request, &options.groups).await;
     let mut joined = Report::default();
-    let mut worst = Verdict::Converged;
-    for (index, report) in reports {
-        match report {
-            Ok(report) => joined.add(&selected[index], report),
-            Err((verdict, why)) => {
-                if worst != Verdict::Unreachable {
-                    worst = verdict;
-                }
-                joined.missing.push(Missing {
-                    host: selected[index].name.clone(),
-                    pid: None,
-                    group: None,
-                    text: why,
-                });
-            }
+    for (host, answered) in std::mem::take(&mut gathered.answers) {
+        match parsed(answered) {
+            Ok(report) => joined.add(&host, report),
+            Err(why) => gathered.absent.push(Absence {
+                host,
+                verdict: Verdict::Refused,
+                why,
+            }),
         }
     }
-    Ok((joined, worst))
+    let absent = gathered.worst().map(|absence| absence.verdict);
+    let missing = gathered.absent.into_iter().map(|absence| Missing {
+        host: absence.host,
+        pid: None,
+        group: None,
+        text: absence.why,
+    });
+    joined.missing.extend(missing);
+    let unknown = gathered.no_group.map(|group| Missing {
+        host: HostName::local(),
+        pid: None,
+        text: format!("no host has the group `{group}`"),
+        group: Some(group),
+    });
+    let verdict = match (absent, &unknown) {
+        (Some(absent), _) => absent,
+        (None, Some(_)) => Verdict::Usage,
+        (None, None) => Verdict::Converged,
+    };
+    joined.missing.extend(unknown);
+    Ok((joined, verdict))
 }
 
-fn parsed(answered: Answered) -> Result<Report, (Verdict, String)> {
+fn parsed(answered: Answered) -> Result<Report, String> {
     let Answered { rows, result } = answered;
-    let mut lists: Map<String, Value> = result;
+    let mut lists = result;
     lists.insert("processes".into(), Value::Array(rows));
-    serde_json::from_value(Value::Object(lists)).map_err(|why| {
-        let why = format!("its answer is not understood: {why}");
-        (Verdict::Refused, why)
-    })
+    serde_json::from_value(Value::Object(lists))
+        .map_err(|why| format!("its answer is not understood: {why}"))
 }
 
 impl Report {
     /// Adds the report of one host; every row gets its name.
-    fn add(&mut self, host: &HostEntry, report: Self) {
+    fn add(&mut self, host: &HostName, report: Self) {
         let Self { processes, missing } = report;
         self.processes.extend(processes.into_iter().map(|mut row| {
-            row.host = host.name.clone();
+            row.host = host.clone();
             row
         }));
         self.missing.extend(missing.into_iter().map(|mut row| {
-            row.host = host.name.clone();
+            row.host = host.clone();
             row
         }));
     }

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::Share;
 use crate::inventory::{AddressFault, Expression, HostEntry, HostName, check_address, is_label};
 
 /// The command that connects to a host, unless the file has another: the system's `ssh`, which
@@ -48,8 +47,6 @@ pub struct Hosts {
     pub parallel: usize,
     /// The longest time in which a host sends nothing.
     pub silence: Duration,
-    /// The most hosts that may be unreachable without ending the run.
-    pub max_unreachable: Share,
 }
 
 /// What a host says of itself in its own file.

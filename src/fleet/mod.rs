@@ -66,6 +66,12 @@ pub enum FleetError {
          or name a kind as the group (`hello kinds` lists them)"
     )]
     Nowhere,
+    /// No `fleet.toml` in the default places, and the command needs its hosts.
+    #[error(
+        "no fleet.toml: looked for ./fleet.toml and /etc/hello/fleet.toml; name one that has \
+         [hosts] with --fleet"
+    )]
+    NoHostFile,
     /// The file cannot be read.
     #[error("cannot read `{path}`: {why}")]
     Unreadable {

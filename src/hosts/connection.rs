@@ -58,7 +58,7 @@ pub(crate) enum Unanswered {
 }
 
 /// The answer to a query: its rows, and the rest of the object that the command prints.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Answered {
     pub(crate) rows: Vec<Value>,
     pub(crate) result: Map<String, Value>,
@@ -82,7 +82,13 @@ pub(crate) async fn connect(
                 sleep((PAUSE * (1 << attempt)).mul_f64(jitter)).await;
                 attempt += 1;
             }
-            result => return result,
+            Err(failure) => {
+                return Err(ConnectFailure {
+                    argv: argv.to_vec(),
+                    ..failure
+                });
+            }
+            connected => return connected,
         }
     }
 }
@@ -136,6 +142,7 @@ async fn connect_once(
     let _ = timeout(ENDING, stderr.finish()).await;
     Err(ConnectFailure {
         fault,
+        argv: Vec::new(),
         stderr: stderr.lines(),
         noise,
     })

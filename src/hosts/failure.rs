@@ -13,6 +13,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ConnectFailure {
     pub(crate) fault: Fault,
+    /// The command that connects; empty if there is none.
+    pub(super) argv: Vec<String>,
     /// The lines that the command wrote on stderr.
     pub(crate) stderr: Vec<String>,
     /// The output before the greeting.
@@ -32,7 +34,7 @@ pub(crate) enum Fault {
     Signalled,
     #[error("the command to connect ended with 0 and sent no greeting")]
     Quiet,
-    #[error("nothing heard within {}s", .0.as_secs())]
+    #[error("no greeting within {}s", .0.as_secs())]
     Silent(Duration),
     #[error("it sent no greeting of an agent: {0}")]
     Frame(#[from] FrameError),
@@ -142,6 +144,7 @@ impl ConnectFailure {
     pub(crate) fn new(fault: impl Into<Fault>) -> Self {
         Self {
             fault: fault.into(),
+            argv: Vec::new(),
             stderr: Vec::new(),
             noise: Vec::new(),
         }
@@ -149,7 +152,7 @@ impl ConnectFailure {
 
     /// Returns why, in one line: the last line of the command itself, if it wrote one.
     pub(crate) fn why(&self) -> String {
-        let said = self.stderr.last().cloned().or_else(|| self.last_noise());
+        let said = self.last_line().or_else(|| self.last_noise());
         match (&self.fault, said) {
             // The exit code of ssh itself: its own line says more.
             (Fault::Ended(255), Some(line)) => screen::line(&line).into_owned(),
@@ -160,9 +163,14 @@ impl ConnectFailure {
         }
     }
 
-    /// Returns what repairs it, as far as the text of a program on the way shows it.
+    /// Returns what repairs it, as far as the text of a program on the way shows it; else the command
+    /// that connects, to try it by hand.
     pub(crate) fn repair(&self, host: &HostEntry) -> Option<String> {
         match &self.fault {
+            Fault::NoCommand(_) => Some(format!(
+                "correct the labels of `{}`, or `connect`",
+                host.name
+            )),
             Fault::Skewed { .. } => Some("install the same version of hello there".into()),
             Fault::OtherHost(name) => Some(format!(
                 "correct the address of `{}`, or `name` in [agent] of `{name}`",
@@ -171,9 +179,16 @@ impl ConnectFailure {
             _ => {
                 let text = self.text().to_lowercase();
                 let known = KNOWN.iter().find(|known| text.contains(known.text));
-                known.map(|known| (known.repair)(host))
+                let known = known.map(|known| (known.repair)(host));
+                known.or_else(|| (!self.argv.is_empty()).then(|| self.try_by_hand()))
             }
         }
+    }
+
+    /// Returns the command that connects, as it is typed.
+    fn try_by_hand(&self) -> String {
+        let words: Vec<String> = self.argv.iter().map(screen::quote).collect();
+        format!("try what it runs: {} < /dev/null", words.join(" "))
     }
 
     /// Tells whether the same attempt may succeed a moment later: the server dropped the connection
@@ -187,6 +202,16 @@ impl ConnectFailure {
         let text = self.text().to_lowercase();
         matches!(self.fault, Fault::Ended(255) | Fault::Quiet)
             && dropped.iter().any(|line| text.contains(line))
+    }
+
+    /// Returns the last line that says why, and not how a command is used.
+    fn last_line(&self) -> Option<String> {
+        let is_advice = |line: &str| line.starts_with("For more information") || line == "Usage:";
+        let lines = self.stderr.iter().rev();
+        let error = lines.clone().find(|line| line.starts_with("error:"));
+        error
+            .or_else(|| lines.clone().find(|line| !is_advice(line)))
+            .cloned()
     }
 
     fn text(&self) -> String {

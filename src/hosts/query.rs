@@ -1,16 +1,19 @@
 //! One query to every host, with its limit of hosts at once.
 
+use std::collections::BTreeSet;
+
 use futures_util::{StreamExt, stream};
 
 use super::{
     connection::{Answered, Connection, Unanswered, connect},
     failure::{ConnectFailure, Fault},
+    operator::claimed_operator,
 };
 use crate::{
     event::Verdict,
     fleet::Hosts,
-    inventory::HostEntry,
-    protocol::{Greeting, Operator, Request},
+    inventory::{HostEntry, HostName},
+    protocol::{Greeting, Operator, RefusedKind, Request},
 };
 
 /// Why a host has no answer.
@@ -34,6 +37,15 @@ impl QueryError {
             Self::Unanswered(Unanswered::Refused(_), _) => Verdict::Refused,
             Self::Unanswered(..) => Verdict::Unreachable,
         }
+    }
+
+    /// Tells whether the host has none of the named groups.
+    fn is_no_group(&self) -> bool {
+        matches!(
+            self,
+            Self::Unanswered(Unanswered::Refused(refused), _)
+                if refused.kind == RefusedKind::NoGroup
+        )
     }
 
     /// Returns why, in one line.
@@ -62,6 +74,78 @@ pub(crate) async fn for_each_host(
     while let Some((index, answer)) = answers.next().await {
         each(index, answer);
     }
+}
+
+/// The answers of several hosts to one query about groups.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    /// The answer of each host that has one of the groups, in the order of the hosts.
+    pub(crate) answers: Vec<(HostName, Answered)>,
+    /// Each host without an answer.
+    pub(crate) absent: Vec<Absence>,
+    /// A named group that no host has, where every host answered.
+    pub(crate) no_group: Option<String>,
+}
+
+/// A host without an answer.
+#[derive(Debug)]
+pub(crate) struct Absence {
+    pub(crate) host: HostName,
+    /// How a command ends by it.
+    pub(crate) verdict: Verdict,
+    pub(crate) why: String,
+}
+
+impl Gathered {
+    /// Returns how a command ends by the hosts without an answer, and the one that decides it: one
+    /// that was not reached, else the first.
+    pub(crate) fn worst(&self) -> Option<&Absence> {
+        let is_away = |absence: &&Absence| absence.verdict == Verdict::Unreachable;
+        let away = self.absent.iter().find(is_away);
+        away.or_else(|| self.absent.first())
+    }
+}
+
+/// Sends each host the query about `groups`, and gathers the answers. A host that has none of them
+/// is not part of the answer, as long as another one has.
+pub(crate) async fn gather_answers(
+    hosts: &Hosts,
+    entries: &[HostEntry],
+    query: &Request,
+    groups: &[String],
+) -> Gathered {
+    let operator = claimed_operator();
+    let mut known = BTreeSet::new();
+    let mut found: Vec<(usize, Result<Answered, QueryError>)> = Vec::new();
+    for_each_host(hosts, entries, (&operator, Some(query)), |index, answer| {
+        found.push((
+            index,
+            answer.map(|(greeting, answered)| {
+                known.extend(greeting.groups.into_iter().map(|group| group.name));
+                answered.unwrap_or_default()
+            }),
+        ));
+    })
+    .await;
+    found.sort_by_key(|(index, _)| *index);
+    let mut gathered = Gathered::default();
+    for (index, answer) in found {
+        let host = entries[index].name.clone();
+        match answer {
+            Ok(answered) => gathered.answers.push((host, answered)),
+            Err(why) if why.is_no_group() => {}
+            Err(why) => gathered.absent.push(Absence {
+                host,
+                verdict: why.verdict(),
+                why: why.text(),
+            }),
+        }
+    }
+    if gathered.absent.is_empty() {
+        let unknown = groups.iter().find(|group| !known.contains(*group));
+        gathered.no_group = unknown.cloned();
+    }
+    gathered
 }
 
 async fn ask(

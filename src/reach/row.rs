@@ -115,7 +115,7 @@ impl HostRow {
         } else {
             State::Refused
         };
-        let repair = format!("correct its fleet file: {}", edit(host));
+        let repair = format!("correct the fleet file on `{}`", host.name);
         Self {
             repair: greeting.fault.as_ref().map(|_| repair),
             why: greeting.fault,
@@ -177,9 +177,4 @@ fn state_of(failure: &ConnectFailure) -> State {
         Fault::OtherHost(_) => State::Refused,
         _ => State::Unreachable,
     }
-}
-
-/// Returns where the fleet file of a host is corrected.
-fn edit(host: &HostEntry) -> String {
-    format!("/etc/hello/fleet.toml on `{}`", host.name)
 }

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     event::Verdict,
     fleet::Hosts,
-    hosts::{Answered, SelectFault, claimed_operator, for_each_host, select},
-    inventory::HostEntry,
+    hosts::{Absence, Answered, Gathered, SelectFault, gather_answers, select},
+    inventory::HostName,
     names,
     protocol::Request,
     report::Output,
@@ -24,25 +24,9 @@ struct Joined {
     rows: Rows,
     /// How many hosts were asked.
     asked: usize,
-    /// For each host without an answer, how the command ends by it.
-    absent: Vec<Verdict>,
+    gathered: Gathered,
     /// The verdict of each host that answered, with its reason.
     ends: Vec<(Verdict, String)>,
-}
-
-/// Why a host has no answer, and how the command ends by it.
-struct Absence {
-    verdict: Verdict,
-    why: String,
-}
-
-impl Absence {
-    fn refused(why: impl Into<String>) -> Self {
-        Self {
-            verdict: Verdict::Refused,
-            why: why.into(),
-        }
-    }
 }
 
 /// Asks every selected host once.
@@ -55,38 +39,24 @@ pub(super) async fn take(options: &Options, hosts: &Hosts) -> Snapshot {
     let request = Request::Status {
         groups: terms.groups.clone(),
     };
-    let operator = claimed_operator();
-    let mut answers: Vec<Option<Result<Answered, Absence>>> =
-        selected.iter().map(|_| None).collect();
-    for_each_host(
-        hosts,
-        &selected,
-        (&operator, Some(&request)),
-        |index, answer| {
-            answers[index] = Some(match answer {
-                Ok((_, Some(answered))) => Ok(answered),
-                Ok((_, None)) => Err(Absence::refused("it sent no answer")),
-                Err(why) => Err(Absence {
-                    verdict: why.verdict(),
-                    why: why.text(),
-                }),
-            });
-        },
-    )
-    .await;
+    let mut gathered = gather_answers(hosts, &selected, &request, &terms.groups).await;
+    let answers = std::mem::take(&mut gathered.answers);
     let mut joined = Joined {
         rows: Rows::default(),
         asked: selected.len(),
-        absent: Vec::new(),
+        gathered,
         ends: Vec::new(),
     };
-    for (host, answer) in selected.iter().zip(answers.into_iter().flatten()) {
-        if let Err(Absence { verdict, why }) = answer.and_then(|found| joined.add(host, found)) {
-            let host = host.name.clone();
-            joined.absent.push(verdict);
-            joined.rows.hosts.push(AbsentHost { host, why });
+    for (host, answered) in answers {
+        if let Err((verdict, why)) = joined.add(&host, answered) {
+            joined.gathered.absent.push(Absence { host, verdict, why });
         }
     }
+    let absent = joined.gathered.absent.iter().map(|absence| AbsentHost {
+        host: absence.host.clone(),
+        why: absence.why.clone(),
+    });
+    joined.rows.hosts = absent.collect();
     joined.snapshot(options)
 }
 
@@ -103,7 +73,7 @@ impl Joined {
     ///
     /// # Errors
     /// Fails if the answer is not one of this version.
-    fn add(&mut self, host: &HostEntry, answered: Answered) -> Result<(), Absence> {
+    fn add(&mut self, name: &HostName, answered: Answered) -> Result<(), (Verdict, String)> {
         let Answered { rows, result } = answered;
         let verdict: Verdict = member(&result, "verdict")?;
         let reason: Option<String> = member(&result, "reason")?;
@@ -112,9 +82,8 @@ impl Joined {
         let rows: Rows = parsed(Value::Object(lists))?;
         if verdict == Verdict::Failed {
             let why = reason.unwrap_or_else(|| "its processes cannot be read".to_owned());
-            return Err(Absence { verdict, why });
+            return Err((verdict, why));
         }
-        let name = &host.name;
         let named = |reason: String| format!("{name}: {reason}");
         self.ends
             .push((verdict, reason.map(named).unwrap_or_default()));
@@ -146,11 +115,13 @@ impl Joined {
     /// Returns the worst verdict, and its reason: a host without an answer, a run under way, a
     /// fault. Nothing was found only if no host found anything.
     fn verdict(&self) -> (Verdict, String) {
-        if let Some(worst) = self.worst_absence() {
-            let absent = &self.rows.hosts[worst];
-            let more = names::and_more(self.rows.hosts.len() - 1);
-            let reason = format!("{}{more}: {}", absent.host, absent.why);
-            return (self.absent[worst], reason);
+        if let Some(worst) = self.gathered.worst() {
+            let more = names::and_more(self.gathered.absent.len() - 1);
+            let reason = format!("{}{more}: {}", worst.host, worst.why);
+            return (worst.verdict, reason);
+        }
+        if let Some(group) = &self.gathered.no_group {
+            return (Verdict::Usage, format!("no host has the group `{group}`"));
         }
         let of = |wanted| self.ends.iter().find(|(verdict, _)| *verdict == wanted);
         let end = of(Verdict::Busy).or_else(|| of(Verdict::Mixed));
@@ -164,16 +135,10 @@ impl Joined {
         }
     }
 
-    /// Returns the host whose absence decides: one that was not reached, else the first.
-    fn worst_absence(&self) -> Option<usize> {
-        let unreachable = |verdict: &Verdict| *verdict == Verdict::Unreachable;
-        let first = self.absent.iter().position(unreachable);
-        first.or((!self.absent.is_empty()).then_some(0))
-    }
-
     fn snapshot(self, options: &Options) -> Snapshot {
         let (verdict, reason) = self.verdict();
-        let is_failure = verdict == Verdict::NoMatch && options.output == Output::Screen;
+        let is_failure = matches!(verdict, Verdict::NoMatch | Verdict::Usage)
+            && options.output == Output::Screen;
         Snapshot {
             notes: self.notes(options.quiet),
             listing: listing(&self.rows, self.asked, options.quiet),
@@ -220,11 +185,15 @@ fn open_lines(open: &OpenRun) -> Vec<String> {
 fn member<T: serde::de::DeserializeOwned>(
     result: &Map<String, Value>,
     key: &str,
-) -> Result<T, Absence> {
+) -> Result<T, (Verdict, String)> {
     parsed(result.get(key).cloned().unwrap_or_default())
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Absence> {
-    serde_json::from_value(value)
-        .map_err(|why| Absence::refused(format!("its answer is not understood: {why}")))
+fn parsed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, (Verdict, String)> {
+    serde_json::from_value(value).map_err(|why| {
+        (
+            Verdict::Refused,
+            format!("its answer is not understood: {why}"),
+        )
+    })
 }

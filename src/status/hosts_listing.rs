@@ -20,14 +20,19 @@ const SINGLE: usize = 20;
 pub(super) fn listing(rows: &Rows, hosts: usize, quiet: bool) -> Listing {
     let is_shown = |row: &&Row| !quiet || row.state() == State::Fault;
     let shown: Vec<&Row> = rows.instances.iter().filter(is_shown).collect();
-    let mut table = if shown.len() <= SINGLE {
+    let is_single = shown.len() <= SINGLE;
+    let mut table = if is_single {
         single(&shown)
     } else {
         grouped(&shown)
     };
     for group in rows.groups.iter().filter(|group| !group.faults.is_empty()) {
-        let name = format!("{}: {}", group.host, group.group);
-        table.row([State::Fault.word(), &name, NONE, NONE, NONE]);
+        let (word, host) = (State::Fault.word(), group.host.as_str());
+        if is_single {
+            table.row([word, host, &group.group, NONE, NONE]);
+        } else {
+            table.row([word, &group.group, NONE, NONE, host]);
+        }
         group.faults.iter().for_each(|fault| table.below(fault));
     }
     let totals = format!(

@@ -9,9 +9,8 @@ use toml::{Spanned, Table, Value};
 use super::values::duration;
 use crate::{
     fleet::{
-        Share,
         hosts::{Agent, Connect, DEFAULT_PARALLEL, DEFAULT_SILENCE, Hosts, Via},
-        shapes::{DurationText, HostText, ShareText},
+        shapes::{DurationText, HostText},
         spanned::{SpannedError, spanned},
     },
     inventory::{
@@ -47,9 +46,6 @@ pub(super) struct RawHosts {
     /// The longest time in which a host sends nothing, from `"5s"` to `"1h"`. Default: `"20s"`.
     #[schemars(with = "Option<DurationText>")]
     silence: Option<Spanned<String>>,
-    /// The most hosts that a run may go without, as a number or a percentage. Default: 0.
-    #[schemars(with = "Option<ShareText>")]
-    max_unreachable: Option<Spanned<Value>>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -127,7 +123,6 @@ pub(super) fn hosts(raw: Spanned<RawHosts>) -> Result<Hosts, SpannedError> {
         via: raw.via.into_iter().map(via).collect::<Result<_, _>>()?,
         parallel: raw.parallel.map_or(Ok(DEFAULT_PARALLEL), parallel)?,
         silence: raw.silence.map_or(Ok(DEFAULT_SILENCE), silence)?,
-        max_unreachable: raw.max_unreachable.map_or(Ok(Share::Count(0)), share)?,
     })
 }
 
@@ -226,15 +221,4 @@ fn silence(raw: Spanned<String>) -> Result<std::time::Duration, SpannedError> {
         ));
     }
     Ok(silence)
-}
-
-fn share(raw: Spanned<Value>) -> Result<Share, SpannedError> {
-    let at = raw.span();
-    let text = match raw.into_inner() {
-        Value::Integer(n) => n.to_string(),
-        Value::String(text) => text,
-        other => other.to_string(),
-    };
-    text.parse()
-        .map_err(|why: crate::fleet::ShareError| spanned(at, why))
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::{
-    fleet::{Connect, ConnectError, Fleet, FleetError, Share},
+    fleet::{Connect, ConnectError, Fleet, FleetError},
     inventory::{HostEntry, HostName},
 };
 
@@ -36,7 +36,6 @@ fn a_list_has_names_ranges_and_labels() {
     assert_eq!(names, ["a", "e-1", "e-2", "d"]);
     assert_eq!(hosts.list[3].address, "x");
     assert_eq!(hosts.list[3].labels["n"], "3");
-    assert_eq!(hosts.max_unreachable, Share::Count(0));
 }
 
 #[test]
@@ -54,10 +53,6 @@ fn a_fault_of_a_host_is_shown_with_its_line() {
         (
             "[hosts]\nlist = [\"a\"]\nvia = [{ on = \"@1:failed\", connect = [\"x\", \"{name}\"] }]",
             "earlier run",
-        ),
-        (
-            "[hosts]\nlist = [\"a\"]\nmax_unreachable = \"101%\"",
-            "line 4",
         ),
         ("[hosts]\nlist = [{ address = \"a\" }]", "without `name`"),
         ("[hosts]\nlist = [\"e[1-200000]\"]", "100000"),

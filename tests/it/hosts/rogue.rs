@@ -94,11 +94,26 @@ fn what_repairs_a_host_is_named() {
 }
 
 #[test]
+fn a_fault_without_a_known_repair_names_the_command_to_try() {
+    let host = one_host("echo odd >&2; exit 9").host(11);
+    let repair = text(&host, "repair");
+    assert!(repair.starts_with("try what it runs: sh -c "), "{host}");
+}
+
+#[test]
+fn the_error_of_an_agent_is_shown_and_not_how_it_is_used() {
+    let script = format!("exec {} agent --stdoi", env!("CARGO_BIN_EXE_hello"));
+    let host = one_host(&script).host(11);
+    let why = text(&host, "why");
+    assert!(why.contains("--stdoi") && why.contains("error:"), "{why}");
+}
+
+#[test]
 fn a_command_that_says_nothing_is_silent_after_its_limit() {
     let began = Instant::now();
     let host = one_host("sleep 600").host(11);
     assert!(
-        text(&host, "why").contains("nothing heard within 5s"),
+        text(&host, "why").contains("no greeting within 5s"),
         "{host}"
     );
     assert!(began.elapsed() < Duration::from_secs(60));

@@ -146,5 +146,5 @@ fn a_fleet_file_without_hosts_is_named() {
     );
     let end = testbed.run(&["hosts"]);
     assert_eq!(end.code, Some(2), "{}", end.stderr);
-    assert!(end.stderr.contains("no `[hosts]`"), "{}", end.stderr);
+    assert!(end.stderr.contains("no [hosts] in `"), "{}", end.stderr);
 }

@@ -87,16 +87,20 @@ fn a_host_without_an_answer_hides_no_other() {
 }
 
 #[test]
-fn a_group_that_a_host_does_not_have_is_its_refusal() {
+fn a_host_without_the_group_is_no_part_and_a_group_of_no_host_is_refused() {
     let hosts = Hosts::start(&[1, 1]);
     let own = hosts.fleets[1].path("fleet.toml");
     let text = std::fs::read_to_string(&own).unwrap();
     write(&own, &text.replace("name = \"web\"", "name = \"other\""));
     let end = hosts.status(&["web"]);
-    assert_eq!(end.code, Some(5), "{:#}", end.json);
+    assert_eq!(end.code, Some(0), "{:#}", end.json);
     assert_eq!(column(&end.json["instances"], "host"), ["h0"]);
-    let why = end.json["hosts"][0]["why"].as_str().unwrap();
-    assert!(why.contains("no group `web`"), "{why}");
+    let end = hosts.status(&["web", "other"]);
+    assert_eq!(column(&end.json["instances"], "host"), ["h0", "h1"]);
+    let end = hosts.status(&["web", "wbe"]);
+    assert_eq!(end.code, Some(2), "{:#}", end.json);
+    let reason = end.json["reason"].as_str().unwrap();
+    assert!(reason.contains("no host has the group `wbe`"), "{reason}");
 }
 
 #[test]
