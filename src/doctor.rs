@@ -34,8 +34,8 @@ mod report;
 type Match<'a> = (&'a Group, Found, Role);
 
 /// Checks the processes. Returns the exit code: 0 if all can be reloaded, 5 if one cannot, 3 if a
-/// process or group does not exist, 1 if the processes cannot be read; over hosts also 11 if one was
-/// not reached.
+/// process or group does not exist, 1 if the processes cannot be read; over hosts also 11 if one
+/// was not reached.
 pub(crate) async fn run(options: Options) -> u8 {
     let report = match &options.fleet.hosts {
         Some(hosts) => match hosts::report(&options, hosts).await {

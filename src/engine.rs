@@ -8,10 +8,7 @@ use self::{
     commit::{commit, journal_abort},
     log::EventLog,
 };
-pub(crate) use self::{
-    log::EventStore,
-    proofs::{proofs_of, restored},
-};
+pub(crate) use self::{log::EventStore, proofs::proofs_of};
 use crate::{
     event::{Abort, Direction, Event, Interrupts, Outcome, Verdict},
     fleet::OnFailure,

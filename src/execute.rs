@@ -311,8 +311,7 @@ async fn keep_proofs(
         state, id, groups, ..
     } = *context;
     let proofs = engine::proofs_of(plan.steps(), host);
-    let restored = engine::restored(plan, host);
-    let proven = ProofCache::keep(state, id, proofs, &restored, until()).await;
+    let proven = ProofCache::keep(state, id, proofs, until()).await;
     let seen = LastSeen::keep(state, groups, plan.instances(), until()).await;
     if let Err(e) = &proven {
         let why = format!("what this run has proven: {e}; older proofs of its instances are void");

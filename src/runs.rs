@@ -47,7 +47,7 @@ pub(crate) use self::{
     last_change::{LastChange, last_change},
     last_seen::{LastInstance, LastSeen},
     open_runs::{left_over, marked_runs, open_runs, targets as open_targets, unlisted},
-    proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload, RestoredTarget},
+    proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload},
     retention::{Retention, prune},
     run_name::{Matches, ShortIds, digits, find},
     staged::{Stage, Staging, sweep},

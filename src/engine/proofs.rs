@@ -9,8 +9,7 @@ use crate::{
     event::Outcome,
     fleet::Speaks,
     host::Host,
-    plan::Plan,
-    runs::{ProvenInstance, ProvenTarget, Reload, RestoredTarget},
+    runs::{ProvenInstance, ProvenTarget, Reload},
     step::{PlannedInstance, Step, TargetChange},
 };
 
@@ -54,22 +53,6 @@ impl Disk<'_> {
         self.targets.insert(path.to_owned(), target.clone());
         target
     }
-}
-
-/// Returns the targets that the run has replaced, and of which it has restored the old bytes.
-pub(crate) fn restored(plan: &Plan, host: &Host) -> Vec<RestoredTarget> {
-    let restored = |change: &&TargetChange| {
-        let from = change.from.as_ref()?;
-        let (before, after) = host.own_change(&change.path)?;
-        let sha256 = host.disk_digest(&change.path)?;
-        (sha256 == from.sha256).then(|| RestoredTarget {
-            path: change.path.clone(),
-            sha256,
-            before,
-            after,
-        })
-    };
-    plan.targets().iter().filter_map(restored).collect()
 }
 
 fn proof_of(step: &Step, member: &PlannedInstance, disk: &mut Disk<'_>) -> ProvenInstance {

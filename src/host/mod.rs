@@ -243,17 +243,6 @@ impl Host {
         }
     }
 
-    /// Returns the last change of a target before this run replaced it, and the last one now. None
-    /// if this run did not make both, or if another program may have changed it in between.
-    #[must_use]
-    pub fn own_change(&self, path: &Path) -> Option<(i128, i128)> {
-        match self {
-            Self::Local(host) => host.targets.get(path)?.own_change(),
-            #[cfg(test)]
-            Self::Script(_) => None,
-        }
-    }
-
     /// Returns the revision of a key after this run's last write; none of any other target, and of
     /// a key that was not written.
     #[must_use]

@@ -257,7 +257,7 @@ impl Journal {
     /// Keeps proofs while the run goes on. Where that fails, they are kept at its end.
     pub(crate) async fn keep_proofs(&self, proofs: Vec<ProvenInstance>, interrupts: &Interrupts) {
         let until = interrupted(interrupts, 0);
-        let kept = ProofCache::keep(&self.state, &self.id, proofs, &[], until).await;
+        let kept = ProofCache::keep(&self.state, &self.id, proofs, until).await;
         // No signal follows a change of the state directory that a loss of power would take back.
         if kept.is_ok() {
             let _ = state_dir::sync(&self.state);

@@ -63,19 +63,6 @@ struct Lost {
     targets: Vec<Key>,
 }
 
-/// A target that a run replaced, and of which it restored the bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RestoredTarget {
-    /// Its path.
-    pub path: PathBuf,
-    /// Its digest.
-    pub sha256: String,
-    /// Its last change before the run replaced it, in nanoseconds since 1970.
-    pub before: i128,
-    /// Its last change now, which the run made.
-    pub after: i128,
-}
-
 /// The proof that a run leaves of one touched process.
 #[derive(Debug)]
 pub(crate) struct ProvenInstance {
@@ -190,20 +177,6 @@ impl Records {
         self.instances.insert(key, targets);
     }
 
-    /// Makes the proofs of a target that a run has restored proofs of the present file.
-    fn carry_over(&mut self, restored: &RestoredTarget) {
-        let path = Key(restored.path.clone());
-        let proven = self
-            .instances
-            .values_mut()
-            .filter_map(|targets| targets.get_mut(&path));
-        for target in proven {
-            if target.sha256 == restored.sha256 && target.ctime == restored.before {
-                target.ctime = restored.after;
-            }
-        }
-    }
-
     /// Drops processes that have ended, and those of which nothing was proven.
     fn drop_ended(&mut self) {
         let alive = |key: &String| {
@@ -234,9 +207,11 @@ impl ProofCache {
     /// open, those under way, and those that ended and could not record what they had proven.
     #[must_use]
     pub(crate) fn load(state: &Path) -> Self {
+        // The marks first: a run that ends in between has kept its proofs before its mark goes.
+        let doubts = Doubts::of(state, None);
         Self {
             records: Records::read(state, Timestamp::now()),
-            doubts: Doubts::of(state, None),
+            doubts,
         }
     }
 
@@ -299,11 +274,10 @@ impl ProofCache {
         state: &Path,
         own: &str,
         proofs: Vec<ProvenInstance>,
-        restored: &[RestoredTarget],
         interrupted: impl Future<Output = ()>,
     ) -> io::Result<()> {
         let is_alone = || open_runs::listed(state).is_ok_and(|ids| ids.iter().all(|id| id == own));
-        if proofs.is_empty() && restored.is_empty() && is_alone() {
+        if proofs.is_empty() && is_alone() {
             return Ok(());
         }
         // Runs on other targets may end at the same moment.
@@ -318,9 +292,6 @@ impl ProofCache {
             doubts: Doubts::of(state, Some(own)),
         };
         cache.settle(began);
-        restored
-            .iter()
-            .for_each(|target| cache.records.carry_over(target));
         proofs
             .into_iter()
             .for_each(|proof| cache.records.add(proof));

@@ -63,11 +63,14 @@ impl Attempt<'_> {
             let ended = self.revert(&run).await;
             self.say_repair(&run, &ended);
             let is_interrupted = check_interrupts(self.interrupts).is_err();
-            if touches(ended.verdict) || is_interrupted {
+            // A run that ends unproven has closed the open one: the old config is on the disk, and
+            // the wanted content is still to be installed.
+            let is_closed = matches!(ended.verdict, Verdict::Converged | Verdict::Unproven);
+            if is_interrupted || (touches(ended.verdict) && !is_closed) {
                 return ended;
             }
             // Nothing was touched: the guards of the next run decide.
-            replaces.extend((ended.verdict != Verdict::Converged).then_some(run));
+            replaces.extend((!is_closed).then_some(run));
         }
         self.broadcast(replaces).await
     }

@@ -182,7 +182,7 @@ async fn proof_of_this_process(started: u64) -> (tempfile::TempDir, ProofCache) 
         targets: BTreeMap::from([(PathBuf::from("/e"), proven)]),
         reload: runs::Reload::Over(jiff::Timestamp::now()),
     };
-    ProofCache::keep(dir.path(), "own", vec![instance], &[], pending())
+    ProofCache::keep(dir.path(), "own", vec![instance], pending())
         .await
         .unwrap();
     let cache = ProofCache::load(dir.path());

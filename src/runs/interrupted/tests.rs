@@ -376,7 +376,7 @@ async fn records_that_cannot_be_read_are_lost_until_a_later_signal_is_proven() {
             reload: Reload::Over(jiff::Timestamp::now()),
         };
         let proofs = vec![proof];
-        ProofCache::keep(dir.path(), &own, proofs, &[], std::future::pending()).await
+        ProofCache::keep(dir.path(), &own, proofs, std::future::pending()).await
     };
     // A run over another process writes the file again.
     keep(1).await.unwrap();

@@ -46,7 +46,7 @@ async fn the_last_proof_of_a_living_process_is_kept() {
         proof(me, 7, targets("dead"), Reload::Open),
         proof(i32::MAX, 7, targets("dead"), over()),
     ];
-    ProofCache::keep(dir.path(), "own", Vec::from(proofs), &[], pending())
+    ProofCache::keep(dir.path(), "own", Vec::from(proofs), pending())
         .await
         .unwrap();
     let proven = ProofCache::load(dir.path());
@@ -56,7 +56,7 @@ async fn the_last_proof_of_a_living_process_is_kept() {
     assert!(!proven.is_open(me, now, &[]));
     assert!(!proven.is_open(me, 7, &[]), "that process has ended");
     let unproven = proof(me, now, BTreeMap::new(), Reload::Open);
-    ProofCache::keep(dir.path(), "own", vec![unproven], &[], pending())
+    ProofCache::keep(dir.path(), "own", vec![unproven], pending())
         .await
         .unwrap();
     let proven = ProofCache::load(dir.path());
@@ -70,7 +70,7 @@ async fn proofs_of_another_boot_are_not_read() {
     let me = i32::try_from(std::process::id()).unwrap();
     let now = Stat::of(me).unwrap().started;
     let proof = proof(me, now, targets("one"), Reload::Open);
-    ProofCache::keep(dir.path(), "own", vec![proof], &[], pending())
+    ProofCache::keep(dir.path(), "own", vec![proof], pending())
         .await
         .unwrap();
     let file = dir.path().join("proven.json");

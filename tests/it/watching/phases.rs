@@ -20,8 +20,8 @@ enum Content {
 const FORWARD: [&str; 5] = ["began", "intent", "installed", "instance", "baking"];
 
 /// Starts three servers that are slow enough for a kill during a reload, in two waves with a pause
-/// and a gate after each. The gate fails while the file `bad` exists.
-fn blind(content: Content) -> (Fleet, Vec<Server>) {
+/// and a gate after each. The gate fails while the file `bad` exists. `assertions` prove a reload.
+fn blind(content: Content, assertions: &str) -> (Fleet, Vec<Server>) {
     let fleet = Fleet::start(0);
     let servers = (0..3).map(|_| Server::start(&fleet, "SlowEarly", 200, "web.toml"));
     let servers = servers.collect();
@@ -32,7 +32,7 @@ fn blind(content: Content) -> (Fleet, Vec<Server>) {
     let gate = format!("[ ! -e '{}' ]", fleet.path("bad").display());
     let more = format!(
         "{source}[group.rollout]\nwaves = [\"1\", \"100%\"]\nbake = \"200ms\"\n\
-         gate = [\"sh\", \"-c\", {gate:?}]\n{EQUALS}{INCREASED}"
+         gate = [\"sh\", \"-c\", {gate:?}]\n{assertions}"
     );
     let group = group(&fleet, "web", "web.toml", &more);
     groups(
@@ -85,7 +85,7 @@ fn repairs(fleet: &Fleet, servers: &[Server], message: &str, context: &str) {
 #[test]
 fn the_next_watch_repairs_a_run_that_was_killed_in_any_phase() {
     each(&[Content::Source, Content::Adopted], |content| {
-        let (fleet, servers) = blind(*content);
+        let (fleet, servers) = blind(*content, &format!("{EQUALS}{INCREASED}"));
         for (round, event) in FORWARD.iter().enumerate() {
             // An adopted content has no file to install.
             if *content == Content::Adopted && *event == "installed" {
@@ -102,10 +102,23 @@ fn the_next_watch_repairs_a_run_that_was_killed_in_any_phase() {
 #[test]
 fn the_next_watch_repairs_a_rollback_that_was_killed() {
     each(&["rollback_began", "gate"], |event| {
-        let (fleet, servers) = blind(Content::Source);
+        let (fleet, servers) = blind(Content::Source, &format!("{EQUALS}{INCREASED}"));
         fleet.write("bad", "");
         kill_at(&fleet, Content::Source, "two", event);
         std::fs::remove_file(fleet.path("bad")).unwrap();
         repairs(&fleet, &servers, "two", &format!("killed at {event}"));
     });
+}
+
+#[test]
+fn the_next_watch_installs_the_wanted_content_where_nothing_proves_the_rollback() {
+    // The old text was served before as well, so it does not show that the rollback has ended.
+    let (fleet, servers) = blind(Content::Source, EQUALS);
+    kill_at(&fleet, Content::Source, "two", "intent");
+    repairs(
+        &fleet,
+        &servers,
+        "two",
+        "killed at intent, proven by content",
+    );
 }

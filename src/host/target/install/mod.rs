@@ -13,11 +13,7 @@ use rustix::fs::{self, FileType};
 
 pub(crate) use self::{error::InstallError, sync::Sync};
 use self::{
-    file::FileTarget,
-    key::KeyTarget,
-    late_edit::LateEdit,
-    slot::{OwnChanges, TargetSlot},
-    stat::ctime,
+    file::FileTarget, key::KeyTarget, late_edit::LateEdit, slot::TargetSlot, stat::ctime,
     tree::TreeTarget,
 };
 use crate::{
@@ -375,31 +371,10 @@ impl Target {
         to: &Content,
         run: &str,
     ) -> Result<bool, InstallError> {
-        let last = self.ctime();
-        let exchanged = match self {
-            Self::File(file) => file.install(from, to, run)?,
-            Self::Directory(tree) => tree.install(from, to, run)?,
-            Self::Key(key) => return key.install(from, to),
-        };
-        if exchanged {
-            let now = self.ctime();
-            if let Some(slot) = self.slot_mut() {
-                slot.own_changes.add(last, now);
-            }
-        }
-        Ok(exchanged)
-    }
-
-    /// Returns the last change before this run exchanged the target, and the last change now, in
-    /// nanoseconds since 1970. None if this run did not make that change, or if another program may
-    /// have changed the target in between. None of a key, which has no such time.
-    #[must_use]
-    pub(crate) fn own_change(&self) -> Option<(i128, i128)> {
-        match self.slot()?.own_changes {
-            OwnChanges::Only { before, after } if self.ctime() == Some(after) => {
-                Some((before, after))
-            }
-            _ => None,
+        match self {
+            Self::File(file) => file.install(from, to, run),
+            Self::Directory(tree) => tree.install(from, to, run),
+            Self::Key(key) => key.install(from, to),
         }
     }
 

@@ -48,34 +48,6 @@ pub(super) struct SideEntry {
     pub(super) original: Option<(Arc<Tree>, Entries)>,
 }
 
-/// The changes of a target by its run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OwnChanges {
-    None,
-    /// The last change before the first exchange, and the one of the last exchange, in nanoseconds
-    /// since 1970. No other program changed the target in between.
-    Only {
-        before: i128,
-        after: i128,
-    },
-    /// Another program may have changed it in between.
-    AndOthers,
-}
-
-impl OwnChanges {
-    /// Adds an exchange. The arguments are the last changes before and after it, where these are
-    /// known.
-    pub(super) fn add(&mut self, last: Option<i128>, now: Option<i128>) {
-        *self = match (*self, last, now) {
-            (Self::None, Some(before), Some(after)) => Self::Only { before, after },
-            (Self::Only { before, after: own }, Some(last), Some(after)) if own == last => {
-                Self::Only { before, after }
-            }
-            _ => Self::AndOthers,
-        };
-    }
-}
-
 /// A target by its directory and name, with the entries next to it. Before the exchange the new
 /// content is next to it, and after the exchange the old content.
 #[derive(Debug)]
@@ -88,9 +60,6 @@ pub(super) struct TargetSlot {
     /// end.
     pub(super) retired: Vec<SideEntry>,
     pub(super) exchanged: bool,
-    /// The exchanges of this run; none before the first, and where another program changed the
-    /// target between two of them.
-    pub(super) own_changes: OwnChanges,
     /// The attributes that the live content must have: those of the survey, then those of what was
     /// installed.
     pub(super) expected: Option<Entries>,
@@ -110,7 +79,6 @@ impl TargetSlot {
             staged: None,
             retired: Vec::new(),
             exchanged: false,
-            own_changes: OwnChanges::None,
             expected: None,
             staging: Arc::default(),
             hold: true,
