@@ -314,6 +314,42 @@ fn a_broadcast_proves_the_file_below_the_key_of_a_store() {
     assert_eq!(testbed.fleet.bodies(), ["two", "two"]);
 }
 
+/// Gives the group of the servers an assertion that does not depend on the file alone.
+fn confirm_health(fleet: &Fleet) {
+    let confirm = "[[group.confirm]]\nhttp = \"http://{listen}/-/healthy\"\n\
+                   read = \"status\"\nequals = \"200\"\n";
+    let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    fleet.write("fleet.toml", &format!("{text}{confirm}"));
+}
+
+#[test]
+fn a_broadcast_of_the_same_file_reloads_a_key_that_has_changed() {
+    let mut testbed = Testbed::new("log = \"info\"\n");
+    testbed.serve();
+    testbed.serve();
+    confirm_health(&testbed.fleet);
+    testbed.store.write(KEY, b"message = \"of the store\"\n");
+    let result = testbed.fleet.broadcast(&["web"]).expect(0);
+    assert_eq!(result.states(), ["confirmed", "confirmed"]);
+    assert_eq!(result.json["instances"][0]["proof"], "exact");
+    assert_eq!(testbed.fleet.bodies(), ["of the store", "of the store"]);
+}
+
+#[test]
+fn a_broadcast_of_the_same_file_proves_nothing_of_a_server_that_refuses_its_key() {
+    let testbed = Testbed::start("log = \"info\"\n");
+    confirm_health(&testbed.fleet);
+    for mode in [
+        Mode::Answers(answer("200 OK", "", b"mesage = 1\n")),
+        Mode::Answers(answer("503 Busy", "", b"")),
+    ] {
+        testbed.store.set(mode);
+        let result = testbed.fleet.broadcast(&["web"]).expect(6);
+        assert_eq!(result.states(), ["reverted"]);
+        assert_eq!(testbed.body(), "one");
+    }
+}
+
 #[test]
 fn check_judges_the_layers_as_a_server_merges_them() {
     let testbed = Testbed::new("message = \"x\"\n");
