@@ -245,6 +245,11 @@ fn a_start_without_the_store_serves_the_last_good_config_and_says_so() {
     let report: Value = serde_json::from_str(&get(&url, "/-/config").1).unwrap();
     let why = report["degraded"].as_str().unwrap();
     assert!(why.contains("within 5s"), "{why}");
+    let metric = |value| {
+        let line = format!("hello_config_degraded {value}");
+        get(&url, "/-/metrics").1.lines().any(|l| l == line)
+    };
+    assert!(metric(1), "the metric says so");
     // The store is back.
     testbed.store.set(Mode::Serves(""));
     testbed.fleet.signal(1, Signal::SIGHUP);
@@ -253,6 +258,7 @@ fn a_start_without_the_store_serves_the_last_good_config_and_says_so() {
         !report["degraded"].is_null()
     };
     until("it is not degraded any more", || !degraded());
+    assert!(metric(0), "the metric says so");
 }
 
 #[test]
