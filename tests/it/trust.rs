@@ -408,7 +408,9 @@ fn root_runs_no_command_of_the_operator_that_another_user_can_change() {
             let end = command.output().unwrap();
             let text = [end.stdout, end.stderr].concat();
             let text = String::from_utf8_lossy(&text);
-            assert!(!end.status.success(), "{more}{text}");
+            // A validator that is not run leaves its instance unvalidated, which the run says.
+            let is_fatal = !more.starts_with("validate");
+            assert_eq!(end.status.success(), !is_fatal, "{more}{text}");
             assert!(!ran.exists(), "{more}");
             let repair = format!("{repair} {program}");
             assert!(text.contains(&repair), "{more}{text}");
