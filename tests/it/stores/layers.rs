@@ -237,6 +237,11 @@ fn a_start_without_the_store_serves_the_last_good_config_and_says_so() {
     let mut testbed = Testbed::start("message = \"first\"\n");
     testbed.store.write(KEY, b"message = \"second\"\n");
     testbed.reload();
+    // It is kept after the reload was reported.
+    let kept = testbed.fleet.path("last-good/last-good.json");
+    until("the config is kept", || {
+        std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("second"))
+    });
     testbed.fleet.kill(0);
     testbed.store.set(Mode::Silent);
     testbed.serve();
