@@ -1,6 +1,7 @@
 //! The config of `hello serve`: reads, parses and digests it.
 
 use std::{
+    fmt,
     fs::File,
     io::{self, Read},
     os::fd::OwnedFd,
@@ -72,6 +73,15 @@ pub enum ListenError {
     /// Any other text.
     #[error("{0:?} is neither HOST:PORT nor unix:PATH")]
     Neither(String),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => f.write_str(address),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 impl FromStr for Listen {

@@ -100,6 +100,13 @@ impl Effective {
     pub(crate) fn of_file(&self) -> &str {
         file_of(&self.layers).unwrap_or(&self.sha256)
     }
+
+    /// Tells whether a layer is a key of a store.
+    #[must_use]
+    pub(crate) fn has_key(&self) -> bool {
+        let mut layers = self.layers.iter();
+        layers.any(|layer| matches!(layer.origin, LayerOrigin::Url(_)))
+    }
 }
 
 /// One layer of a config.

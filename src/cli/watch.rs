@@ -40,7 +40,7 @@ pub(super) struct WatchArgs {
     debounce: Duration,
     /// End after one run, with its exit code.
     ///
-    /// For an init container, or a timer.
+    /// For a timer, or a job beside a running daemon: without one the exit code is 3.
     #[arg(help_heading = "Rollout", long)]
     once: bool,
     /// Serve metrics at this address: HOST:PORT, or unix:PATH.

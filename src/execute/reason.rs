@@ -6,6 +6,7 @@ use crate::{
     event::{Instance, Outcome, Verdict, failures},
     names,
     plan::Plan,
+    runs::Verb,
 };
 
 /// Everything that the reasons of one run depend on.
@@ -13,6 +14,7 @@ pub(super) struct Reasons<'a> {
     plan: &'a Plan,
     has_work: bool,
     back: bool,
+    verb: Verb,
     unreplaced: Option<&'a str>,
 }
 
@@ -22,6 +24,7 @@ impl<'a> Reasons<'a> {
             plan,
             has_work,
             back: context.back,
+            verb: context.verb,
             unreplaced: context.unreplaced,
         }
     }
@@ -37,13 +40,21 @@ impl<'a> Reasons<'a> {
             .plan
             .instances()
             .any(|i| i.before.is_none() && !i.targets.is_empty());
-        let runs_it = if by_record {
-            "was proven on it, and neither it nor what is known to be read through it was changed \
-             since (`touch` it to reload)"
+        // A touch is no change for a watch, which compares contents.
+        let hint = if self.verb == Verb::Watch {
+            ""
         } else {
-            "runs it already"
+            " (`touch` it to reload)"
         };
-        self.of_every_instance(runs_it)
+        let runs_it = if by_record {
+            format!(
+                "was proven on it, and neither it nor what is known to be read through it was \
+                 changed since{hint}"
+            )
+        } else {
+            "runs it already".to_owned()
+        };
+        self.of_every_instance(&runs_it)
     }
 
     /// The reason of a run that the engine carried out.

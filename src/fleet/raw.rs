@@ -11,7 +11,7 @@ use self::{
     hosts::{RawAgent, RawHosts, agent, hosts},
     matching::{RawMatch, resolve_match},
     proof::resolve_proof,
-    store::{RawStore, Store, key, stores},
+    store::{RawStore, Store, check_used, key, stores},
 };
 use super::{
     Agent, Count, ExecutesItself, Graph, Group, Hosts, Listed, OnBadConfig, PathBase, Reading,
@@ -122,6 +122,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents, ConfigError> {
         return Err(ConfigError::new(bytes, "no [[group]] in it", None, None));
     }
     check_spelling(&groups, &config_spans).map_err(fault)?;
+    check_used(&stores, &groups).map_err(fault)?;
     check_order(&mut groups, &after_spans).map_err(fault)?;
     Ok(Contents {
         groups,

@@ -94,7 +94,7 @@ pub(super) fn baseline_matches(
 /// Returns the content that instances serve now, if the candidate is on disk already; none if it is
 /// not known, or if they serve different contents.
 ///
-/// Instances that report the content on disk become unchanged. An instance that does not report its
+/// Instances that report the content on disk become unchanged, unless they read a key as well. An instance that does not report its
 /// config is taken to run the content that it was last proven to run. With several targets (`alone`
 /// is false), a report is of the first only and does not count. Unresponsive instances are always
 /// signalled, and are taken to run what the others run.
@@ -115,7 +115,7 @@ pub(super) fn previous_content(
     {
         match instance.instance.before.clone().filter(|_| alone) {
             Some(runs) if runs == disk.sha256 => {
-                if !instance.unresponsive {
+                if !instance.unresponsive && !instance.reads_key {
                     instance.instance.outcome = Outcome::Unchanged;
                 }
             }

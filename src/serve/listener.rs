@@ -56,7 +56,7 @@ impl Listener {
             Listen::Tcp(address) => Self::bind_tcp(address).await,
             Listen::Unix(path) => Self::bind_unix(path),
         };
-        bound.map_err(|e| Failure::Listen(format!("{listen:?}"), e))
+        bound.map_err(|e| Failure::Listen(listen.to_string(), e))
     }
 
     async fn bind_tcp(address: &str) -> io::Result<Self> {

@@ -29,6 +29,7 @@ pub(super) struct Metrics {
     info: Family<Label<String>, Gauge>,
     reloads: Family<Label<&'static str>, Counter>,
     successful: Gauge,
+    degraded: Gauge,
     success_at: Gauge<f64, AtomicU64>,
     took: Histogram,
 }
@@ -44,6 +45,7 @@ impl Metrics {
             info: Family::default(),
             reloads: Family::default(),
             successful: Gauge::default(),
+            degraded: Gauge::default(),
             success_at: Gauge::default(),
             took,
         };
@@ -53,6 +55,11 @@ impl Metrics {
             "config_last_reload_successful",
             "Whether the server serves the config that the last reload read",
             new.successful.clone(),
+        );
+        registry.register(
+            "config_degraded",
+            "Whether the config is that of an earlier process",
+            new.degraded.clone(),
         );
         let help = "Time of the last successful load, in Unix time";
         registry.register_with_unit(
@@ -91,6 +98,11 @@ impl Metrics {
     /// Counts a request.
     pub(super) fn request(&self) {
         self.requests.inc();
+    }
+
+    /// Records whether the server serves the config of an earlier process.
+    pub(super) fn set_degraded(&self, is_degraded: bool) {
+        self.degraded.set(is_degraded.into());
     }
 
     /// Records a reload; `sha256` is the digest that is served after it.

@@ -181,6 +181,7 @@ impl Server {
         tracing::error!(%why, "degraded: the last good config is served");
         notify(&[NotifyState::Status(&format!("degraded: {why}"))]);
         next.report.degraded = Some(why);
+        self.metrics.set_degraded(true);
         self.current.store(Arc::new(next));
     }
 
@@ -245,6 +246,7 @@ impl Server {
             return (AttemptResult::RestartRequired, Some(why));
         }
         next.report.degraded = None;
+        self.metrics.set_degraded(false);
         let sha256 = reading.sha256.unwrap_or_default();
         if self.source.has_store() {
             // The same content may stand at another revision.

@@ -109,6 +109,9 @@ pub struct PlannedInstance {
     pub baseline_read_at: Option<Instant>,
     /// The file below its target, where that is a key of a store.
     pub under: Option<Arc<FileLayer>>,
+    /// True if it reads a key of a store as well, which is not its target: that it runs its target
+    /// does not show that it runs what it would load.
+    pub reads_key: bool,
     /// Targets that its program reads by default: neither its command line nor the fleet names
     /// them.
     pub assumed: Vec<PathBuf>,
@@ -149,6 +152,7 @@ impl PlannedInstance {
             listened: false,
             baseline_read_at: None,
             under: None,
+            reads_key: false,
             assumed: Vec::new(),
         }
     }

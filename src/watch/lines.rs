@@ -22,10 +22,21 @@ pub(super) struct About {
     pub(super) cause: Cause,
     /// The subjects whose content is another one than at the last attempt.
     pub(super) changed: Vec<String>,
-    /// The wait until the next attempt; none if only an event causes one.
-    pub(super) retries_in: Option<Duration>,
+    /// What causes the next attempt.
+    pub(super) next: NextAttempt,
     /// The open runs over its groups, and the commands that end each.
     pub(super) open: Vec<String>,
+}
+
+/// What causes the next attempt over the groups of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NextAttempt {
+    /// The end of this wait.
+    After(Duration),
+    /// A change alone.
+    Change,
+    /// Nothing: the watch ends.
+    None,
 }
 
 /// Returns the present time of day for a line.
@@ -59,9 +70,10 @@ pub(super) fn of_attempt(about: &About, ended: &Ended) -> (&'static str, String)
         };
         return (word, text);
     }
-    text += &match about.retries_in {
-        Some(wait) => format!("; tried again in {:.1}s", wait.as_secs_f64()),
-        None => "; tried again after a change".to_owned(),
+    text += &match about.next {
+        NextAttempt::After(wait) => format!("; tried again in {:.1}s", wait.as_secs_f64()),
+        NextAttempt::Change => "; tried again after a change".to_owned(),
+        NextAttempt::None => String::new(),
     };
     if let Some(next) = ended.next.first().filter(|_| touches(ended.verdict)) {
         text += &format!("; next: {next}");

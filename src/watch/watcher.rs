@@ -15,7 +15,7 @@ use super::{
     content::Content,
     inotify::{Unwatched, Watches},
     keys::KeyWatches,
-    lines::{self, About},
+    lines::{self, About, NextAttempt},
     metrics::{Contents, Metrics},
     observed::Observed,
     options::Options,
@@ -237,7 +237,11 @@ impl Watcher {
         self.end_attempt(&names, &ended).await;
         let now = Instant::now();
         let attempted = self.groups.iter().filter(|g| names.contains(&g.name));
-        about.retries_in = attempted.filter_map(|g| g.schedule.retries_in(now)).min();
+        about.next = match attempted.filter_map(|g| g.schedule.retries_in(now)).min() {
+            _ if self.options.once => NextAttempt::None,
+            Some(wait) => NextAttempt::After(wait),
+            None => NextAttempt::Change,
+        };
         about.open = self.open_runs(&ended, &about.groups);
         self.report(&about, &ended);
         Some(ended)
@@ -255,7 +259,7 @@ impl Watcher {
             groups: groups().map(|group| group.name.clone()).collect(),
             cause,
             changed: changed.collect(),
-            retries_in: None,
+            next: NextAttempt::Change,
             open: Vec::new(),
         }
     }

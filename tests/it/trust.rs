@@ -357,3 +357,63 @@ fn the_staged_files_of_a_run_under_way_stay() {
     assert_eq!(run.wait().unwrap().code(), Some(0));
     assert_eq!((fleet.bodies(), staged()), (vec!["two".to_owned()], None));
 }
+
+/// Writes a script that another user may change in one of two ways. It would leave a file `ran`.
+fn foreign_script(fleet: &Fleet, owner: u32, mode: u32) -> (String, PathBuf) {
+    let ran = fleet.path("ran");
+    let text = format!(
+        "#!/bin/sh\ntouch '{}'\necho 'message = \"x\"'\n",
+        ran.display()
+    );
+    let path = script(fleet, &format!("script-{owner}"), &text);
+    give(Path::new(&path), owner, mode);
+    (path, ran)
+}
+
+#[test]
+fn root_runs_no_command_of_the_operator_that_another_user_can_change() {
+    if !is_root() {
+        return;
+    }
+    let fleet = Fleet::start(1);
+    let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    for (owner, mode, repair) in [(OTHER_UID, 0o755, "chown 0"), (0, 0o777, "chmod go-w")] {
+        let (program, ran) = foreign_script(&fleet, owner, mode);
+        for more in [
+            format!(
+                "source = \"exec://s/k\"\n[[store]]\nurl = \"exec://s\"\nget = [\"{program}\"]\n"
+            ),
+            format!("[hosts]\ninventory = [\"{program}\"]\n"),
+            format!("[hosts]\nlist = [\"a\"]\nconnect = [\"{program}\", \"{{address}}\"]\n"),
+            format!("rollout = {{ gate = [\"{program}\"] }}\n"),
+            format!("validate = [\"{program}\"]\n"),
+        ] {
+            fleet.write("fleet.toml", &format!("{group}{more}"));
+            let verb = if more.contains("[hosts]") {
+                "hosts"
+            } else {
+                "broadcast"
+            };
+            let mut command = Command::new(fleet.exe());
+            command
+                .arg(verb)
+                .arg("--fleet")
+                .arg(fleet.path("fleet.toml"));
+            if verb == "broadcast" {
+                command.arg("--state").arg(fleet.path("state"));
+            }
+            if more.starts_with("rollout") || more.starts_with("validate") {
+                command.arg("--set").arg(format!("message=m{owner}"));
+            }
+            let end = command.output().unwrap();
+            let text = [end.stdout, end.stderr].concat();
+            let text = String::from_utf8_lossy(&text);
+            // A validator that is not run leaves its instance unvalidated, which the run says.
+            let is_fatal = !more.starts_with("validate");
+            assert_eq!(end.status.success(), !is_fatal, "{more}{text}");
+            assert!(!ran.exists(), "{more}");
+            let repair = format!("{repair} {program}");
+            assert!(text.contains(&repair), "{more}{text}");
+        }
+    }
+}

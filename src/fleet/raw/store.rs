@@ -10,11 +10,12 @@ use super::values::duration;
 use crate::{
     assertion::Access,
     fleet::{
+        group::{Group, Speaks},
         placeholder,
         shapes::DurationText,
         source::{
-            Address, CREDENTIALS, CommandRevision, DEFAULT_POLL, DEFAULT_STORE_TIMEOUT, Key,
-            StoreAccess, StoreCommands,
+            Address, AddressError, CREDENTIALS, CommandRevision, ContentSource, DEFAULT_POLL,
+            DEFAULT_STORE_TIMEOUT, Key, StoreAccess, StoreCommands,
         },
         spanned::{SpannedError, spanned},
     },
@@ -64,6 +65,8 @@ pub(super) struct RawStore {
 #[derive(Debug, Clone)]
 pub(super) struct Store {
     url: String,
+    /// The place of its `url`.
+    at: Range<usize>,
     access: StoreAccess,
 }
 
@@ -101,7 +104,13 @@ fn store(raw: RawStore, span: &Range<usize>) -> Result<Store, SpannedError> {
     let address = Address::parse(&url)
         .or_else(|_| Address::parse(&probe))
         .map_err(|why| {
-            spanned(url_span.clone(), why).hinted("credentials of a store come from files")
+            let names_credentials = matches!(why, AddressError::User | AddressError::Credential(_));
+            let fault = spanned(url_span.clone(), why);
+            if names_credentials {
+                fault.hinted("credentials of a store come from files")
+            } else {
+                fault
+            }
         })?;
     let is_exec = matches!(address, Address::Exec(_));
     let is_tls = match &address {
@@ -129,7 +138,11 @@ fn store(raw: RawStore, span: &Range<usize>) -> Result<Store, SpannedError> {
         poll: raw.poll.map_or(Ok(DEFAULT_POLL), positive)?,
         commands,
     };
-    Ok(Store { url, access })
+    Ok(Store {
+        url,
+        at: url_span,
+        access,
+    })
 }
 
 /// Reads a duration that is not zero.
@@ -245,8 +258,15 @@ fn files(
 /// # Errors
 /// Fails if it is not the URL of a key, or if no table has the commands that read it.
 pub(super) fn key(url: &str, at: Range<usize>, stores: &[Store]) -> Result<Key, SpannedError> {
-    let address = Address::parse(url)
-        .map_err(|why| spanned(at.clone(), why).hinted("its credentials stand in [[store]]"))?;
+    let address = Address::parse(url).map_err(|why| {
+        let names_credentials = matches!(why, AddressError::User | AddressError::Credential(_));
+        let fault = spanned(at.clone(), why);
+        if names_credentials {
+            fault.hinted("its credentials stand in [[store]]")
+        } else {
+            fault
+        }
+    })?;
     let store = stores
         .iter()
         .filter(|store| rest(url, &store.url).is_some())
@@ -269,6 +289,33 @@ pub(super) fn key(url: &str, at: Range<usize>, stores: &[Store]) -> Result<Key, 
         url: url.to_owned(),
         access,
     })
+}
+
+/// Checks that each store is for a key of a group. A group of `hello serve` may have servers that
+/// name a key on their command lines.
+///
+/// # Errors
+/// Fails with the `url` of a store that is for none.
+pub(super) fn check_used(stores: &[Store], groups: &[Group]) -> Result<(), SpannedError> {
+    if groups.is_empty() || groups.iter().any(|group| group.speaks == Speaks::Hello) {
+        return Ok(());
+    }
+    let is_used = |store: &&Store| {
+        let keys = groups.iter().flat_map(|group| {
+            let source = group.source.as_ref().and_then(ContentSource::key);
+            group.key().into_iter().chain(source)
+        });
+        keys.map(|key| rest(&key.url, &store.url))
+            .any(|rest| rest.is_some())
+    };
+    match stores.iter().find(|store| !is_used(store)) {
+        None => Ok(()),
+        Some(store) => Err(spanned(
+            store.at.clone(),
+            "no `source` and no `config` of a group begins with this `url`",
+        )
+        .hinted("correct it, or remove the table")),
+    }
 }
 
 /// Returns the text of `url` behind `prefix`, without a `/` at its beginning. None if the prefix is

@@ -403,3 +403,22 @@ fn faults_of_a_store() {
         ),
     ]);
 }
+
+#[test]
+fn a_store_that_no_key_of_a_group_needs_is_a_fault() {
+    let file = |kind: &str| {
+        format!(
+            "version = 1\n[[group]]\nname = \"web\"\nkind = \"{kind}\"\n\
+             source = \"https://config.example/web\"\n\
+             [[store]]\nurl = \"https://config.exmple\"\n"
+        )
+    };
+    assert_faults(&[(
+        file("nginx"),
+        ["line 7, column 7", "begins with this `url`"],
+    )]);
+    // A server may name a key on its command line.
+    assert!(parse(&file("hello")).is_ok());
+    let right = file("nginx").replace("exmple", "example");
+    assert!(parse(&right).is_ok());
+}

@@ -9,7 +9,6 @@ use std::{
         fd::OwnedFd,
         unix::{ffi::OsStrExt, net::UnixStream, process::CommandExt},
     },
-    path::PathBuf,
     process::Command,
     sync::{Arc, atomic::AtomicBool},
 };
@@ -20,7 +19,7 @@ use nix::{
     unistd::{chdir, execveat},
 };
 use rustix::{
-    fs::{Access, MemfdFlags, access, memfd_create},
+    fs::{MemfdFlags, memfd_create},
     process::{Pid, Signal, getppid, set_parent_process_death_signal},
     thread::set_no_new_privs,
 };
@@ -35,7 +34,7 @@ use super::{
     program::{isolate, own_keyring},
     request::{Answer, Instance, Policy, Request, World, channel, send_store},
     run::PATH,
-    view,
+    trusted, view,
 };
 
 /// Becomes the command of the request on stdin. Returns only on failure, after it has sent the
@@ -185,18 +184,11 @@ fn in_environment(argv: &[OsString], environment: Variables) -> StageError {
     let directories = std::env::split_paths(&path)
         .chain(std::env::split_paths(PATH))
         .filter(|dir| dir.is_absolute());
-    let is_program = |path: &PathBuf| path.is_file() && access(path, Access::EXEC_OK).is_ok();
-    let is_path = program.as_bytes().contains(&b'/');
-    let found = if is_path {
-        None
-    } else {
-        directories.map(|dir| dir.join(program)).find(is_program)
-    };
-    let mut command = Command::new(
-        found
-            .as_ref()
-            .map_or(program.as_os_str(), |path| path.as_os_str()),
-    );
+    let found = trusted::search(program, directories).unwrap_or_else(|| program.into());
+    if let Err(why) = trusted::check(&found) {
+        return why.into();
+    }
+    let mut command = Command::new(found);
     command.arg0(program).args(args).env_clear();
     StageError::Execute(command.envs(environment).exec())
 }
@@ -233,7 +225,10 @@ fn by_descriptor(
 /// Executes a program by its path, or the first of its name in `PATH`. Returns the error.
 fn by_name(argv: &[OsString]) -> StageError {
     match argv.split_first() {
-        Some((program, args)) => StageError::Execute(Command::new(program).args(args).exec()),
+        Some((program, args)) => match trusted::find(program) {
+            Ok(found) => StageError::Execute(Command::new(found).arg0(program).args(args).exec()),
+            Err(why) => why.into(),
+        },
         None => StageError::Empty,
     }
 }

@@ -1,6 +1,6 @@
 //! A command of the operator that carries a conversation over its stdin and stdout.
 
-use std::{io, process::Stdio};
+use std::{ffi::OsStr, io, process::Stdio};
 
 use nix::{
     errno::Errno,
@@ -8,6 +8,8 @@ use nix::{
     unistd::Pid,
 };
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+
+use super::trusted;
 
 /// A running command. When it is dropped, its process group is ended: `ssh`, and the proxy that it
 /// started.
@@ -34,7 +36,9 @@ pub(crate) fn converse(argv: &[String]) -> io::Result<(Conversation, Pipes)> {
     let (program, args) = argv
         .split_first()
         .ok_or_else(|| io::Error::other("the command is empty"))?;
-    let mut child = Command::new(program)
+    let found = trusted::find(OsStr::new(program)).map_err(io::Error::other)?;
+    let mut child = Command::new(found)
+        .arg0(program)
         .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -3,6 +3,8 @@
 
 use std::{fmt, io, path::PathBuf};
 
+use super::trusted::Untrusted;
+
 /// The step of a stage that failed, and why.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StageError {
@@ -23,6 +25,8 @@ pub(super) enum StageError {
     View(#[from] ViewError),
     #[error("the command is empty")]
     Empty,
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
     /// `execve(2)` failed.
     #[error(transparent)]
     Execute(io::Error),

@@ -41,6 +41,7 @@ mod shell;
 mod spaces;
 mod start;
 mod supervise;
+mod trusted;
 mod users;
 mod view;
 

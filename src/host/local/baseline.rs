@@ -165,7 +165,10 @@ async fn read_self_report(
         return Err(why.into());
     }
     let runs = match planned.group.key() {
-        None => report.effective.of_file().to_owned(),
+        None => {
+            planned.reads_key = report.effective.has_key();
+            report.effective.of_file().to_owned()
+        }
         Some(key) => {
             let refused = |refusal: Refusal<NoLayers>| BaselineError {
                 refusal: Refusal {

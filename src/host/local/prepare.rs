@@ -184,6 +184,7 @@ impl LocalHost {
             staged: staged.get(&change.path).unwrap_or(&change.path).clone(),
             inodes: target.and_then(Target::inodes).unwrap_or_default(),
             sha256: change.to.sha256.clone(),
+            source: change.source.as_ref().map(ToString::to_string),
             secret: change.secret,
         }
     }

@@ -186,7 +186,7 @@ fn busy(path: &Path, holder: Option<Holder>) -> LockError {
 }
 
 /// Returns the run that would keep another run from locking the directory now: ": pid 17 of uid 0,
-/// running for 3 s: hello broadcast".
+/// started 3 s ago: hello broadcast".
 pub(crate) fn blocked(dir: &OwnedFd, names: &[&std::ffi::OsStr]) -> Option<String> {
     let mut holders = Holders::default();
     let folder = Folder::of_user(FOLDER).ok().flatten();

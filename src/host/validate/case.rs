@@ -43,6 +43,8 @@ pub(crate) struct Candidate {
     pub(crate) inodes: [(u64, u64); 2],
     /// The digest of the new content.
     pub(crate) sha256: String,
+    /// The key and its revision that the new content was read from; none of any other.
+    pub(crate) source: Option<String>,
     /// True if the content must not be shown.
     pub(crate) secret: bool,
 }

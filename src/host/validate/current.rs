@@ -203,6 +203,7 @@ impl CurrentTarget {
             staged: file.to_owned(),
             inodes: self.target.inodes().unwrap_or_default(),
             sha256: self.sha256().unwrap_or_default().to_owned(),
+            source: None,
             secret: self.secret,
         }
     }

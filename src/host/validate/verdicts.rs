@@ -276,7 +276,11 @@ fn invalid(case: &ValidationCase<'_>, why: &Objection) -> Abort {
     let paths = case
         .candidates()
         .iter()
-        .map(|candidate| format!("`{}`", candidate.target.display()))
+        .map(|candidate| match &candidate.source {
+            // The file on the disk is the old one.
+            Some(key) => format!("`{key}` for `{}`", candidate.target.display()),
+            None => format!("`{}`", candidate.target.display()),
+        })
         .collect::<Vec<_>>()
         .join(", ");
     Abort::by_validation(

@@ -107,8 +107,13 @@ pub(super) fn classify(
         .iter()
         .zip(changes)
         .all(|((_, target), change)| target.content.sha256 == change.to.sha256);
-    let is_reported =
-        changes.len() == 1 && reported.is_some() && reported == to && (on_disk || request.at_once);
+    // The key of a store may have changed since it loaded both.
+    let is_whole = !instance.reads_key || request.direction.is_back();
+    let is_reported = changes.len() == 1
+        && is_whole
+        && reported.is_some()
+        && reported == to
+        && (on_disk || request.at_once);
     let is_proven = on_disk
         && (already_current(instance, disk, request.proven)
             || (changes.is_empty() && !instance.unresponsive && was_confirmed(signal.as_ref())));

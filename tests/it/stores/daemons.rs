@@ -44,6 +44,8 @@ fn nginx_takes_a_good_value_and_its_validator_refuses_a_bad_one() {
     overwrite(&key, &web.config("three").replace("return", "retrun"));
     let result = web.daemon.broadcast(&[]).expect(4);
     assert!(result.stderr.contains("retrun"), "{}", result.stderr);
+    let named = format!("not valid: `{} revision ", key.url);
+    assert!(result.stderr.contains(&named), "{}", result.stderr);
     assert_eq!(std::fs::read_to_string(web.file()).unwrap(), good);
     assert_eq!(web.word().as_deref(), Some("two"));
     // A store that lost its data, and one that is away, replace nothing.

@@ -237,6 +237,11 @@ fn a_start_without_the_store_serves_the_last_good_config_and_says_so() {
     let mut testbed = Testbed::start("message = \"first\"\n");
     testbed.store.write(KEY, b"message = \"second\"\n");
     testbed.reload();
+    // It is kept after the reload was reported.
+    let kept = testbed.fleet.path("last-good/last-good.json");
+    until("the config is kept", || {
+        std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("second"))
+    });
     testbed.fleet.kill(0);
     testbed.store.set(Mode::Silent);
     testbed.serve();
@@ -245,6 +250,11 @@ fn a_start_without_the_store_serves_the_last_good_config_and_says_so() {
     let report: Value = serde_json::from_str(&get(&url, "/-/config").1).unwrap();
     let why = report["degraded"].as_str().unwrap();
     assert!(why.contains("within 5s"), "{why}");
+    let metric = |value| {
+        let line = format!("hello_config_degraded {value}");
+        get(&url, "/-/metrics").1.lines().any(|l| l == line)
+    };
+    assert!(metric(1), "the metric says so");
     // The store is back.
     testbed.store.set(Mode::Serves(""));
     testbed.fleet.signal(1, Signal::SIGHUP);
@@ -253,6 +263,7 @@ fn a_start_without_the_store_serves_the_last_good_config_and_says_so() {
         !report["degraded"].is_null()
     };
     until("it is not degraded any more", || !degraded());
+    assert!(metric(0), "the metric says so");
 }
 
 #[test]
@@ -312,6 +323,42 @@ fn a_broadcast_proves_the_file_below_the_key_of_a_store() {
         .broadcast(&["--config", newer.to_str().unwrap()]);
     assert_ne!(result.code, 0, "{}", result.stderr);
     assert_eq!(testbed.fleet.bodies(), ["two", "two"]);
+}
+
+/// Gives the group of the servers an assertion that does not depend on the file alone.
+fn confirm_health(fleet: &Fleet) {
+    let confirm = "[[group.confirm]]\nhttp = \"http://{listen}/-/healthy\"\n\
+                   read = \"status\"\nequals = \"200\"\n";
+    let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    fleet.write("fleet.toml", &format!("{text}{confirm}"));
+}
+
+#[test]
+fn a_broadcast_of_the_same_file_reloads_a_key_that_has_changed() {
+    let mut testbed = Testbed::new("log = \"info\"\n");
+    testbed.serve();
+    testbed.serve();
+    confirm_health(&testbed.fleet);
+    testbed.store.write(KEY, b"message = \"of the store\"\n");
+    let result = testbed.fleet.broadcast(&["web"]).expect(0);
+    assert_eq!(result.states(), ["confirmed", "confirmed"]);
+    assert_eq!(result.json["instances"][0]["proof"], "exact");
+    assert_eq!(testbed.fleet.bodies(), ["of the store", "of the store"]);
+}
+
+#[test]
+fn a_broadcast_of_the_same_file_proves_nothing_of_a_server_that_refuses_its_key() {
+    let testbed = Testbed::start("log = \"info\"\n");
+    confirm_health(&testbed.fleet);
+    for mode in [
+        Mode::Answers(answer("200 OK", "", b"mesage = 1\n")),
+        Mode::Answers(answer("503 Busy", "", b"")),
+    ] {
+        testbed.store.set(mode);
+        let result = testbed.fleet.broadcast(&["web"]).expect(6);
+        assert_eq!(result.states(), ["reverted"]);
+        assert_eq!(testbed.body(), "one");
+    }
 }
 
 #[test]

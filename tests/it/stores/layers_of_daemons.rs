@@ -183,6 +183,11 @@ fn a_start_without_the_store_serves_the_last_good_config(store: impl Store) {
     let mut testbed = Testbed::start(store, "message = \"first\"\n");
     testbed.write_key("message = \"second\"\n");
     assert_eq!(testbed.reload()["result"], "applied");
+    // It is kept after the reload was reported.
+    let kept = testbed.fleet.path("last-good/last-good.json");
+    until("the config is kept", || {
+        std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("second"))
+    });
     testbed.fleet.kill(0);
     *testbed.store.server() = None;
     testbed.serve();

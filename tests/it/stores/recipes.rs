@@ -127,7 +127,7 @@ fn the_commands_for_redis_work() {
         .arg("--dir")
         .arg(dir.path())
         .stdout(Stdio::null());
-    let _server = Killed(server.spawn().unwrap());
+    let server = Killed(server.spawn().unwrap());
     // redis-cli has no variable for its port.
     let cli = dir.path().join("redis-cli");
     let text = format!(
@@ -152,6 +152,9 @@ fn the_commands_for_redis_work() {
         env: vec![("PATH", path)],
     };
     scripts.work();
+    drop(server);
+    let (code, _) = scripts.get("a");
+    assert!(![Some(0), Some(3)].contains(&code), "it is away: {code:?}");
 }
 
 #[test]

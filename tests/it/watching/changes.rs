@@ -314,7 +314,8 @@ fn one_run_ends_with_its_exit_code() {
     assert_eq!(fleet.bodies(), ["two"]);
     assert!(once().expect(0).stderr.contains("Unchanged"));
     replace(&fleet, "web.toml", "messag = \"bad\"\n");
-    once().expect(4);
+    let failed = once().expect(4);
+    assert!(!failed.stderr.contains("tried again"), "{}", failed.stderr);
     assert_eq!(fleet.bodies(), ["two"]);
 }
 

@@ -31,7 +31,7 @@ const DAC_OVERRIDE: u64 = 1 << 1;
 /// A holder of a lock.
 #[derive(Debug, Clone)]
 pub(super) struct Holder {
-    /// The end of a sentence: ": pid 17 of uid 0, running for 3 s: hello broadcast".
+    /// The end of a sentence: ": pid 17 of uid 0, started 3 s ago: hello broadcast".
     pub(super) text: String,
     /// True if a run must wait for it.
     pub(super) counts: bool,
@@ -342,13 +342,13 @@ pub(crate) fn permitted(
     }
 }
 
-/// Describes a process: ": pid 17 of uid 0, running for 3 s: hello broadcast".
+/// Describes a process: ": pid 17 of uid 0, started 3 s ago: hello broadcast".
 fn description(pid: i32) -> String {
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command).replace('\0', " ");
     let user = Status::of(pid).map_or(String::new(), |status| format!(" of uid {}", status.euid));
     let age = guard::age(pid).map_or(String::new(), |age| {
-        format!(", running for {} s", age.as_secs())
+        format!(", started {} s ago", age.as_secs())
     });
     format!(": pid {pid}{user}{age}: {}", command.trim())
 }
