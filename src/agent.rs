@@ -12,7 +12,7 @@ use crate::{
     event::Verdict,
     fleet::{Fleet, FleetError},
     inventory::Expression,
-    protocol::{Answer, FrameError, FrameReader, RefusedKind, Request, VERSION},
+    protocol::{Answer, FrameError, FrameReader, Refused, RefusedKind, Request, VERSION},
     report, screen, status,
 };
 
@@ -103,11 +103,11 @@ impl Agent {
             ),
             Request::Status { groups } => match self.selected(&groups) {
                 Ok(fleet) => lines(self.status(fleet).await, "instances"),
-                Err(refused) => Ok(vec![refused]),
+                Err(Refused { kind, text }) => refuse(kind, text),
             },
             Request::Doctor { groups, pid } => match self.selected(&groups) {
                 Ok(fleet) => self.doctor(fleet, pid).await,
-                Err(refused) => Ok(vec![refused]),
+                Err(Refused { kind, text }) => refuse(kind, text),
             },
             Request::Bye => Ok(Vec::new()),
         }
@@ -141,23 +141,27 @@ impl Agent {
     }
 
     /// Returns those groups of the host's own file that a request names, or all of them.
-    fn selected(&self, groups: &[String]) -> Result<Fleet, Answer> {
+    fn selected(&self, groups: &[String]) -> Result<Fleet, Refused> {
         let fleet = self
             .fleet
             .as_ref()
-            .map_err(|why| Answer::refused(RefusedKind::Failed, why.to_string()))?;
+            .map_err(|why| refused(RefusedKind::Failed, why.to_string()))?;
         // A coordinator names the groups of all hosts, and each host has some of them.
         let is_known = |name: &&String| fleet.groups.iter().any(|group| group.name == **name);
         let known: Vec<String> = groups.iter().filter(is_known).cloned().collect();
         if known.is_empty() && !groups.is_empty() {
             let why = format!("none of the groups: {}", groups.join(", "));
-            return Err(Answer::refused(RefusedKind::NoGroup, why));
+            return Err(refused(RefusedKind::NoGroup, why));
         }
         fleet
             .clone()
             .select(&known, groups.is_empty())
-            .map_err(|why| Answer::refused(RefusedKind::NoGroup, why.to_string()))
+            .map_err(|why| refused(RefusedKind::NoGroup, why.to_string()))
     }
+}
+
+fn refused(kind: RefusedKind, text: String) -> Refused {
+    Refused { kind, text }
 }
 
 /// Parts the object that a command prints into lines: `key` names its longest list.
