@@ -51,7 +51,8 @@ fn a_fault_of_a_host_is_shown_with_its_line() {
     for (hosts, wanted) in [
         ("[hosts]\nlist = [\n \"a\",\n \"-x\"]", "line 5"),
         (
-            "[hosts]\nlist = [\"a\"]\nvia = [{ on = \"@1:failed\", connect = [\"x\", \"{name}\"] }]",
+            "[hosts]\nlist = [\"a\"]\n\
+             via = [{ on = \"@1:failed\", connect = [\"x\", \"{name}\"] }]",
             "earlier run",
         ),
         ("[hosts]\nlist = [{ address = \"a\" }]", "without `name`"),
