@@ -41,7 +41,8 @@ pub(crate) enum Fault {
     #[error("it calls itself `{0}`, so the address leads to another host")]
     OtherHost(HostName),
     #[error(
-        "it speaks the dialects {min} to {max}, and this hello speaks {own}; its version is {version}"
+        "it speaks the dialects {min} to {max}, and this hello speaks {own}; its version is \
+         {version}"
     )]
     Skewed {
         min: u32,
@@ -163,8 +164,8 @@ impl ConnectFailure {
         }
     }
 
-    /// Returns what repairs it, as far as the text of a program on the way shows it; else the command
-    /// that connects, to try it by hand.
+    /// Returns what repairs it, as far as the text of a program on the way shows it; else the
+    /// command that connects, to try it by hand.
     pub(crate) fn repair(&self, host: &HostEntry) -> Option<String> {
         match &self.fault {
             Fault::NoCommand(_) => Some(format!(

@@ -28,7 +28,8 @@ pub enum InventoryError {
     NotJson(#[from] serde_json::Error),
     /// It is JSON of another form.
     #[error(
-        "its JSON has neither `_meta`, nor `hosts`, nor a group with `hosts`; see `hello help hosts`"
+        "its JSON has neither `_meta`, nor `hosts`, nor a group with `hosts`; see `hello help \
+         hosts`"
     )]
     Form,
     /// A name cannot be used.

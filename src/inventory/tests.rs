@@ -226,7 +226,9 @@ fn a_term_that_is_none_is_refused() {
 
 proptest! {
     #[test]
-    fn an_inventory_of_any_bytes_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn an_inventory_of_any_bytes_is_read_or_refused(
+        bytes in prop::collection::vec(any::<u8>(), 0..400)
+    ) {
         let _ = read(&bytes);
     }
 
@@ -239,7 +241,9 @@ proptest! {
     }
 
     #[test]
-    fn a_term_and_its_negation_part_the_hosts(terms in "(edge-\\*|role=edge|zone=a|db-1|edge-\\[01-02\\])") {
+    fn a_term_and_its_negation_part_the_hosts(
+        terms in "(edge-\\*|role=edge|zone=a|db-1|edge-\\[01-02\\])"
+    ) {
         let hosts = hosts(FLEET);
         let all: BTreeSet<usize> = (0..hosts.len()).collect();
         let select = |text: &str| -> BTreeSet<usize> {

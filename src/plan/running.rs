@@ -94,10 +94,10 @@ pub(super) fn baseline_matches(
 /// Returns the content that instances serve now, if the candidate is on disk already; none if it is
 /// not known, or if they serve different contents.
 ///
-/// Instances that report the content on disk become unchanged, unless they read a key as well. An instance that does not report its
-/// config is taken to run the content that it was last proven to run. With several targets (`alone`
-/// is false), a report is of the first only and does not count. Unresponsive instances are always
-/// signalled, and are taken to run what the others run.
+/// Instances that report the content on disk become unchanged, unless they read a key as well. An
+/// instance that does not report its config is taken to run the content that it was last proven to
+/// run. With several targets (`alone` is false), a report is of the first only and does not count.
+/// Unresponsive instances are always signalled, and are taken to run what the others run.
 pub(super) fn previous_content(
     path: &Path,
     target: &SurveyedTarget,

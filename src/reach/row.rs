@@ -107,8 +107,8 @@ impl HostRow {
         }
     }
 
-    /// Returns the row of a host whose agent greeted. Without a fleet file that can be used, nothing
-    /// may be reloaded there.
+    /// Returns the row of a host whose agent greeted. Without a fleet file that can be used,
+    /// nothing may be reloaded there.
     pub(super) fn greeted(host: &HostEntry, greeting: Greeting) -> Self {
         let state = if greeting.fault.is_none() {
             State::Ready

@@ -1,4 +1,5 @@
-//! `hello status` over hosts: each agent answers for its own, and the coordinator joins the answers.
+//! `hello status` over hosts: each agent answers for its own, and the coordinator joins the
+//! answers.
 
 use serde_json::{Map, Value};
 

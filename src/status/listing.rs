@@ -7,8 +7,8 @@ use super::{
 use crate::screen::{Table, counted};
 
 /// The meaning of `not known` where no fault was found.
-pub(super) const LEGEND: &str = "not known: the instance does not report its config, and no run has proven \
-                      the config that is on the disk";
+pub(super) const LEGEND: &str = "not known: the instance does not report its config, and no run \
+                                 has proven the config that is on the disk";
 
 /// The rows that are shown, and the lines below them.
 #[derive(Debug)]

@@ -104,7 +104,8 @@ fn the_default_command_asks_nothing_and_ends_its_options_before_the_address() {
 fn the_first_connection_that_fits_a_host_counts() {
     let fleet = load(
         "[hosts]\nlist = [\"a\", { name = \"b\", k8s = \"x\" }]\n[[hosts.via]]\non = \"k8s\"\n\
-         connect = [\"kubectl\", \"{name}\"]\n[[hosts.via]]\non = \"b\"\nconnect = [\"no\", \"{name}\"]",
+         connect = [\"kubectl\", \"{name}\"]\n[[hosts.via]]\non = \"b\"\n\
+         connect = [\"no\", \"{name}\"]",
     );
     let hosts = fleet.unwrap().hosts.unwrap();
     assert_eq!(

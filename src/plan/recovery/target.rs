@@ -78,8 +78,8 @@ fn digests<'a>(
         Direction::Back => match old {
             Some(old) => Ok((Some(new), old)),
             None => Err(refused(format!(
-                "run {0} cannot be rolled back: the content that was served from `{1}` before it is \
-                 not known; finish it (`hello resume {0}`), or give it up (`hello forget {0} \
+                "run {0} cannot be rolled back: the content that was served from `{1}` before it \
+                 is not known; finish it (`hello resume {0}`), or give it up (`hello forget {0} \
                  --abandon`) and revert the run before it",
                 request.left.id,
                 target.path.display()
