@@ -3,7 +3,7 @@
 use super::{etcd::Etcd, overwrite};
 use crate::daemons::{
     Daemon,
-    services::prometheus,
+    services::{Service, prometheus},
     web::{Web, nginx},
 };
 
@@ -18,7 +18,8 @@ fn fleet(daemon: &Daemon, etcd: &Etcd, name: &str, keys: &str) {
     daemon.write("fleet.toml", &text);
 }
 
-fn nginx_from(etcd: &Etcd) -> Option<Web> {
+/// Starts nginx, whose config comes from the key `nginx.conf`.
+pub(crate) fn nginx_from(etcd: &Etcd) -> Option<Web> {
     let web = nginx()?;
     let keys = format!(
         "kind = \"nginx\"\nmatch = {{ exe = \"nginx\", port = {} }}",
@@ -26,6 +27,17 @@ fn nginx_from(etcd: &Etcd) -> Option<Web> {
     );
     fleet(&web.daemon, etcd, "nginx.conf", &keys);
     Some(web)
+}
+
+/// Starts Prometheus, whose config comes from the key `prometheus.yml`.
+pub(crate) fn prometheus_from(etcd: &Etcd) -> Option<Service> {
+    let prometheus = prometheus()?;
+    let keys = format!(
+        "kind = \"prometheus\"\nmatch = {{ exe = \"prometheus\", args = [\"--config.file={}\"] }}",
+        prometheus.daemon.path("prometheus.yml").display()
+    );
+    fleet(&prometheus.daemon, etcd, "prometheus.yml", &keys);
+    Some(prometheus)
 }
 
 #[test]
@@ -62,14 +74,9 @@ fn nginx_takes_a_good_value_and_its_validator_refuses_a_bad_one() {
 #[test]
 fn prometheus_takes_a_good_value_and_is_rolled_back_from_one_that_it_cannot_apply() {
     let Some(etcd) = Etcd::start() else { return };
-    let Some(prometheus) = prometheus() else {
+    let Some(prometheus) = prometheus_from(&etcd) else {
         return;
     };
-    let keys = format!(
-        "kind = \"prometheus\"\nmatch = {{ exe = \"prometheus\", args = [\"--config.file={}\"] }}",
-        prometheus.daemon.path("prometheus.yml").display()
-    );
-    fleet(&prometheus.daemon, &etcd, "prometheus.yml", &keys);
     let text = |interval: &str| format!("global:\n  scrape_interval: {interval}\n");
     let runs = |interval: &str| {
         let yaml = prometheus.json("/api/v1/status/config", "/data/yaml");

@@ -13,7 +13,7 @@ use hello::{
 use crate::support::write;
 
 mod authority;
-mod daemons;
+pub(crate) mod daemons;
 pub(crate) mod etcd;
 mod http;
 mod http_server;

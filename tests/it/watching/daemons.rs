@@ -5,6 +5,11 @@ use std::fs;
 use super::Watch;
 use crate::{
     daemons::{Daemon, services, web},
+    stores::{
+        daemons::{nginx_from, prometheus_from},
+        etcd::Etcd,
+        overwrite,
+    },
     support::until,
 };
 
@@ -102,4 +107,49 @@ fn prometheus_gets_the_content_of_a_source_and_a_bad_one_is_rolled_back() {
     assert_eq!(watch.metric(successful), Some(0.0), "{}", watch.text());
     source("global:\n  scrape_interval: 30s\n");
     watch.until("it has converged", || watch.metric(successful) == Some(1.0));
+}
+
+#[test]
+fn nginx_follows_a_key_and_a_bad_value_touches_nothing() {
+    let Some(etcd) = Etcd::start() else { return };
+    let Some(web) = nginx_from(&etcd) else { return };
+    let key = etcd.key("nginx.conf");
+    overwrite(&key, &web.config("two"));
+    let watch = start(&web.daemon);
+    until("it serves it", || web.word().as_deref() == Some("two"));
+    let signals = web.sighups();
+    overwrite(&key, &web.config("three").replace("return", "retrun"));
+    watch.until("it is refused", || watch.runs_with("invalid") > 0);
+    watch.waits_for("retrun");
+    assert_eq!(web.sighups(), signals);
+    assert_eq!(web.word().as_deref(), Some("two"));
+    overwrite(&key, &web.config("three"));
+    until("it serves it", || web.word().as_deref() == Some("three"));
+}
+
+#[test]
+fn prometheus_follows_a_key_and_is_rolled_back_from_a_value_that_it_cannot_apply() {
+    let Some(etcd) = Etcd::start() else { return };
+    let Some(prometheus) = prometheus_from(&etcd) else {
+        return;
+    };
+    let key = etcd.key("prometheus.yml");
+    let text = |interval: &str| format!("global:\n  scrape_interval: {interval}\n");
+    let runs = |interval: &str| {
+        let yaml = prometheus.json("/api/v1/status/config", "/data/yaml");
+        let wanted = format!("scrape_interval: {interval}\n");
+        yaml.is_some_and(|yaml| yaml.as_str().unwrap().contains(&wanted))
+    };
+    overwrite(&key, &text("20s"));
+    let watch = start(&prometheus.daemon);
+    assert!(runs("20s"), "{}", watch.text());
+    // promtool does not open this file, and only the reload fails.
+    prometheus.daemon.write("ca.pem", "no certificate\n");
+    let bad = text("25s")
+        + "alerting:\n  alertmanagers:\n  - scheme: https\n    tls_config: { ca_file: ca.pem }\n";
+    overwrite(&key, &bad);
+    watch.until("it is rolled back", || watch.runs_with("reverted") == 1);
+    assert!(runs("20s"), "{}", watch.text());
+    overwrite(&key, &text("30s"));
+    watch.until("it has loaded it", || runs("30s"));
 }
