@@ -224,6 +224,29 @@ impl House {
 }
 
 #[test]
+fn an_own_process_that_cannot_be_looked_at_is_refused_and_not_skipped() {
+    if !crate::support::runs_as_root("a root without CAP_SYS_PTRACE looks at another root") {
+        return;
+    }
+    let house = House::new();
+    let one = Shell::start(Command::new(house.shell("unseen")).arg(house.script("run")));
+    house.group("match = { exe = \"unseen\" }");
+    let output = Command::new("setpriv")
+        .args(["--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", "--"])
+        .arg(house.0.exe())
+        .args(["status", "--fleet"])
+        .arg(house.path("fleet.toml"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{text}");
+    assert!(text.contains(&one.pid().to_string()), "{text}");
+    assert!(text.contains("may be one of group `g`"), "{text}");
+    assert!(!text.contains("Skipped"), "{text}");
+}
+
+#[test]
 fn executables_match_by_name_path_or_glob_even_if_replaced() {
     let house = House::new();
     for name in [
@@ -1137,7 +1160,9 @@ fn a_process_that_cannot_be_inspected_is_named_if_it_may_match() {
                 "--clear-groups",
                 "--",
             ])
-            .arg(house.0.exe());
+            .arg(house.0.exe())
+            // This user cannot read the state of root.
+            .env("HOME", "/nonexistent");
         let output = command
             .args(["status", "--fleet"])
             .arg(house.path("fleet.toml"))

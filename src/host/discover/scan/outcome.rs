@@ -81,13 +81,23 @@ impl GroupQuery<'_> {
         };
         Some(match role {
             Role::Worker(leader) => self.worker_outcome(process, leader, family),
-            _ if !sure => MatchOutcome::Skipped(
-                MatchReason::MayMatch {
+            _ if !sure => {
+                let why = MatchRefusal::from(MatchReason::MayMatch {
                     uid: process.uid,
                     group: self.group.name.clone(),
+                });
+                match not_meant {
+                    // A user of the group has it: a run that converges without it would claim too
+                    // much.
+                    None => refuse(
+                        process,
+                        why.with_hint(
+                            "run hello with the right to look at it, or skip it with `exclude`",
+                        ),
+                    ),
+                    Some(_) => MatchOutcome::Skipped(why),
                 }
-                .into(),
-            ),
+            }
             Role::Leader => match not_meant {
                 Some(why) => MatchOutcome::Skipped(why),
                 None => MatchOutcome::Found(read_as(Found::of(process), self.group)),
