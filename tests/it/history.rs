@@ -569,9 +569,12 @@ fn forgetting_old_runs_removes_the_content_only_they_had() {
     )
     .unwrap();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    // A proof is kept as long as its process lives.
+    let started = &fleet.status().json["instances"][0]["started"];
+    let living = format!("{}:{started}", fleet.pid(0));
     let proven = json!({
         "boot_id": boot.trim(),
-        "instances": {"1:1": {"/elsewhere": {"sha256": "needed", "ctime": 1}}},
+        "instances": {living: {"/elsewhere": {"sha256": "needed", "ctime": 1}}},
     });
     std::fs::write(fleet.path("state/proven.json"), proven.to_string()).unwrap();
     std::fs::write(fleet.path("state/bytes/orphan"), "unused").unwrap();
