@@ -210,7 +210,7 @@ pub enum Event {
     /// The last check begins. Everything that the verdict depends on was so at this moment or
     /// later.
     FinalCheck,
-    /// What the run has proven, or which instances it left alive, could not be recorded.
+    /// The record of the run's proofs, or of the instances it left alive, could not be written.
     NotKept { why: String },
     /// Old runs, or bytes that no run needs any more, could not be removed.
     NotPruned { why: String },

@@ -13,6 +13,6 @@ pub(crate) use self::{
     connection::Answered,
     failure::{ConnectFailure, Fault},
     operator::claimed_operator,
-    query::{Absence, Gathered, QueryError, for_each_host, gather_answers},
+    query::{Absence, Gathered, QueryError, for_each_host, gather_answers, of_host},
     selected::{SelectFault, select},
 };

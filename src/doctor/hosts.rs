@@ -9,7 +9,7 @@ use super::{
 use crate::{
     event::Verdict,
     fleet::Hosts,
-    hosts::{Absence, Answered, SelectFault, gather_answers, select},
+    hosts::{Absence, Answered, SelectFault, gather_answers, of_host, select},
     inventory::HostName,
     protocol::Request,
 };
@@ -75,13 +75,9 @@ impl Report {
     /// Adds the report of one host; every row gets its name.
     fn add(&mut self, host: &HostName, report: Self) {
         let Self { processes, missing } = report;
-        self.processes.extend(processes.into_iter().map(|mut row| {
-            row.host = host.clone();
-            row
-        }));
-        self.missing.extend(missing.into_iter().map(|mut row| {
-            row.host = host.clone();
-            row
-        }));
+        self.processes
+            .extend(of_host(processes, host, |row| &mut row.host));
+        self.missing
+            .extend(of_host(missing, host, |row| &mut row.host));
     }
 }

@@ -49,7 +49,7 @@ pub struct Hosts {
     pub silence: Duration,
 }
 
-/// What a host says of itself in its own file.
+/// The name and labels that a host gives itself in its own file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Agent {
     /// Its name.

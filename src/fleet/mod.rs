@@ -123,7 +123,7 @@ pub struct Fleet {
     pub order: Order,
     /// The machines of the fleet; none if it is this machine alone.
     pub hosts: Option<Hosts>,
-    /// What this host says of itself to a coordinator.
+    /// The name and labels that this host gives itself towards a coordinator.
     pub agent: Option<Agent>,
 }
 

@@ -54,11 +54,11 @@ struct RawFleet {
     /// The machines of the fleet. Without it, the fleet is this machine.
     #[schemars(with = "Option<RawHosts>")]
     hosts: Option<Spanned<RawHosts>>,
-    /// What this host says of itself to a coordinator.
+    /// The name and labels that this host gives itself towards a coordinator.
     agent: Option<RawAgent>,
 }
 
-/// What a `fleet.toml` says, with every default filled in.
+/// The contents of a `fleet.toml`, with every default filled in.
 pub(super) struct Contents {
     pub(super) groups: Vec<Group>,
     pub(super) hosts: Option<Hosts>,

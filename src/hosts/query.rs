@@ -106,6 +106,18 @@ impl Gathered {
     }
 }
 
+/// Gives each row of an answer the name of its host. `host` returns its place in a row.
+pub(crate) fn of_host<T>(
+    rows: Vec<T>,
+    name: &HostName,
+    host: impl Fn(&mut T) -> &mut HostName,
+) -> impl Iterator<Item = T> {
+    rows.into_iter().map(move |mut row| {
+        *host(&mut row) = name.clone();
+        row
+    })
+}
+
 /// Sends each host the query about `groups`, and gathers the answers. A host that has none of them
 /// is not part of the answer, as long as another one has.
 pub(crate) async fn gather_answers(

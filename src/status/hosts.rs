@@ -12,7 +12,7 @@ use super::{
 use crate::{
     event::Verdict,
     fleet::Hosts,
-    hosts::{Absence, Answered, Gathered, SelectFault, gather_answers, select},
+    hosts::{Absence, Answered, Gathered, SelectFault, gather_answers, of_host, select},
     inventory::HostName,
     names,
     protocol::Request,
@@ -90,26 +90,15 @@ impl Joined {
             .push((verdict, reason.map(named).unwrap_or_default()));
         let all = &mut self.rows;
         all.instances
-            .extend(rows.instances.into_iter().map(|mut row| {
-                row.host = name.clone();
-                row
-            }));
-        all.groups.extend(rows.groups.into_iter().map(|mut row| {
-            row.host = name.clone();
-            row
-        }));
-        all.skipped.extend(rows.skipped.into_iter().map(|mut row| {
-            row.host = name.clone();
-            row
-        }));
-        all.open.extend(rows.open.into_iter().map(|mut row| {
-            row.host = name.clone();
-            row
-        }));
-        all.running.extend(rows.running.into_iter().map(|mut row| {
-            row.host = name.clone();
-            row
-        }));
+            .extend(of_host(rows.instances, name, |row| &mut row.host));
+        all.groups
+            .extend(of_host(rows.groups, name, |row| &mut row.host));
+        all.skipped
+            .extend(of_host(rows.skipped, name, |row| &mut row.host));
+        all.open
+            .extend(of_host(rows.open, name, |row| &mut row.host));
+        all.running
+            .extend(of_host(rows.running, name, |row| &mut row.host));
         Ok(())
     }
 

@@ -35,7 +35,7 @@ pub enum NewcomersError {
         hint = unread_hint(.0)
     )]
     Read(io::Error),
-    /// Whether this process, or any where the pid is 0, is one of the group cannot be read.
+    /// It cannot be read whether this process, or any where the pid is 0, is one of the group.
     #[error(
         "cannot tell which processes of group `{group}` came during the run: {}{why}; look for \
          them with `hello status`",

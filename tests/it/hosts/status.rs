@@ -1,4 +1,5 @@
-//! `hello status` and `hello doctor` over hosts: each is a folder with servers and a fleet file of its own.
+//! `hello status` and `hello doctor` over hosts: each is a folder with servers and a fleet file of
+//! its own.
 
 use serde_json::Value;
 
