@@ -1,41 +1,50 @@
-//! Carries out a prepared plan, wave by wave. An instance that fails within the budget is rolled
-//! back alone, at once. Past the budget the run rolls everything back, stops, or continues.
+//! Carries out a prepared plan over its hosts, wave by wave. An instance that fails within the
+//! budget is rolled back alone, at once. Past the budget the run rolls everything back, stops, or
+//! continues.
+//!
+//! The engine sees entries and answers. Processes, files and journals belong to the hosts.
 
-use std::time::Instant;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use self::{
     budget::{Budget, FailedInstances},
-    commit::{commit, journal_abort},
-    log::EventLog,
+    fleet_plan::InstanceId,
 };
-pub(crate) use self::{log::EventStore, proofs::proofs_of};
+pub(crate) use self::{
+    fleet_plan::{FleetPlan, FleetWave, GroupPolicy, RunHost},
+    gates::{GateEnd, GateRunner},
+};
 use crate::{
     event::{Abort, Direction, Event, Interrupts, Outcome, Verdict},
     fleet::OnFailure,
-    host::{Host, local::check::Recheck},
-    plan::{Plan, Wave},
-    step::{PlannedInstance, Step},
+    protocol::{Freshness, HostLink, Moment, SessionRequest},
 };
 
+mod ask;
 mod budget;
-mod commit;
 mod end;
+mod fleet_plan;
 mod gates;
-mod log;
-mod proofs;
 mod rollback;
 #[cfg(test)]
 mod tests;
 
+/// The age up to which a proof counts as one of the end of the run.
+const MAX_AGE: Duration = Duration::from_secs(1);
+/// Added to that age for every instance: the proofs of ten thousand instances cannot all be of the
+/// same second.
+const MAX_AGE_PER_INSTANCE: Duration = Duration::from_millis(1);
+
 /// How a plan is carried out.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct EngineOptions<'a> {
-    /// The run's id, for the commands of gates.
-    pub run: &'a str,
+pub(crate) struct EngineOptions {
     /// No bake, no gate, and no rollback.
-    pub immediate: bool,
-    /// The run continues an earlier one, which may have begun any of its steps.
-    pub recovering: bool,
+    pub(crate) immediate: bool,
+    /// The hosts that work on one request at once.
+    pub(crate) parallel: usize,
 }
 
 /// A failure that ends the run, and the action that follows: `Stop` or `Revert`.
@@ -48,20 +57,24 @@ struct Escalation {
 #[derive(Debug, Clone)]
 pub(crate) struct RunEnd {
     /// The verdict of what was seen at the end.
-    pub verdict: Verdict,
+    pub(crate) verdict: Verdict,
     /// Why the run is not converged; none where only the outcomes tell.
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// The result of each gate, as its event.
-    pub gates: Vec<Event>,
+    pub(crate) gates: Vec<Event>,
 }
 
-struct Engine<'a, J, R> {
-    plan: &'a mut Plan,
-    host: &'a mut Host,
-    options: EngineOptions<'a>,
+struct Engine<'a, L, G, R> {
+    plan: &'a mut FleetPlan<L>,
+    options: EngineOptions,
     interrupts: &'a mut Interrupts,
-    log: EventLog<'a, J, R>,
+    gate_runner: &'a mut G,
+    report: &'a mut R,
     budget: Budget,
+    /// The number of the last wave that was begun.
+    begun_wave: usize,
+    /// Why instances failed.
+    failures: BTreeMap<InstanceId, String>,
     /// See [`RunEnd`].
     reason: Option<String>,
     run_gates: Vec<Event>,
@@ -74,31 +87,27 @@ struct Engine<'a, J, R> {
     quiet_since: Instant,
 }
 
-/// Runs a prepared plan. The verdict is what was seen at the end. Each event goes to `report` and,
-/// unless it is a phase, to `journal`.
+/// Runs a prepared plan. The verdict is what was seen at the end. Each event goes to `report`.
 ///
 /// # Errors
 /// Fails if the run ended before it touched anything.
-pub(crate) async fn run<J: EventStore, R: FnMut(&Event)>(
-    plan: &mut Plan,
-    host: &mut Host,
-    options: EngineOptions<'_>,
+pub(crate) async fn run<L: HostLink, G: GateRunner, R: FnMut(&Event)>(
+    plan: &mut FleetPlan<L>,
+    options: EngineOptions,
     interrupts: &mut Interrupts,
-    journal: &mut J,
+    gate_runner: &mut G,
     report: &mut R,
 ) -> Result<RunEnd, Abort> {
     let budget = Budget::of(plan);
     let mut engine = Engine {
         plan,
-        host,
         options,
         interrupts,
-        log: EventLog {
-            journal,
-            report,
-            journal_failed: false,
-        },
+        gate_runner,
+        report,
         budget,
+        begun_wave: 0,
+        failures: BTreeMap::new(),
         reason: None,
         run_gates: Vec::new(),
         first_tolerated: None,
@@ -113,12 +122,9 @@ pub(crate) async fn run<J: EventStore, R: FnMut(&Event)>(
     })
 }
 
-impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
+impl<L: HostLink, G: GateRunner, R: FnMut(&Event)> Engine<'_, L, G, R> {
     async fn run(&mut self) -> Result<Verdict, Abort> {
         for index in 0..self.plan.waves.len() {
-            if !self.must_run(&self.plan.waves[index]) {
-                continue;
-            }
             if let Err(escalation) = self.wave(index).await {
                 return self.escalate(index, escalation).await;
             }
@@ -136,10 +142,6 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
         }
     }
 
-    fn must_run(&self, wave: &Wave) -> bool {
-        has_work(wave) || wave.steps.iter().any(|s| self.host.needs_install(s))
-    }
-
     /// Ends the run after a failure in the wave at `index`.
     async fn escalate(
         &mut self,
@@ -149,7 +151,7 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
         if !self.touched_anything() {
             return Err(abort);
         }
-        let has_rollback_content = self.has_rollback_content(index);
+        let can_roll_back = self.can_roll_back();
         if *self.interrupts.borrow() > 1 {
             self.stop(format!("{}, and left at once", abort.reason));
             self.final_check().await;
@@ -160,7 +162,7 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
         }
         self.stop(abort.reason);
         Ok(match self.final_verdict(Direction::Forward).await {
-            _ if !has_rollback_content => Verdict::Mixed,
+            _ if !can_roll_back => Verdict::Mixed,
             // The run stopped before it had seen all that it should.
             Verdict::Converged | Verdict::Unproven => Verdict::Partial,
             verdict => verdict,
@@ -170,75 +172,68 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
     /// Records that no other instance is signalled, and why.
     fn stop(&mut self, why: String) {
         self.reason = Some(why.clone());
-        self.log.emit(Event::Stopped { why });
-    }
-
-    /// Returns true if an instance of the step was touched, or a target of it was replaced.
-    fn was_touched(&self, step: &Step) -> bool {
-        step.instances.iter().any(PlannedInstance::is_touched)
-            || step.changes.iter().any(|c| self.host.is_installed(&c.path))
+        self.note(&Event::Stopped { why });
     }
 
     fn touched_anything(&self) -> bool {
-        self.plan.steps().any(|s| self.was_touched(s))
-    }
-
-    /// Returns true if the step is part of a full rollback: this run has begun it, or the run that
-    /// this one continues may have begun it.
-    fn must_roll_back(&self, step: &Step) -> bool {
-        self.options.recovering || self.was_touched(step)
+        self.plan.hosts.iter().any(|host| host.is_touched)
     }
 
     /// Returns true if the old bytes of everything that was begun are known. Without them the new
     /// config stays on disk, and is named.
-    fn has_rollback_content(&self, index: usize) -> bool {
-        let begun = self.plan.waves[..=index]
-            .iter()
-            .flat_map(|w| &w.steps)
-            .filter(|s| s.is_work() && self.was_touched(s));
-        begun.flat_map(|s| &s.changes).all(|c| c.from.is_some())
+    fn can_roll_back(&self) -> bool {
+        self.plan.hosts.iter().all(|host| host.can_roll_back)
+    }
+
+    /// Returns true if a wave after that at `index` signals an instance.
+    fn goes_on_after(&self, index: usize) -> bool {
+        let later = &self.plan.waves[index + 1..];
+        later.iter().any(|wave| wave.instances > 0)
     }
 
     /// Carries out one wave: commit, bake, gate. When this fails, an instance that failed has been
     /// rolled back already, unless everything will be.
     async fn wave(&mut self, index: usize) -> Result<(), Escalation> {
         let begun = Instant::now();
-        let wave = &mut self.plan.waves[index];
-        let committed = commit(
-            &mut wave.steps,
-            wave.number,
-            self.host,
-            self.interrupts,
-            &mut self.log,
-        );
-        if let Err(abort) = committed.await {
+        let wave = &self.plan.waves[index];
+        let number = wave.number;
+        self.begun_wave = number;
+        let waits = !self.options.immediate && (!wave.bake.is_zero() || !wave.gates.is_empty());
+        let request = SessionRequest::Commit {
+            wave: number,
+            goes_on: waits || self.goes_on_after(index),
+        };
+        let committed = self.ask(&request, |host| host.is_in(number)).await;
+        if let Some(abort) = committed.abort {
             return Err(self.abort_wave(index, abort).await);
+        }
+        if !committed.acted {
+            return Ok(());
         }
         self.apply_budget(index).await?;
         self.ensure_journaled(index).await?;
-        self.keep_proofs(index).await;
         if self.options.immediate {
             return Ok(());
         }
         self.bake(index).await?;
         self.ensure_journaled(index).await?;
         self.gates(index).await?;
-        if !self.plan.waves[index + 1..].iter().any(has_work) {
+        if !self.goes_on_after(index) {
             // The verdict covers every wave, so each is checked after the last slow action.
-            let moment = self.stale_before().max(begun);
-            self.recheck(index, Recheck::SeenBefore(moment)).await?;
+            let fresh = self.fresh_since(self.quiet_since.max(begun));
+            self.recheck(index, Some(fresh)).await?;
         }
         self.ensure_journaled(index).await
     }
 
-    /// Keeps the proofs of a wave before the run waits or goes on. If it is killed then, they are
-    /// known all the same. They are kept once more at the end, which reports where that fails.
-    async fn keep_proofs(&mut self, index: usize) {
-        let wave = &self.plan.waves[index];
-        let waits = !self.options.immediate && (!wave.bake.is_zero() || !wave.gates.is_empty());
-        if waits || self.plan.waves[index + 1..].iter().any(has_work) {
-            let proofs = proofs_of(wave.steps.iter(), self.host);
-            self.log.journal.keep_proofs(proofs, self.interrupts).await;
+    /// Returns the freshness of a proof that is of the end of the run, and not from before `since`.
+    fn fresh_since(&self, since: Instant) -> Freshness {
+        let instances = |host: &RunHost<L>| host.plan.entries.len() + host.plan.skipped;
+        let count: usize = self.plan.hosts.iter().map(instances).sum();
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        Freshness {
+            since: Moment(since),
+            age: MAX_AGE + MAX_AGE_PER_INSTANCE * count,
         }
     }
 
@@ -248,7 +243,7 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
         if bake.is_zero() {
             return Ok(());
         }
-        self.log.emit(Event::Baking {
+        self.note(&Event::Baking {
             wave: number,
             seconds: bake.as_secs_f64(),
         });
@@ -257,33 +252,34 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
             Ok(_) = self.interrupts.wait_for(|n| *n > 0) => {}
         }
         self.quiet_since = Instant::now();
-        self.recheck(index, Recheck::All).await?;
-        let instances = self
-            .plan
-            .instances()
-            .filter(|i| i.outcome == Outcome::Confirmed)
+        self.recheck(index, None).await?;
+        let entries = self.plan.entries();
+        let instances = entries
+            .filter(|(_, _, entry)| entry.outcome == Outcome::Confirmed)
             .count();
-        self.log.emit(Event::Baked {
+        self.note(&Event::Baked {
             wave: number,
             instances,
         });
         Ok(())
     }
 
-    /// Ends the wave if the journal has missed an event, as an interrupt does.
+    /// Ends the wave if a journal has missed an event, as an interrupt does.
     async fn ensure_journaled(&mut self, index: usize) -> Result<(), Escalation> {
-        if self.log.journal_failed {
-            Err(self.abort_wave(index, journal_abort()).await)
-        } else {
+        if self.plan.hosts.iter().all(|host| host.link.is_journaled()) {
             Ok(())
+        } else {
+            Err(self.abort_wave(index, Abort::unjournaled()).await)
         }
     }
 
     /// Checks that every instance of the waves so far still shows what it has shown. An instance
     /// that needs no signal must still run what it ran.
-    async fn recheck(&mut self, index: usize, recheck: Recheck) -> Result<(), Escalation> {
+    async fn recheck(&mut self, index: usize, fresh: Option<Freshness>) -> Result<(), Escalation> {
         if *self.interrupts.borrow() == 0 {
-            self.recheck_steps(index, recheck, 0, |_| true).await;
+            let until = self.plan.waves[index].number;
+            self.ask(&SessionRequest::Recheck { until, fresh }, |_| true)
+                .await;
         }
         if *self.interrupts.borrow() > 0 {
             return Err(self.abort_wave(index, Abort::interrupted()).await);
@@ -291,34 +287,11 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
         self.apply_budget(index).await
     }
 
-    /// Checks the instances of the waves so far whose step is `meant`. More than `patience`
-    /// interrupts end the check. Returns true if every probed instance was probed to the end.
-    async fn recheck_steps(
-        &mut self,
-        index: usize,
-        recheck: Recheck,
-        patience: u8,
-        meant: impl Fn(&Step) -> bool,
-    ) -> bool {
-        let mut steps: Vec<&mut Step> = self.plan.waves[..=index]
-            .iter_mut()
-            .flat_map(|w| &mut w.steps)
-            .filter(|s| meant(s))
-            .collect();
-        let log = &mut self.log;
-        let interrupts = (&mut *self.interrupts, patience);
-        self.host
-            .check(&mut steps, recheck, interrupts, &mut |event| {
-                log.emit(event);
-            })
-            .await
-    }
-
     /// Holds the failures of the waves so far against the budgets, and rolls back the instances
     /// that failed. If an exceeded budget asks for a full rollback, none is rolled back alone.
     async fn apply_budget(&mut self, index: usize) -> Result<(), Escalation> {
         loop {
-            let failed = self.budget.update(self.plan);
+            let failed = self.budget.update(self.plan, &self.failures);
             if failed.ids.is_empty() {
                 return Ok(());
             }
@@ -331,19 +304,18 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
     /// Acts on new failures.
     async fn tolerate(&mut self, index: usize, failed: FailedInstances) -> Result<(), Escalation> {
         let abort = Abort::new(Verdict::Refused, failed.reason);
-        let action = failed
-            .action
-            .map(|action| self.allowed_action(index, action));
+        let action = failed.action.map(|action| self.allowed_action(action));
         if action == Some(OnFailure::Revert) {
             return Err(Escalation {
                 abort,
                 action: OnFailure::Revert,
             });
         }
-        if let Err(abort) = self
-            .roll_back_failed(index, &failed.ids, &abort.reason)
-            .await
-        {
+        let hosts: BTreeSet<usize> = failed.ids.iter().map(|(host, _)| *host).collect();
+        let rolled_back = self.roll_back_failed(index, &failed.ids, &abort.reason, |host| {
+            hosts.contains(&host)
+        });
+        if let Err(abort) = rolled_back.await {
             return Err(Escalation {
                 abort,
                 action: self.strictest_action(index),
@@ -359,24 +331,24 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
         Ok(())
     }
 
-    /// Returns what follows where a wave could not end: a config could not be installed, the
-    /// journal cannot be written, or the operator interrupted the run.
+    /// Returns what follows where a wave could not end: a config could not be installed, a journal
+    /// cannot be written, or the operator interrupted the run.
     async fn abort_wave(&mut self, index: usize, abort: Abort) -> Escalation {
         let action = self.strictest_action(index);
         if action != OnFailure::Revert {
             // No instance stays unproven, and no file stays that no instance runs, if it can be
             // rolled back.
-            let failed = self.budget.update(self.plan);
+            let failed = self.budget.update(self.plan, &self.failures);
             let _ = self
-                .roll_back_failed(index, &failed.ids, &abort.reason)
+                .roll_back_failed(index, &failed.ids, &abort.reason, |_| true)
                 .await;
         }
         Escalation { abort, action }
     }
 
     /// Returns `wanted`, or `Stop` where a rollback is not allowed or not possible.
-    fn allowed_action(&self, index: usize, wanted: OnFailure) -> OnFailure {
-        if self.options.immediate || !self.has_rollback_content(index) {
+    fn allowed_action(&self, wanted: OnFailure) -> OnFailure {
+        if self.options.immediate || !self.can_roll_back() {
             OnFailure::Stop
         } else {
             wanted
@@ -385,18 +357,7 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
 
     /// Returns the action of the strictest group of the waves so far, at least `Stop`.
     fn strictest_action(&self, index: usize) -> OnFailure {
-        let members = self.plan.waves[..=index]
-            .iter()
-            .flat_map(|w| &w.steps)
-            .flat_map(|s| &s.instances);
-        let action = members
-            .map(|m| m.group.rollout.on_failure)
-            .max()
-            .unwrap_or(OnFailure::Stop);
-        self.allowed_action(index, action.max(OnFailure::Stop))
+        let number = self.plan.waves[index].number;
+        self.allowed_action(self.plan.strictest_reaction(number))
     }
-}
-
-fn has_work(wave: &Wave) -> bool {
-    wave.steps.iter().any(Step::is_work)
 }

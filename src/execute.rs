@@ -1,329 +1,173 @@
-//! From a plan to its verdict: prepare, journal, engine, report. A broadcast, a resume and a revert
+//! From prepared hosts to a verdict: waves, engine, summary. A broadcast, a resume and a revert
 //! share these steps.
 
 use crate::{
-    engine::{self, EngineOptions, RunEnd},
-    event::{Abort, Event, Instance, Interrupts, Outcome, Verdict, check_interrupts, interrupted},
-    host::{Host, local::check::Recheck},
-    plan::{Plan, Wave},
+    engine::{self, EngineOptions, FleetPlan, GroupPolicy, RunEnd},
+    event::{Abort, Event, Interrupts, Verdict, check_interrupts},
+    inventory::HostName,
+    protocol::{Finish, HostRows},
     report::RunReport,
-    runs::{self, Journal, LastSeen, NotBegun, ProofCache, ProofsKept},
-    step::PlannedInstance,
+    runs::Verb,
+    session::{Prepared, RunContext, RunningSession},
 };
 
-mod context;
+mod command;
 mod dry_run;
-mod emit;
+mod gate;
 mod options;
 mod reason;
-mod record;
-mod session;
-mod summarize;
 
-pub(crate) use self::{
-    context::RunContext,
-    emit::emit_survey,
-    options::{RunOptions, Validate},
-    session::{open_host, survey},
-};
-use self::{
-    emit::{emit_unresponsive, final_events},
-    reason::Reasons,
-    record::record,
-    summarize::run_report,
-};
+pub(crate) use self::options::RunOptions;
+use self::{gate::OperatorGates, reason::Reasons};
 
-/// The interrupts that the end of a run tolerates while it waits for other runs. An interrupted run
-/// still records what it has done; the second interrupt ends that wait.
-const PATIENCE: u8 = 1;
+/// A run over prepared hosts, besides their plans.
+#[derive(Debug)]
+pub(crate) struct FleetRun {
+    /// The run's id.
+    pub(crate) id: String,
+    /// The command.
+    pub(crate) verb: Verb,
+    /// The config that it installs is an old one.
+    pub(crate) back: bool,
+    /// No bake, no gate, and no rollback.
+    pub(crate) now: bool,
+    /// Show the run, and drop what was staged.
+    pub(crate) dry_run: bool,
+    /// Instances that have gone since the earlier run, for the reason of a good end.
+    pub(crate) unreplaced: Option<String>,
+    /// The groups of the run.
+    pub(crate) groups: Vec<GroupPolicy>,
+    /// The hosts that work on one request at once.
+    pub(crate) parallel: usize,
+}
 
-/// Carries out `plan`, or shows what it would do.
+impl FleetRun {
+    /// Returns the run of a fleet of one host.
+    pub(crate) fn of_this_host(context: &RunContext) -> Self {
+        Self {
+            id: context.options.id.clone(),
+            verb: context.verb,
+            back: context.back,
+            now: context.now,
+            dry_run: context.options.dry_run,
+            unreplaced: context.unreplaced.clone(),
+            groups: context
+                .groups
+                .iter()
+                .map(|group| GroupPolicy {
+                    name: group.name.clone(),
+                    rollout: group.rollout.clone(),
+                })
+                .collect(),
+            parallel: 1,
+        }
+    }
+}
+
+/// Carries out the run of a prepared host, or shows what it would do.
 ///
 /// # Errors
 /// Fails if the run ended before it touched anything.
 pub(crate) async fn execute(
-    context: RunContext<'_>,
-    mut plan: Plan,
-    mut host: Host,
+    prepared: Prepared,
     interrupts: &mut Interrupts,
     on_event: &mut impl FnMut(&Event),
 ) -> Result<RunReport, Abort> {
-    emit_unresponsive(&plan, on_event);
-    prepare(&context, &mut plan, &mut host, interrupts, on_event).await?;
-    let has_work = plan.steps().any(|s| s.is_work() || host.needs_install(s));
-    if context.dry_run {
-        let reason = Reasons::new(&context, &plan, has_work).dry_run();
-        return Ok(dry_run::report(&plan, &host, context.now, reason));
-    }
-    if !has_work && !must_close_a_run(&context, &plan) {
-        return unchanged(&context, &mut plan, &mut host, interrupts).await;
-    }
-    check_interrupts(interrupts)?;
-    let mut journal = begin(&context, &plan, &host, interrupts).await?;
-    on_event(&Event::Waves {
-        instances: plan.waves.iter().map(Wave::instances).collect(),
-    });
-    let options = EngineOptions {
-        run: context.id,
-        immediate: context.now,
-        recovering: context.of.is_some(),
-    };
-    let ended = engine::run(
-        &mut plan,
-        &mut host,
-        options,
-        interrupts,
-        &mut journal,
-        on_event,
-    )
-    .await;
-    let end = End {
-        ended,
-        has_work,
-        interrupts,
-    };
-    conclude(&context, &plan, &mut host, journal, end, on_event).await
+    let explain = prepared.explanation();
+    let run = FleetRun::of_this_host(prepared.context());
+    carry_out(&run, prepared, interrupts, on_event)
+        .await
+        .map_err(explain)
 }
 
-/// How the engine ended, and what the rest of the run depends on.
-struct End<'a> {
-    ended: Result<RunEnd, Abort>,
-    has_work: bool,
-    interrupts: &'a Interrupts,
-}
-
-/// Ends a run on its host and in the state directory, and reports it.
-async fn conclude(
-    context: &RunContext<'_>,
-    plan: &Plan,
-    host: &mut Host,
-    mut journal: Journal,
-    End {
-        ended,
-        has_work,
-        interrupts,
-    }: End<'_>,
+/// Carries out the run of one prepared host.
+async fn carry_out(
+    run: &FleetRun,
+    prepared: Prepared,
+    interrupts: &mut Interrupts,
     on_event: &mut impl FnMut(&Event),
 ) -> Result<RunReport, Abort> {
-    for event in final_events(host, &journal) {
-        on_event(&event);
-        let _ = journal.record(&event);
-        host.note(event);
+    let host_plan = prepared.host_plan();
+    let (has_work, must_record) = (host_plan.has_work, host_plan.must_record);
+    if run.dry_run {
+        let rows = prepared.preview();
+        let reason = Reasons::new(run, &rows.instances, has_work).dry_run();
+        let plan = FleetPlan::new(vec![((), host_plan)], run.groups.clone());
+        let report = report_of(Verdict::Converged, reason, rows);
+        return Ok(dry_run::report(run, &plan, report));
     }
-    let report = report_of(context, &ended, plan, host, has_work);
-    let kept = keep_proofs(context, plan, host, interrupts, on_event).await;
-    if kept == ProofsKept::Yes {
-        for event in closed_runs(context, &ended, plan, interrupts).await {
-            on_event(&event);
-            // The journal of the closed run has this too.
-            let _ = journal.record(&event);
-        }
+    if !has_work && !must_record {
+        let (rows, ends) = prepared.unchanged(interrupts).await?;
+        let reason = Reasons::new(run, &rows.instances, false).unchanged();
+        return Ok(report_of(Verdict::of(ends, false), reason, rows));
     }
-    let finished = Event::Finished {
-        verdict: report.verdict,
-        reason: report.reason.clone(),
-        counts: report.counts(),
+    check_interrupts(interrupts)?;
+    let session = prepared.begin(HostName::local(), interrupts).await?;
+    let mut plan = FleetPlan::new(vec![(session, host_plan)], run.groups.clone());
+    on_event(&Event::Waves {
+        instances: plan.waves.iter().map(|wave| wave.instances).collect(),
+    });
+    let options = EngineOptions {
+        immediate: run.now,
+        parallel: run.parallel,
     };
-    // The verdict stands, whether or not the last line of the journal can be written.
-    let _ = journal.record(&finished);
-    journal.close(&finished, kept);
-    let until = interrupted(interrupts, 0);
-    if let Err(e) = runs::prune(context.state, context.keep, context.id, until).await {
-        on_event(&Event::NotPruned { why: e.to_string() });
-    }
-    on_event(&finished);
-    ended.map(|_| report)
+    let mut gates = OperatorGates { run: &run.id };
+    let ended = engine::run(&mut plan, options, interrupts, &mut gates, on_event).await;
+    conclude(run, plan, (ended, has_work), interrupts, on_event).await
 }
 
-fn report_of(
-    context: &RunContext<'_>,
-    ended: &Result<RunEnd, Abort>,
-    plan: &Plan,
-    host: &Host,
-    has_work: bool,
-) -> RunReport {
-    let (verdict, reason, gates) = match ended {
+/// Ends a run on its hosts, and reports it.
+async fn conclude(
+    run: &FleetRun,
+    plan: FleetPlan<RunningSession>,
+    (ended, has_work): (Result<RunEnd, Abort>, bool),
+    interrupts: &Interrupts,
+    on_event: &mut impl FnMut(&Event),
+) -> Result<RunReport, Abort> {
+    let mut sessions: Vec<RunningSession> = plan.hosts.into_iter().map(|host| host.link).collect();
+    let mut rows = HostRows::default();
+    for session in &mut sessions {
+        let HostRows {
+            targets,
+            instances,
+            notes,
+        } = session.close_up(on_event);
+        rows.targets.extend(targets);
+        rows.instances.extend(instances);
+        rows.notes.extend(notes);
+    }
+    let (verdict, reason, gates) = match &ended {
         Ok(end) => {
-            let reason = Reasons::new(context, plan, has_work).ended(end);
+            let reason = Reasons::new(run, &rows.instances, has_work).ended(end);
             (end.verdict, reason, end.gates.clone())
         }
         Err(abort) => (abort.verdict, abort.reason.clone(), Vec::new()),
     };
-    RunReport {
-        run: context.id.into(),
+    let report = RunReport {
+        run: run.id.clone(),
         gates,
-        back: context.back,
-        ..run_report(verdict, reason, plan, host)
-    }
-}
-
-/// Prepares every step on the host. An invalid candidate is reported first, and a needed restart
-/// before every other failure.
-async fn prepare(
-    context: &RunContext<'_>,
-    plan: &mut Plan,
-    host: &mut Host,
-    interrupts: &mut Interrupts,
-    on_event: &mut impl FnMut(&Event),
-) -> Result<(), Abort> {
-    let mut steps: Vec<_> = plan.waves.iter_mut().flat_map(|w| &mut w.steps).collect();
-    let prepared = host
-        .prepare(&mut steps, context.strict, interrupts, &mut |event| {
-            on_event(&event);
-        })
-        .await;
-    let restart = plan.restart.take();
-    match prepared {
-        Err(abort) => Err(restart
-            .filter(|_| abort.verdict != Verdict::Invalid)
-            .unwrap_or(abort)),
-        Ok(()) => restart.map_or(Ok(()), Err),
-    }
-}
-
-/// Returns true if a run without work must be recorded all the same. It is the end of the run that
-/// it continues, or of a run that was left open over the same targets.
-fn must_close_a_run(context: &RunContext<'_>, plan: &Plan) -> bool {
-    context.of.is_some()
-        || !context.replaces.is_empty()
-        || !runs::left_over(context.state, &plan.paths(), &group_names(context)).is_empty()
-}
-
-fn group_names<'a>(context: &RunContext<'a>) -> Vec<&'a str> {
-    context.groups.iter().map(|g| g.name.as_str()).collect()
-}
-
-/// Ends a run that has nothing to do.
-async fn unchanged(
-    context: &RunContext<'_>,
-    plan: &mut Plan,
-    host: &mut Host,
-    interrupts: &mut Interrupts,
-) -> Result<RunReport, Abort> {
-    recheck_unchanged(plan, host, interrupts).await?;
-    let verdict = Verdict::of(plan.ends(), false);
-    let reason = Reasons::new(context, plan, false).unchanged();
-    let until = interrupted(interrupts, 0);
-    let _ = LastSeen::keep(context.state, context.groups, plan.instances(), until).await;
-    Ok(run_report(verdict, reason, plan, host))
-}
-
-/// Checks once more the instances and files of a run without work: validators may have taken long
-/// since the survey.
-///
-/// # Errors
-/// Fails with `Refused` if an instance is not what the survey showed; nothing was touched.
-async fn recheck_unchanged(
-    plan: &mut Plan,
-    host: &mut Host,
-    interrupts: &mut Interrupts,
-) -> Result<(), Abort> {
-    let mut steps: Vec<_> = plan.waves.iter_mut().flat_map(|w| &mut w.steps).collect();
-    if !host
-        .check(&mut steps, Recheck::All, (interrupts, 0), &mut |_| {})
-        .await
-    {
-        return Err(Abort::interrupted());
-    }
-    let outcome = |m: &PlannedInstance| {
-        if m.failed_unsignalled() {
-            Outcome::Refused
-        } else {
-            m.instance.outcome
-        }
+        back: run.back,
+        ..report_of(verdict, reason.clone(), rows)
     };
-    let changed: Vec<Instance> = plan
-        .steps()
-        .flat_map(|s| &s.instances)
-        .filter(|m| m.instance.outcome != Outcome::Unchanged)
-        .map(|m| Instance {
-            outcome: outcome(m),
-            ..m.instance.clone()
-        })
-        .collect();
-    if changed.is_empty() {
-        Ok(())
-    } else {
-        Err(Abort::refused(changed))
-    }
-}
-
-async fn begin(
-    context: &RunContext<'_>,
-    plan: &Plan,
-    host: &Host,
-    interrupts: &Interrupts,
-) -> Result<Journal, Abort> {
-    let record = record(context, plan);
-    let begun = Journal::begin(context.state, &record, interrupts).await;
-    let mut journal = begun.map_err(|why| match why {
-        NotBegun::Interrupted(interrupted) => interrupted.into(),
-        NotBegun::Io(e) => {
-            let state = context.state.display();
-            let why = format!("the state directory `{state}` cannot be used: {e}");
-            Abort::new(Verdict::Failed, why)
-        }
-    })?;
-    for note in host.notes() {
-        let _ = journal.record(note);
-    }
-    Ok(journal)
-}
-
-/// Closes the runs that this one takes the place of. These are the run that it continues and, where
-/// it has proven everything, open runs over the same targets. If this run touched nothing, those
-/// runs stay open.
-async fn closed_runs(
-    context: &RunContext<'_>,
-    ended: &Result<RunEnd, Abort>,
-    plan: &Plan,
-    interrupts: &Interrupts,
-) -> Vec<Event> {
-    let is_proven = |i: &Instance| matches!(i.outcome, Outcome::Confirmed | Outcome::Unchanged);
-    let Ok(end) = ended else { return Vec::new() };
-    let all = end.verdict == Verdict::Converged && plan.instances().all(is_proven);
-    let (paths, groups, replaced) = if all {
-        (plan.paths(), group_names(context), context.replaces)
-    } else {
-        (Vec::new(), Vec::new(), [].as_slice())
+    let end = Finish {
+        verdict,
+        reason: reason.clone(),
+        supersedes: ended.is_ok(),
     };
-    let mut closed = Vec::new();
-    let of = replaced.iter().map(|run| Some(run.as_str()));
-    for of in [context.of].into_iter().chain(of) {
-        let until = interrupted(interrupts, PATIENCE);
-        let runs = runs::supersede(context.state, context.id, of, &paths, &groups, until).await;
-        closed.extend(runs.into_iter().map(|run| Event::Superseded { run }));
+    for session in sessions {
+        session.finish(end.clone(), interrupts, on_event).await;
     }
-    closed
+    on_event(&Event::Finished {
+        verdict,
+        reason,
+        counts: report.counts(),
+    });
+    ended.map(|_| report)
 }
 
-/// Keeps what the run has proven. The run is still open here, so that no other run removes the
-/// bytes that the proofs name, and none believes an older record.
-async fn keep_proofs(
-    context: &RunContext<'_>,
-    plan: &Plan,
-    host: &Host,
-    interrupts: &Interrupts,
-    on_event: &mut impl FnMut(&Event),
-) -> ProofsKept {
-    let until = || interrupted(interrupts, PATIENCE);
-    let RunContext {
-        state, id, groups, ..
-    } = *context;
-    let proofs = engine::proofs_of(plan.steps(), host);
-    let proven = ProofCache::keep(state, id, proofs, until()).await;
-    let seen = LastSeen::keep(state, groups, plan.instances(), until()).await;
-    if let Err(e) = &proven {
-        let why = format!("what this run has proven: {e}; older proofs of its instances are void");
-        on_event(&Event::NotKept { why });
-    }
-    if let Err(e) = seen {
-        let why =
-            format!("what this run leaves alive: {e}; `hello status` will miss the end of it");
-        on_event(&Event::NotKept { why });
-    }
-    match proven {
-        Ok(()) => ProofsKept::Yes,
-        Err(_) => ProofsKept::No,
+fn report_of(verdict: Verdict, reason: String, rows: HostRows) -> RunReport {
+    RunReport {
+        notes: rows.notes,
+        ..RunReport::new(verdict, reason, rows.targets, rows.instances)
     }
 }

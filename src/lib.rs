@@ -72,6 +72,7 @@ mod runtime;
 mod screen;
 mod self_report;
 pub mod serve;
+mod session;
 mod show;
 mod status;
 mod step;

@@ -7,7 +7,9 @@
 mod answer;
 mod framing;
 mod greeting;
+mod ranges;
 mod request;
+mod session;
 #[cfg(test)]
 mod tests;
 
@@ -16,4 +18,8 @@ pub(crate) use self::{
     framing::{FrameError, FrameReader, FrameWriter, MAX_BLOB, MAX_LINE},
     greeting::{Greeting, GroupGreeting, Limits, OpenRun, VERSION, common_version},
     request::{Operator, Request},
+    session::{
+        Concluded, Finish, Freshness, HostLink, HostPlan, HostRows, InstanceEntry, Lost, Moment,
+        Numbers, Scope, SessionAnswer, SessionRequest,
+    },
 };

@@ -1,8 +1,10 @@
 //! Why something is refused, and the next step: two parts, which no code joins before they are
 //! shown and none splits.
 
+use serde::{Deserialize, Serialize};
+
 /// What to do next.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hint {
     /// A sentence that leads to the commands.
     pub what: String,

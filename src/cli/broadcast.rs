@@ -10,9 +10,9 @@ use crate::{
     broadcast,
     change::ChangeRequest,
     diagnostic,
-    execute::Validate,
     fleet::{self, Count, Fleet, Group, OnBadConfig, Share, Validation},
     runs::Verb,
+    session::Validate,
 };
 
 #[derive(Debug, clap::Args)]

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::{execute, fleet, report, serve};
+use crate::{fleet, report, serve, session};
 
 /// `--output`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -55,7 +55,7 @@ pub(super) enum Validate {
     Off,
 }
 
-impl From<Validate> for execute::Validate {
+impl From<Validate> for session::Validate {
     fn from(validate: Validate) -> Self {
         match validate {
             Validate::Auto => Self::Auto,

@@ -11,10 +11,11 @@ use super::{
 };
 use crate::{
     config::Listen,
-    execute::{RunOptions, Validate},
+    execute::RunOptions,
     fleet::{self, Fleet, FleetError},
     report::{Exports, Output},
     serve::ReloadSignals,
+    session::Validate,
     watch,
 };
 

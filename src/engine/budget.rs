@@ -2,7 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{event::Outcome, fleet::OnFailure, names, plan::Plan, step::PlannedInstance};
+use super::fleet_plan::{FleetPlan, InstanceId};
+use crate::{
+    event::Outcome,
+    fleet::{OnFailure, Rollout},
+    names,
+    protocol::HostLink,
+};
 
 /// Every budget of a run. The key is the name of the group, or none for all groups without a budget
 /// of their own.
@@ -11,44 +17,51 @@ pub(super) struct Budget {
     /// How many instances may fail.
     limits: BTreeMap<Option<String>, usize>,
     /// The instances that have failed.
-    failed: BTreeMap<Option<String>, BTreeSet<(i32, u64)>>,
+    failed: BTreeMap<Option<String>, BTreeSet<InstanceId>>,
 }
 
 /// Failures that were not known before.
 #[derive(Debug)]
 pub(super) struct FailedInstances {
-    pub(super) ids: BTreeSet<(i32, u64)>,
+    pub(super) ids: BTreeSet<InstanceId>,
     /// The first failure, as a sentence.
     pub(super) reason: String,
     /// The action of the strictest group whose budget is exceeded; none where all are within it.
     pub(super) action: Option<OnFailure>,
 }
 
-fn key(member: &PlannedInstance) -> Option<String> {
-    member
-        .group
-        .rollout
-        .alone
-        .then(|| member.group.name.clone())
+fn key(group: &str, rollout: &Rollout) -> Option<String> {
+    rollout.alone.then(|| group.to_owned())
 }
 
-fn members(plan: &Plan) -> impl Iterator<Item = &PlannedInstance> {
-    plan.steps().flat_map(|s| &s.instances)
+/// Tells whether an outcome ends the run's work on its instance badly.
+fn has_failed(outcome: Outcome) -> bool {
+    !matches!(
+        outcome,
+        Outcome::Confirmed
+            | Outcome::Unconfirmed
+            | Outcome::Unchanged
+            | Outcome::Reverted
+            | Outcome::Untouched
+    )
 }
 
 impl Budget {
-    pub(super) fn of(plan: &Plan) -> Self {
-        let mut signalled: BTreeMap<Option<String>, (usize, &PlannedInstance)> = BTreeMap::new();
+    pub(super) fn of<L: HostLink>(plan: &FleetPlan<L>) -> Self {
+        let mut signalled: BTreeMap<Option<String>, (usize, &Rollout)> = BTreeMap::new();
         // A percentage counts the instances that get a signal; one that runs the new config already
         // cannot fail.
-        for member in members(plan).filter(|m| m.instance.outcome != Outcome::Unchanged) {
-            signalled.entry(key(member)).or_insert((0, member)).0 += 1;
+        for (_, host, entry) in plan.entries() {
+            if entry.outcome == Outcome::Unchanged {
+                continue;
+            }
+            let rollout = plan.policy(host, entry);
+            let key = key(plan.group_of(host, entry), rollout);
+            signalled.entry(key).or_insert((0, rollout)).0 += 1;
         }
         let limits = signalled
             .into_iter()
-            .map(|(key, (count, member))| {
-                (key, member.group.rollout.max_failures.rounded_down(count))
-            })
+            .map(|(key, (count, rollout))| (key, rollout.max_failures.rounded_down(count)))
             .collect();
         Self {
             limits,
@@ -56,31 +69,36 @@ impl Budget {
         }
     }
 
-    /// Counts the failures that are new since the last call.
-    pub(super) fn update(&mut self, plan: &Plan) -> FailedInstances {
+    /// Counts the failures that are new since the last call. `why` has the text of each.
+    pub(super) fn update<L: HostLink>(
+        &mut self,
+        plan: &FleetPlan<L>,
+        why: &BTreeMap<InstanceId, String>,
+    ) -> FailedInstances {
         let mut failed = FailedInstances {
             ids: BTreeSet::new(),
             reason: String::new(),
             action: None,
         };
-        let mut new: Vec<&PlannedInstance> = members(plan)
-            .filter(|m| !m.is_good() && m.instance.outcome != Outcome::Untouched)
+        let mut new: Vec<_> = plan
+            .entries()
+            .filter(|(_, _, entry)| has_failed(entry.outcome))
+            .map(|(id, host, entry)| {
+                let rollout = plan.policy(host, entry);
+                (id, host, rollout, key(plan.group_of(host, entry), rollout))
+            })
             .collect();
-        new.retain(|m| self.failed.entry(key(m)).or_default().insert(m.id));
-        for member in &new {
-            let spent = self.failed.get(&key(member)).map_or(0, BTreeSet::len);
+        new.retain(|(id, _, _, key)| self.failed.entry(key.clone()).or_default().insert(*id));
+        for (id, host, rollout, key) in &new {
+            let spent = self.failed.get(key).map_or(0, BTreeSet::len);
             if failed.ids.is_empty() {
-                let why = member
-                    .instance
-                    .failure
-                    .as_ref()
-                    .map_or("not proven", |f| &f.text);
+                let why = why.get(id).map_or("not proven", String::as_str);
                 let more = names::and_more(new.len() - 1);
-                failed.reason = format!("pid {}: {why}{more}", member.instance.pid);
+                failed.reason = format!("{}: {why}{more}", host.name_of(id.1));
             }
-            failed.ids.insert(member.id);
-            if spent > self.limits.get(&key(member)).copied().unwrap_or(0) {
-                failed.action = failed.action.max(Some(member.group.rollout.on_failure));
+            failed.ids.insert(*id);
+            if spent > self.limits.get(key).copied().unwrap_or(0) {
+                failed.action = failed.action.max(Some(rollout.on_failure));
             }
         }
         failed

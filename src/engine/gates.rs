@@ -1,17 +1,39 @@
 //! The gates of a wave: commands of the operator that decide whether the run goes on.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Engine, Escalation, log::EventStore};
+use super::{Engine, Escalation};
 use crate::{
-    event::{Abort, Event, Instance, Phase, Verdict},
+    event::{Abort, Event, Instance, Interrupts, Phase, Verdict},
     fleet::OnFailure,
-    host::GATE_LIMIT,
-    plan::Wave,
-    step::PlannedInstance,
+    protocol::{HostLink, SessionRequest},
 };
 
-impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
+/// The end of a gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GateEnd {
+    /// Its exit code; none if it could not be run or did not exit by itself.
+    pub(crate) exit: Option<i32>,
+    /// Why there is no exit code, and what it printed.
+    pub(crate) output: String,
+}
+
+/// Runs the gates of an operator.
+pub(crate) trait GateRunner {
+    /// The longest time that one gate may take.
+    fn limit(&self) -> Duration;
+
+    /// Runs a gate after a wave; `instances` are those of the wave. An interrupt ends it.
+    async fn run(
+        &mut self,
+        command: &[String],
+        wave: usize,
+        instances: &[Instance],
+        interrupts: &mut Interrupts,
+    ) -> GateEnd;
+}
+
+impl<L: HostLink, G: GateRunner, R: FnMut(&Event)> Engine<'_, L, G, R> {
     pub(super) async fn gates(&mut self, index: usize) -> Result<(), Escalation> {
         for gate in self.plan.waves[index].gates.clone() {
             self.gate(index, &gate).await?;
@@ -21,50 +43,46 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
 
     /// Runs one gate. Every exit status but 0 fails it.
     async fn gate(&mut self, index: usize, command: &[String]) -> Result<(), Escalation> {
-        self.log.emit(Event::Phase {
+        (self.report)(&Event::Phase {
             phase: Phase::Judging,
             done: 0,
             all: 0,
-            limit: Some(GATE_LIMIT),
+            limit: Some(self.gate_runner.limit()),
         });
-        let wave = &self.plan.waves[index];
-        let number = wave.number;
-        let instances: Vec<&Instance> = members(wave).map(|m| &m.instance).collect();
-        let run = self.options.run;
-        let outcome = self
-            .host
-            .gate(command, run, number, &instances, self.interrupts)
+        let number = self.plan.waves[index].number;
+        let request = SessionRequest::Describe { wave: number };
+        let described = self.ask(&request, |host| host.is_in(number)).await;
+        let end = self
+            .gate_runner
+            .run(command, number, &described.instances, self.interrupts)
             .await;
         self.quiet_since = Instant::now();
-        if outcome.exit != Some(0) {
+        if end.exit != Some(0) {
             self.reason = Some(format!("the gate of wave {number} failed"));
         }
         let event = Event::Gate {
             wave: number,
             command: command.to_vec(),
-            exit: outcome.exit,
-            output: outcome.output.clone(),
+            exit: end.exit,
+            output: end.output.clone(),
         };
         self.run_gates.push(event.clone());
-        self.log.emit(event);
+        self.note(&event);
         if *self.interrupts.borrow() > 0 {
             return Err(self.abort_wave(index, Abort::interrupted()).await);
         }
-        if outcome.exit == Some(0) {
+        if end.exit == Some(0) {
             return Ok(());
         }
-        let wanted = members(&self.plan.waves[index])
-            .filter(|m| m.group.rollout.gate == command)
-            .map(|m| m.group.rollout.on_failure)
-            .max();
-        let action = self.allowed_action(index, wanted.unwrap_or(OnFailure::Revert));
+        let wanted = self.reaction_to(number, command);
+        let action = self.allowed_action(wanted.unwrap_or(OnFailure::Revert));
         if action == OnFailure::Continue {
             self.gate_failed = true;
             return Ok(());
         }
-        let why = outcome.exit.map_or(outcome.output, |code| {
-            format!("ended with exit status {code}")
-        });
+        let why = end
+            .exit
+            .map_or(end.output, |code| format!("ended with exit status {code}"));
         let why = format!(
             "the gate of wave {number} failed: `{}` {}",
             command.join(" "),
@@ -75,8 +93,15 @@ impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
             action,
         })
     }
-}
 
-fn members(wave: &Wave) -> impl Iterator<Item = &PlannedInstance> {
-    wave.steps.iter().flat_map(|s| &s.instances)
+    /// Returns the reaction of the strictest group of a wave that has this gate.
+    fn reaction_to(&self, wave: usize, command: &[String]) -> Option<OnFailure> {
+        self.plan
+            .entries()
+            .filter(|(_, _, entry)| usize::from(entry.wave) == wave)
+            .map(|(_, host, entry)| self.plan.policy(host, entry))
+            .filter(|rollout| rollout.gate == command)
+            .map(|rollout| rollout.on_failure)
+            .max()
+    }
 }

@@ -1,218 +1,59 @@
 //! Rolls back the instances that failed, or everything that the run touched.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{collections::BTreeSet, time::Instant};
 
-use super::{
-    Engine,
-    commit::{commit, record_intent},
-    log::EventStore,
-};
+use super::{Engine, GateRunner, fleet_plan::InstanceId};
 use crate::{
-    event::{Abort, Direction, Event, Outcome, Verdict},
-    fleet::Speaks,
-    host::local::check::Recheck,
-    step::{PlannedInstance, Step, TargetChange},
+    event::{Abort, Direction, Event, Verdict},
+    protocol::{HostLink, Scope, SessionRequest},
 };
 
-/// A rollback of some instances of a wave.
-#[derive(Debug, Default)]
-struct PartialRollback {
-    /// The steps of the rollback.
-    steps: Vec<Step>,
-    /// The changes to install again afterwards, because other instances are proven on them.
-    again: Vec<TargetChange>,
-}
-
-impl<J: EventStore, R: FnMut(&Event)> Engine<'_, J, R> {
-    /// Rolls back those of `failed` that may have been signalled, and every file of the waves so
-    /// far that no instance is proven on. A file that others are proven on is installed again
-    /// before this returns: it was away only for the instances that failed.
+impl<L: HostLink, G: GateRunner, R: FnMut(&Event)> Engine<'_, L, G, R> {
+    /// Rolls back those of `failed` that may have been signalled, on the hosts that are `meant`.
+    ///
+    /// # Errors
+    /// Fails if a file that other instances are proven on could not be installed again.
     pub(super) async fn roll_back_failed(
         &mut self,
         index: usize,
-        failed: &BTreeSet<(i32, u64)>,
+        failed: &BTreeSet<InstanceId>,
         why: &str,
+        meant: impl Fn(usize) -> bool,
     ) -> Result<(), Abort> {
         if self.options.immediate || *self.interrupts.borrow() > 1 {
             return Ok(());
         }
-        let PartialRollback { mut steps, again } = self.partial_rollback(index, failed);
-        if steps.is_empty() {
-            return Ok(());
-        }
-        let number = self.plan.waves[index].number;
-        let pids = steps
-            .iter()
-            .flat_map(|s| &s.instances)
-            .map(|m| m.instance.pid)
-            .collect();
-        self.reason = Some(why.to_owned());
-        self.log.emit(Event::RolledBack {
-            pids,
-            why: why.to_owned(),
-        });
-        self.roll_back(&mut steps, number).await;
-        self.quiet_since = Instant::now();
-        if again.is_empty() {
-            return Ok(());
-        }
-        self.install_again(index, again).await
-    }
-
-    /// Commits the steps of a rollback. An error needs no answer here: a file that could not be
-    /// rolled back shows in the outcomes, and in the digests that are read at the end.
-    async fn roll_back(&mut self, steps: &mut [Step], number: usize) {
-        let _ = commit(steps, number, self.host, self.interrupts, &mut self.log).await;
-        self.plan.apply_outcomes(steps);
-    }
-
-    fn partial_rollback(&self, index: usize, failed: &BTreeSet<(i32, u64)>) -> PartialRollback {
-        let proven = |m: &PlannedInstance| {
-            matches!(
-                m.instance.outcome,
-                Outcome::Confirmed | Outcome::Unconfirmed | Outcome::Unchanged
-            )
+        let until = self.plan.waves[index].number;
+        let request = |host: usize| {
+            let of_host = failed.range((host, 0)..=(host, u32::MAX));
+            SessionRequest::RollBack {
+                until,
+                scope: Scope::Named(of_host.map(|(_, number)| *number).collect()),
+                why: why.to_owned(),
+            }
         };
-        let needed: BTreeSet<&Path> = self
-            .plan
-            .steps()
-            .filter(|s| s.instances.iter().any(proven))
-            .flat_map(|s| &s.changes)
-            .map(|change| change.path.as_path())
-            .collect();
-        let is_needed = |change: &TargetChange| needed.contains(change.path.as_path());
-        let mut rollback = PartialRollback::default();
-        for step in self.plan.waves[..=index].iter().flat_map(|w| &w.steps) {
-            let shared = step.changes.iter().any(is_needed);
-            let Some(back) = self.step_back(step, failed, shared) else {
-                continue;
-            };
-            let again = step.changes.iter().filter(|change| is_needed(change));
-            rollback.again.extend(again.cloned());
-            rollback.steps.push(back);
-        }
-        rollback
-    }
-
-    /// Returns the step that rolls back the failed instances of `step`; none where nothing of it
-    /// needs that. `shared` is true where other instances are proven on a file of it.
-    fn step_back(&self, step: &Step, failed: &BTreeSet<(i32, u64)>, shared: bool) -> Option<Step> {
-        // An instance that reports that it kept the old config needs no rollback as long as its
-        // file stays for the others.
-        let touched = |m: &&PlannedInstance| match m.instance.outcome {
-            Outcome::Rejected => !shared,
-            _ => failed.contains(&m.id) && m.is_touched(),
-        };
-        let instances: Vec<PlannedInstance> =
-            step.instances.iter().filter(touched).cloned().collect();
-        let is_on_disk = |change: &TargetChange| {
-            self.host.is_installed(&change.path)
-                && self.host.disk_digest(&change.path).as_ref() == Some(&change.to.sha256)
-        };
-        let files = !shared && step.is_work() && step.changes.iter().any(is_on_disk);
-        if instances.is_empty() && !files {
-            return None;
-        }
-        let forward = Step {
-            changes: step.changes.clone(),
-            instances,
-            direction: Direction::Forward,
-        };
-        forward.flip()
-    }
-
-    /// Installs files again that were away for a rollback, whether or not the run was interrupted
-    /// or its journal failed: instances that stay on the new config must keep their file.
-    async fn install_again(
-        &mut self,
-        index: usize,
-        changes: Vec<TargetChange>,
-    ) -> Result<(), Abort> {
-        let number = self.plan.waves[index].number;
-        let paths: BTreeSet<PathBuf> = changes.iter().map(|change| change.path.clone()).collect();
-        let mut forward = [Step {
-            changes,
-            instances: Vec::new(),
-            direction: Direction::Forward,
-        }];
-        record_intent(&forward, number, &mut self.log);
-        let log = &mut self.log;
-        self.host
-            .commit(&mut forward, self.interrupts, &mut |event| log.emit(event))
-            .await?;
-        self.recheck_readers(index, &paths).await;
-        Ok(())
-    }
-
-    /// Checks every reader of files that were away during a partial rollback. It may have read the
-    /// old config meanwhile. The self-report of a `hello serve` covers every signal that it was
-    /// sent. Any other daemon may still be in a reload, and gets the time that a reload may take.
-    async fn recheck_readers(&mut self, index: usize, paths: &BTreeSet<PathBuf>) {
-        let reads = |step: &Step| step.changes.iter().any(|c| paths.contains(&c.path));
-        let steps = self.plan.waves[..=index]
-            .iter()
-            .flat_map(|w| &w.steps)
-            .filter(|s| reads(s));
-        let members = steps
-            .flat_map(|s| &s.instances)
-            .filter(|m| m.is_good() && m.group.speaks == Speaks::None);
-        let wait = members.map(|m| m.timeout).max().unwrap_or_default();
-        let patience = (*self.interrupts.borrow()).min(1);
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            Ok(_) = self.interrupts.wait_for(|n| *n > patience) => {}
-        }
-        self.recheck_steps(index, Recheck::All, patience, reads)
+        let answer = self
+            .ask_each(request, |index, host| meant(index) && host.is_touched)
             .await;
-        self.quiet_since = Instant::now();
+        if answer.acted {
+            self.reason = Some(why.to_owned());
+            self.quiet_since = Instant::now();
+        }
+        answer.abort.map_or(Ok(()), Err)
     }
 
-    /// Rolls everything back, newest wave first, and proves it.
+    /// Rolls everything back on every host, newest wave first, and proves it.
     pub(super) async fn roll_back_all(&mut self, index: usize, why: String) -> Verdict {
-        let number = self.plan.waves[index].number;
-        let mut steps = self.full_rollback(number);
+        let until = self.plan.waves[index].number;
         self.reason = Some(why.clone());
-        self.log.emit(Event::RollbackBegan { why });
+        let request = SessionRequest::RollBack {
+            until,
+            scope: Scope::All,
+            why,
+        };
+        // A bake or a gate before it does not make its proofs stale.
         self.quiet_since = Instant::now();
-        self.roll_back(&mut steps, number).await;
+        self.ask(&request, |_| true).await;
         self.final_verdict(Direction::Back).await
-    }
-
-    /// Returns the steps that roll back the waves up to `number`.
-    fn full_rollback(&self, number: usize) -> Vec<Step> {
-        let begun: Vec<&Step> = self
-            .plan
-            .waves
-            .iter()
-            .rev()
-            .filter(|w| self.options.recovering || w.number <= number)
-            .flat_map(|w| &w.steps)
-            .filter(|s| self.must_roll_back(s))
-            .collect();
-        let paths: BTreeSet<&Path> = begun
-            .iter()
-            .flat_map(|s| &s.changes)
-            .map(|change| change.path.as_path())
-            .collect();
-        // An instance that needed no signal reads the same files, whether or not its wave has
-        // begun.
-        let others = self
-            .plan
-            .waves
-            .iter()
-            .rev()
-            .flat_map(|w| &w.steps)
-            .filter(|s| !begun.iter().any(|b| std::ptr::eq(*b, *s)));
-        let readers = others
-            .filter(|s| s.changes.iter().any(|c| paths.contains(c.path.as_path())))
-            .filter_map(Step::flip)
-            .filter(|s| !s.instances.is_empty());
-        readers
-            .chain(begun.iter().filter_map(|s| s.flip()))
-            .collect()
     }
 }

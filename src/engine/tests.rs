@@ -3,6 +3,7 @@ use std::{
     cell::Cell,
     io,
     path::PathBuf,
+    rc::Rc,
     sync::{Arc, LazyLock},
 };
 
@@ -13,10 +14,12 @@ use self::{
 use super::*;
 use crate::{
     event::Instance,
-    fleet::{Fleet, Group, Share},
-    host::local::script::ScriptHost,
+    fleet::{Fleet, Group, Rollout, Share},
+    host::{Host, local::script::ScriptHost},
+    plan::{Plan, Wave},
     runs::ProvenInstance,
-    step::Content,
+    session::{EventStore, HostSession},
+    step::{Content, PlannedInstance, Step},
 };
 
 mod bake;
@@ -50,25 +53,77 @@ fn run_script(
     immediate: bool,
     recovering: bool,
 ) -> (Result<RunEnd, Verdict>, ScriptHost) {
-    let mut host = Host::Script(script);
     let (_sender, mut interrupts) = tokio::sync::watch::channel(0);
+    let own = std::mem::replace(plan, empty());
+    let traits = (immediate, recovering);
+    let (ended, done, script) =
+        run_session((own, script), Kept, traits, &mut interrupts, &mut |_| {});
+    *plan = done;
+    (ended.map_err(|abort| abort.verdict), script)
+}
+
+fn empty() -> Plan {
+    Plan {
+        waves: Vec::new(),
+        newcomers: Vec::new(),
+        skipped: Vec::new(),
+        restart: None,
+    }
+}
+
+/// Runs the plan on the script. Returns how it ended, the plan with its outcomes, and the script.
+fn run_session<J: EventStore>(
+    (plan, script): (Plan, ScriptHost),
+    journal: J,
+    traits: (bool, bool),
+    interrupts: &mut Interrupts,
+    report: &mut impl FnMut(&Event),
+) -> (Result<RunEnd, Abort>, Plan, ScriptHost) {
+    let mut groups: Vec<GroupPolicy> = Vec::new();
+    for member in plan.steps().flat_map(|step| &step.instances) {
+        if groups.iter().all(|g| g.name != member.instance.group) {
+            groups.push(GroupPolicy {
+                name: member.instance.group.clone(),
+                rollout: member.group.rollout.clone(),
+            });
+        }
+    }
+    let mut gates = ScriptedGates(script.gates.clone());
+    let (session, entries) = HostSession::scripted((plan, Host::Script(script)), journal, traits);
+    let mut plan = FleetPlan::new(vec![(session, entries)], groups);
     let options = EngineOptions {
-        run: "1",
-        immediate,
-        recovering,
+        immediate: traits.0,
+        parallel: 1,
     };
-    let ended = block_on(run(
-        plan,
-        &mut host,
-        options,
-        &mut interrupts,
-        &mut Kept,
-        &mut |_| {},
-    ));
+    let ended = block_on(run(&mut plan, options, interrupts, &mut gates, report));
+    let (plan, host) = plan.hosts.remove(0).link.into_parts();
     let Host::Script(script) = host else {
         unreachable!("it was a script")
     };
-    (ended.map_err(|abort| abort.verdict), script)
+    (ended, plan, script)
+}
+
+/// The exit codes of gates, by wave and command. All other gates end with 0.
+struct ScriptedGates(BTreeMap<(usize, String), Option<i32>>);
+
+impl GateRunner for ScriptedGates {
+    fn limit(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    async fn run(
+        &mut self,
+        command: &[String],
+        wave: usize,
+        _: &[Instance],
+        _: &mut Interrupts,
+    ) -> GateEnd {
+        let exit = self.0.get(&(wave, command.concat()));
+        GateEnd {
+            exit: exit.copied().unwrap_or(Some(0)),
+            output: String::new(),
+        }
+    }
 }
 
 /// A journal that takes every event.
@@ -83,9 +138,9 @@ impl EventStore for Kept {
 }
 
 /// A journal that takes an event only where the cell says so.
-struct Unreliable<'a>(&'a Cell<bool>);
+struct Unreliable(Rc<Cell<bool>>);
 
-impl EventStore for Unreliable<'_> {
+impl EventStore for Unreliable {
     fn record(&mut self, _: &Event) -> io::Result<()> {
         if self.0.get() {
             Ok(())

@@ -1,10 +1,12 @@
 //! Why a run ended before it touched anything.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Instance, Interrupted, Verdict};
 use crate::{names, refusal::Hint};
 
 /// Why a run ended before it touched anything, or why one of its steps failed.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Abort {
     /// Decides the exit code.
     pub verdict: Verdict,
@@ -15,6 +17,7 @@ pub struct Abort {
     /// True where the run would go on without its validators.
     pub by_validation: bool,
     /// The next step; none if the verdict tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<Hint>,
 }
 
@@ -45,6 +48,13 @@ impl Abort {
     #[must_use]
     pub fn interrupted() -> Self {
         Self::from(Interrupted)
+    }
+
+    /// Returns the abort of a run whose journal missed an event. A run that cannot be read later
+    /// goes no further.
+    #[must_use]
+    pub(crate) fn unjournaled() -> Self {
+        Self::new(Verdict::Failed, "the journal cannot be written")
     }
 
     /// Adds the commands to type next; `what` leads to them.

@@ -2,38 +2,33 @@
 
 use std::time::Duration;
 
-use super::summarize::run_report;
+use super::FleetRun;
 use crate::{
-    event::{TargetReport, Verdict},
+    engine::{FleetPlan, FleetWave},
+    event::Verdict,
     fleet::{OnFailure, Rollout, Share},
-    host::Host,
-    plan::{Plan, Wave},
     report::{AfterFailure, RunReport, WaveReport},
-    step::{ContentDifference, Side, TargetChange},
 };
 
-/// Returns what would be done, with the difference of every config that is not secret. With `now`
-/// there is neither bake nor gate.
-pub(super) fn report(plan: &Plan, host: &Host, now: bool, reason: String) -> RunReport {
-    let mut report = run_report(Verdict::Converged, reason, plan, host);
-    for (target, change) in report.targets.iter_mut().zip(plan.targets()) {
-        show_difference(target, change);
-    }
-    let waves = plan.waves.iter().map(|wave| wave_report(wave, now));
+/// Adds to the rows of a run what a dry run shows besides. A run that only signals has neither
+/// bake nor gate.
+pub(super) fn report<L>(run: &FleetRun, plan: &FleetPlan<L>, report: RunReport) -> RunReport {
     RunReport {
-        waves: waves.collect(),
+        verdict: Verdict::Converged,
+        waves: plan
+            .waves
+            .iter()
+            .map(|wave| wave_report(wave, run.now))
+            .collect(),
         dry_run: true,
-        after_failure: after_failure(plan, now),
+        after_failure: after_failure(plan, run.now),
         ..report
     }
 }
 
 /// Returns what a failure would lead to, as far as the groups of the plan agree on it.
-fn after_failure(plan: &Plan, now: bool) -> AfterFailure {
-    let mut rollouts = plan
-        .steps()
-        .flat_map(|step| &step.instances)
-        .map(|instance| &instance.group.rollout);
+fn after_failure<L>(plan: &FleetPlan<L>, now: bool) -> AfterFailure {
+    let mut rollouts = plan.rollouts();
     let rolls_back = |rollout: &Rollout| {
         rollout.on_failure == OnFailure::Revert && rollout.max_failures == Share::Count(0)
     };
@@ -46,20 +41,7 @@ fn after_failure(plan: &Plan, now: bool) -> AfterFailure {
     }
 }
 
-fn show_difference(target: &mut TargetReport, change: &TargetChange) {
-    let Some(from) = &change.from else { return };
-    // A content that is on the disk already is compared with the one from before it.
-    let names = match &target.disk {
-        Some(disk) if *disk == target.to => ["before", "disk"],
-        _ => ["now", "new"],
-    };
-    let sides = names.map(|name| Side { name, note: "" });
-    let difference = ContentDifference::of(from, &change.to, sides);
-    target.entries = difference.entries;
-    target.diff = difference.diff.filter(|_| !change.secret);
-}
-
-fn wave_report(wave: &Wave, now: bool) -> WaveReport {
+fn wave_report(wave: &FleetWave, now: bool) -> WaveReport {
     let (bake, gates) = if now {
         (Duration::ZERO, Vec::new())
     } else {
@@ -67,7 +49,7 @@ fn wave_report(wave: &Wave, now: bool) -> WaveReport {
     };
     WaveReport {
         wave: wave.number,
-        instances: wave.instances(),
+        instances: wave.instances,
         bake_seconds: bake.as_secs_f64(),
         gates,
     }

@@ -2,21 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use super::command::command_line;
 use crate::{
     report::{Exports, Output, Reporter},
     runs::Retention,
+    session::{SessionOptions, Validate},
 };
-
-/// The demand on validators.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Validate {
-    /// A validator that is known must pass; an instance that is not validated is named.
-    Auto,
-    /// Every instance must have one and pass it.
-    Strict,
-    /// None is run.
-    Off,
-}
 
 /// Checked options that `broadcast`, `resume` and `revert` share.
 #[derive(Debug, Clone)]
@@ -50,6 +41,24 @@ pub(crate) struct RunOptions {
 }
 
 impl RunOptions {
+    /// Returns the options that each host of the run `id` needs.
+    #[must_use]
+    pub(crate) fn of_session(&self, id: &str) -> SessionOptions {
+        SessionOptions {
+            id: id.into(),
+            validate: self.validate,
+            dry_run: self.dry_run,
+            include_unresponsive: self.include_unresponsive,
+            timeout: self.timeout,
+            lock_timeout: self.lock_timeout,
+            reason: self.reason.clone(),
+            command: command_line(),
+            state: self.state.clone(),
+            state_args: self.state_args.clone(),
+            keep: self.keep,
+        }
+    }
+
     /// Returns the report of a run with these options.
     #[must_use]
     pub(crate) fn reporter(&self) -> Reporter {

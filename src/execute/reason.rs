@@ -1,31 +1,27 @@
 //! The sentence that says why a run ended as it did.
 
-use super::context::RunContext;
+use super::FleetRun;
 use crate::{
     engine::RunEnd,
-    event::{Instance, Outcome, Verdict, failures},
+    event::{FailureKind, Instance, Outcome, Verdict, failures},
     names,
-    plan::Plan,
     runs::Verb,
 };
 
 /// Everything that the reasons of one run depend on.
 pub(super) struct Reasons<'a> {
-    plan: &'a Plan,
+    run: &'a FleetRun,
+    /// The rows of the instances: those of the plan, newcomers, and skipped ones.
+    instances: &'a [Instance],
     has_work: bool,
-    back: bool,
-    verb: Verb,
-    unreplaced: Option<&'a str>,
 }
 
 impl<'a> Reasons<'a> {
-    pub(super) fn new(context: &RunContext<'a>, plan: &'a Plan, has_work: bool) -> Self {
+    pub(super) fn new(run: &'a FleetRun, instances: &'a [Instance], has_work: bool) -> Self {
         Self {
-            plan,
+            run,
+            instances,
             has_work,
-            back: context.back,
-            verb: context.verb,
-            unreplaced: context.unreplaced,
         }
     }
 
@@ -37,11 +33,11 @@ impl<'a> Reasons<'a> {
     /// The reason of a run that had nothing to do, and that continues no earlier run.
     pub(super) fn unchanged(&self) -> String {
         let by_record = self
-            .plan
-            .instances()
+            .instances
+            .iter()
             .any(|i| i.before.is_none() && !i.targets.is_empty());
         // A touch is no change for a watch, which compares contents.
-        let hint = if self.verb == Verb::Watch {
+        let hint = if self.run.verb == Verb::Watch {
             ""
         } else {
             " (`touch` it to reload)"
@@ -75,7 +71,7 @@ impl<'a> Reasons<'a> {
 
     /// A good end with fewer instances than the earlier run had says so.
     fn with_unreplaced(&self, reason: String) -> String {
-        match self.unreplaced {
+        match &self.run.unreplaced {
             Some(unreplaced) => format!("{reason}; {unreplaced}"),
             None => reason,
         }
@@ -85,11 +81,10 @@ impl<'a> Reasons<'a> {
     /// of it.
     fn of_every_instance(&self, what: &str) -> String {
         let skipped: Vec<Instance> = self
-            .plan
-            .skipped
+            .instances
             .iter()
-            .filter(|m| m.unresponsive)
-            .map(|m| m.instance.clone())
+            .filter(|i| is_skipped(i) && is_unresponsive(i))
+            .cloned()
             .collect();
         if skipped.is_empty() {
             return format!("every instance {what}");
@@ -100,7 +95,7 @@ impl<'a> Reasons<'a> {
 
     /// The config that the run installs.
     fn config(&self) -> &'static str {
-        if self.back {
+        if self.run.back {
             "old config"
         } else {
             "new config"
@@ -120,8 +115,8 @@ impl<'a> Reasons<'a> {
 
     /// Instances that were signalled and live, and of which nothing is proven.
     fn unconfirmed_pids(&self) -> Vec<i32> {
-        self.plan
-            .instances()
+        self.instances
+            .iter()
             .filter(|i| i.outcome == Outcome::Unconfirmed)
             .map(|i| i.pid)
             .collect()
@@ -136,21 +131,34 @@ impl<'a> Reasons<'a> {
                 self.config()
             );
         }
-        let gone = self.plan.skipped.iter().filter(|m| !m.unresponsive);
         let failed = self
-            .plan
-            .steps()
-            .flat_map(|s| &s.instances)
-            .chain(&self.plan.newcomers)
-            .filter(|m| !m.is_good())
-            .chain(gone)
-            .find_map(|m| Some((m.instance.pid, &m.instance.failure.as_ref()?.text)));
+            .instances
+            .iter()
+            .filter(|i| !is_good(i) && !(is_skipped(i) && is_unresponsive(i)))
+            .find_map(|i| Some((i.pid, &i.failure.as_ref()?.text)));
         match failed {
             Some((pid, why)) => format!("pid {pid}: {why}"),
-            None if verdict == Verdict::Partial && !self.plan.skipped.is_empty() => {
+            None if verdict == Verdict::Partial && self.instances.iter().any(is_skipped) => {
                 self.of_every_instance(&self.proved_it())
             }
             None => "a config is not what this run left there".into(),
         }
     }
+}
+
+/// Tells whether the run does not include an instance.
+fn is_skipped(instance: &Instance) -> bool {
+    instance.wave == 0
+}
+
+fn is_unresponsive(instance: &Instance) -> bool {
+    let failure = instance.failure.as_ref();
+    failure.is_some_and(|failure| failure.kind == FailureKind::Unresponsive)
+}
+
+fn is_good(instance: &Instance) -> bool {
+    matches!(
+        instance.outcome,
+        Outcome::Confirmed | Outcome::Unconfirmed | Outcome::Unchanged | Outcome::Reverted
+    )
 }

@@ -12,6 +12,7 @@ use crate::{
     assertion::{password_in, without_passwords},
     config::{self, ReadError},
     diagnostic::{ConfigError, suggest},
+    screen,
     trust::{Distrust, ResolvedPath},
 };
 
@@ -185,6 +186,18 @@ impl Fleet {
             groups: vec![raw::of_kind(kind).map_err(|e| FleetError::Fault(e.to_string()))?],
             ..Self::default()
         })
+    }
+
+    /// Returns the arguments of a command that select these groups, quoted for a shell.
+    #[must_use]
+    pub(crate) fn arguments(&self) -> String {
+        match &self.path {
+            Some(path) => format!("--fleet {}", screen::quote(path)),
+            None => {
+                let groups = self.groups.iter().map(|g| screen::quote(&g.name));
+                groups.collect::<Vec<_>>().join(" ")
+            }
+        }
     }
 
     /// Returns the fleet if it is this machine.

@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
-pub(crate) use self::exec::gate::LIMIT as GATE_LIMIT;
-use self::{exec::gate, local::check::Recheck, target::install};
+pub(crate) use self::exec::gate::{LIMIT as GATE_LIMIT, run as run_gate};
+use self::{local::check::Recheck, target::install};
 pub use self::{
     local::{
         host::{LateEdits, LocalHost, SurveyRequest},
@@ -16,7 +16,7 @@ pub use self::{
     target::lock::Intent,
 };
 use crate::{
-    event::{Abort, Direction, Event, Instance, Interrupts},
+    event::{Abort, Direction, Event, Interrupts},
     fleet::Group,
     runs::Staging,
     step::{PlannedInstance, Step, Survey, TargetChange},
@@ -121,23 +121,6 @@ impl Host {
                 host.check(steps, recheck, emit);
                 true
             }
-        }
-    }
-
-    /// Runs a gate of the operator after a wave, at most for [`GATE_LIMIT`]; `instances` are those
-    /// of the wave. An interrupt ends it.
-    pub async fn gate(
-        &self,
-        argv: &[String],
-        run: &str,
-        wave: usize,
-        instances: &[&Instance],
-        interrupts: &mut Interrupts,
-    ) -> gate::GateOutcome {
-        match self {
-            Self::Local(_) => gate::run(argv, run, wave, instances, interrupts).await,
-            #[cfg(test)]
-            Self::Script(host) => host.gate(argv, wave),
         }
     }
 

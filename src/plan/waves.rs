@@ -25,18 +25,6 @@ pub(crate) struct Wave {
     pub gates: Vec<Vec<String>>,
 }
 
-impl Wave {
-    /// Returns the number of its instances that are to be signalled.
-    #[must_use]
-    pub(crate) fn instances(&self) -> usize {
-        self.steps
-            .iter()
-            .flat_map(|s| &s.instances)
-            .filter(|m| m.instance.outcome != Outcome::Unchanged)
-            .count()
-    }
-}
-
 /// Returns how many of `total` instances have been signalled after each wave. The last number is
 /// `total`.
 ///

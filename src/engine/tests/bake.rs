@@ -188,8 +188,9 @@ fn a_failed_gate_of_one_group_does_not_hide_that_of_another() {
     let wave = &mut plan.waves[0];
     let mut strict = (*wave.steps[0].instances[1].group).clone();
     (strict.rollout.on_failure, strict.rollout.gate) = (OnFailure::Revert, vec!["strict".into()]);
-    wave.steps[0].instances[1].group = Arc::new(strict);
-    wave.gates.push(vec!["strict".into()]);
+    let member = &mut wave.steps[0].instances[1];
+    member.instance.group = "strict".into();
+    member.group = Arc::new(strict);
     script.gates.extend([
         ((1, "gate".into()), Some(1)),
         ((1, "strict".into()), Some(2)),

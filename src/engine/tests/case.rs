@@ -51,11 +51,13 @@ impl Case {
 
     pub(super) fn step(self, group: &Arc<Group>, pids: &[i32]) -> Step {
         let path = self.path(pids[0]);
+        let wave = usize::try_from(pids[0]).unwrap() / 2 + 1;
         let member = |pid: &i32| PlannedInstance {
             attempt_seq: 1,
             ..PlannedInstance::new(
                 Instance {
                     targets: vec![path.clone()],
+                    wave,
                     ..Instance::new("hello", *pid, 1)
                 },
                 group.clone(),
@@ -81,7 +83,12 @@ impl Case {
     pub(super) fn begin(self) -> (Plan, ScriptHost) {
         let mut group = GROUP.clone();
         (group.rollout.max_failures, group.rollout.on_failure) = (self.budget, self.then);
-        group.rollout.gate = vec!["gate".into()];
+        if self.gates {
+            group.rollout.gate = vec!["gate".into()];
+        }
+        if self.bake {
+            group.rollout.bake = Duration::from_secs(600);
+        }
         let group = Arc::new(group);
         let wave = |index: i32| {
             let pids = [2 * index, 2 * index + 1];
@@ -90,20 +97,11 @@ impl Case {
             } else {
                 vec![self.step(&group, &pids)]
             };
-            let gates = if self.gates {
-                vec![group.rollout.gate.clone()]
-            } else {
-                Vec::new()
-            };
             Wave {
                 number: usize::try_from(index).unwrap() + 1,
                 steps,
-                bake: if self.bake {
-                    Duration::from_secs(600)
-                } else {
-                    Duration::ZERO
-                },
-                gates,
+                bake: Duration::ZERO,
+                gates: Vec::new(),
             }
         };
         let mut host = ScriptHost::default();
@@ -142,13 +140,12 @@ impl Case {
         write: impl FnOnce(&mut ScriptHost),
         mut each: impl FnMut(usize, &Event) -> (u8, bool),
     ) -> Ran {
-        let (mut plan, mut script) = self.begin();
+        let (plan, mut script) = self.begin();
         write(&mut script);
-        let mut host = Host::Script(script);
         let (interrupt, mut interrupts) = tokio::sync::watch::channel(0);
         let mut events = Vec::new();
         let mut left = false;
-        let kept = Cell::new(true);
+        let kept = Rc::new(Cell::new(true));
         let mut report = |event: &Event| {
             left |= matches!(event, Event::Stopped { .. }) && *interrupt.borrow() > 1;
             // A phase is only shown, so the journal cannot lose it.
@@ -162,23 +159,16 @@ impl Case {
                 interrupt.send_modify(|n| *n += sent);
             }
         };
-        let verdict = block_on(run(
-            &mut plan,
-            &mut host,
-            EngineOptions {
-                run: "1",
-                immediate: self.now,
-                recovering: false,
-            },
+        let journal = Unreliable(kept.clone());
+        let traits = (self.now, false);
+        let (ended, plan, script) = run_session(
+            (plan, script),
+            journal,
+            traits,
             &mut interrupts,
-            &mut Unreliable(&kept),
             &mut report,
-        ))
-        .map(|end| end.verdict)
-        .map_err(|abort| abort.verdict);
-        let Host::Script(script) = host else {
-            unreachable!("it was a script")
-        };
+        );
+        let verdict = ended.map(|end| end.verdict).map_err(|abort| abort.verdict);
         Ran {
             case: self,
             plan,

@@ -214,10 +214,17 @@ fn an_unchanged_instance_does_not_count_for_a_percentage() {
         member.instance.outcome = Outcome::Unchanged;
     }
     plan.waves[0].steps[0].instances[0].instance.outcome = Outcome::TimedOut;
-    assert!(
-        Budget::of(&plan).update(&plan).action.is_some(),
-        "half of one is none"
-    );
+    let script = Host::Script(ScriptHost::default());
+    let (session, entries) = HostSession::scripted((plan, script), Kept, (false, false));
+    let mut rollout = Rollout::default();
+    rollout.max_failures = case.budget;
+    let group = GroupPolicy {
+        name: "hello".into(),
+        rollout,
+    };
+    let plan = FleetPlan::new(vec![(session, entries)], vec![group]);
+    let failed = Budget::of(&plan).update(&plan, &BTreeMap::new());
+    assert!(failed.action.is_some(), "half of one is none");
 }
 
 #[test]

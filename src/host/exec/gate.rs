@@ -12,7 +12,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// The end of a gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GateOutcome {
+pub(crate) struct GateOutcome {
     /// Its exit code; none if it could not be run or did not exit by itself.
     pub exit: Option<i32>,
     /// Why there is no exit code, and at most 64 KiB of stdout and stderr in their order.
@@ -25,7 +25,7 @@ pub(crate) async fn run(
     argv: &[String],
     run_id: &str,
     wave: usize,
-    instances: &[&Instance],
+    instances: &[Instance],
     interrupts: &mut Interrupts,
 ) -> GateOutcome {
     let input = instances
@@ -87,7 +87,7 @@ mod tests {
         ["sh", "-c", script].map(String::from).into()
     }
 
-    async fn outcome(argv: &[String], instances: &[&Instance]) -> GateOutcome {
+    async fn outcome(argv: &[String], instances: &[Instance]) -> GateOutcome {
         let (_counter, mut interrupts) = watch::channel(0);
         run(argv, "r1", 2, instances, &mut interrupts).await
     }
@@ -100,7 +100,7 @@ mod tests {
         };
         let GateOutcome { exit, output } = outcome(
             &sh("echo $HELLO_RUN $HELLO_WAVE; echo no >&2; cat; echo \"$PATH\"; exit 3"),
-            &[&instance, &instance],
+            &[instance.clone(), instance],
         )
         .await;
         let lines: Vec<&str> = output.lines().collect();
@@ -136,7 +136,7 @@ mod tests {
         let instance = Instance::new("web", 7, 1);
         let result = outcome(
             &sh("head -c 200000 /dev/zero; exit 0"),
-            &vec![&instance; 5_000],
+            &vec![instance; 5_000],
         )
         .await;
         assert_eq!((result.exit, result.output.len()), (Some(0), 64 << 10));

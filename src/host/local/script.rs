@@ -9,10 +9,7 @@ use std::{
 
 use crate::{
     event::{Abort, Direction, Event, Failure, INTERRUPTED, Interrupts, Outcome, Verdict},
-    host::{
-        exec::gate,
-        local::{check::Recheck, failed::not_proven},
-    },
+    host::local::{check::Recheck, failed::not_proven},
     step::{PlannedInstance, Step},
 };
 
@@ -73,17 +70,6 @@ impl ScriptHost {
                 }
                 emit(Event::of(&planned.instance));
             }
-        }
-    }
-
-    pub(crate) fn gate(&self, argv: &[String], wave: usize) -> gate::GateOutcome {
-        gate::GateOutcome {
-            exit: self
-                .gates
-                .get(&(wave, argv.concat()))
-                .copied()
-                .unwrap_or(Some(0)),
-            output: String::new(),
         }
     }
 

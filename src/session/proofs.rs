@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Returns the proofs of every touched process of `steps` that cannot report what it runs.
-pub(crate) fn proofs_of<'a>(
+pub(super) fn proofs_of<'a>(
     steps: impl Iterator<Item = &'a Step>,
     host: &Host,
 ) -> Vec<ProvenInstance> {

@@ -1,4 +1,4 @@
-//! The events of a run, on their way to the report and to the journal.
+//! The events of a run on its host, on their way to the coordinator and to the journal.
 
 use std::io;
 
@@ -30,20 +30,20 @@ impl EventStore for Journal {
 }
 
 /// Both readers of a run's events.
-pub(super) struct EventLog<'a, J, R> {
+pub(super) struct EventLog<'a, J> {
     pub(super) journal: &'a mut J,
-    pub(super) report: &'a mut R,
+    pub(super) emit: &'a mut dyn FnMut(&Event),
     /// True once the journal has missed an event.
-    pub(super) journal_failed: bool,
+    pub(super) journal_failed: &'a mut bool,
 }
 
-impl<J: EventStore, R: FnMut(&Event)> EventLog<'_, J, R> {
-    /// Reports an event and appends it to the journal. A phase is only shown while it lasts, and is
+impl<J: EventStore> EventLog<'_, J> {
+    /// Emits an event and appends it to the journal. A phase is only shown while it lasts, and is
     /// not kept.
-    pub(super) fn emit(&mut self, event: Event) {
-        (self.report)(&event);
+    pub(super) fn emit(&mut self, event: &Event) {
+        (self.emit)(event);
         if !matches!(event, Event::Phase { .. }) {
-            self.journal_failed |= self.journal.record(&event).is_err();
+            *self.journal_failed |= self.journal.record(event).is_err();
         }
     }
 }

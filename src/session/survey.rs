@@ -13,11 +13,11 @@ use crate::{
 
 /// Opens the host for the run `id`. Unless this is a dry run, which touches nothing, it first
 /// removes files that killed runs have staged, and emits an event for each that stays.
-pub(crate) fn open_host(
+pub(super) fn open_host(
     state: &Path,
     id: &str,
     dry_run: bool,
-    on_event: &mut impl FnMut(&Event),
+    on_event: &mut dyn FnMut(&Event),
 ) -> Host {
     let mut host = Host::local(id);
     host.record_in(if dry_run {
@@ -38,12 +38,12 @@ pub(crate) fn open_host(
 ///
 /// # Errors
 /// Fails if the operator interrupts the survey.
-pub(crate) async fn survey(
+pub(super) async fn survey(
     host: &mut Host,
     groups: &[Arc<Group>],
     request: SurveyRequest<'_>,
     interrupts: &mut Interrupts,
-    on_event: &mut impl FnMut(&Event),
+    on_event: &mut dyn FnMut(&Event),
 ) -> Result<Survey, Abort> {
     on_event(&Event::Phase {
         phase: Phase::Surveying,

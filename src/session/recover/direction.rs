@@ -1,31 +1,33 @@
 //! The direction of a run that continues an earlier one, and the reasons why there is none.
 
-use super::options::Options;
+use super::RecoverOrder;
 use crate::{
     event::{Abort, Direction, Verdict},
     runs::{InterruptedRun, RunError, RunInfo, Verb},
+    session::context::SessionOptions,
 };
 
 /// Returns the direction of this run.
 ///
 /// # Errors
 /// Fails if there is nothing to continue, or if another run must be continued first.
-pub(super) fn direction(options: &Options, left: &InterruptedRun) -> Result<Direction, Abort> {
-    if options.verb == Verb::Resume {
+pub(super) fn direction(order: &RecoverOrder, left: &InterruptedRun) -> Result<Direction, Abort> {
+    let RecoverOrder { verb, options, .. } = order;
+    if *verb == Verb::Resume {
         ensure_open(options, left)?;
     }
-    if let Some(later) = left.overtaken_by(&options.shared.state) {
-        let later = RunInfo::of(&options.shared.state, &later);
+    if let Some(later) = left.overtaken_by(&options.state) {
+        let later = RunInfo::of(&options.state, &later);
         let why = format!(
             "run {} came after run {} and was left open as well",
             later.id, left.id
         );
-        let commands = later.next(&options.shared.state_args);
+        let commands = later.next(&options.state_args);
         return Err(refused(why).with_hint("nothing was touched; that run goes first:", commands));
     }
     // An open run that was restoring the old config is continued by a revert. One that came to its
     // end is reverted.
-    let back = options.verb == Verb::Revert && !(left.back && left.info.open);
+    let back = *verb == Verb::Revert && !(left.back && left.info.open);
     if !back {
         return Ok(Direction::Forward);
     }
@@ -40,11 +42,11 @@ pub(super) fn direction(options: &Options, left: &InterruptedRun) -> Result<Dire
 
 /// # Errors
 /// Fails if the run came to its end, or if a later run took its place.
-fn ensure_open(options: &Options, left: &InterruptedRun) -> Result<(), Abort> {
+fn ensure_open(options: &SessionOptions, left: &InterruptedRun) -> Result<(), Abort> {
     let id = &left.id;
-    let args = &options.shared.state_args;
+    let args = &options.state_args;
     if let Some(later) = left.superseded_by() {
-        let later = RunInfo::of(&options.shared.state, later);
+        let later = RunInfo::of(&options.state, later);
         let why = format!(
             "run {id} has its end in run {}, which took its place",
             later.id
@@ -74,8 +76,8 @@ fn refused(why: String) -> Abort {
 }
 
 /// Returns the abort of a command whose run cannot be read.
-pub(super) fn no_run(options: &Options, e: &RunError) -> Abort {
-    let args = &options.shared.state_args;
+pub(super) fn no_run(options: &SessionOptions, e: &RunError) -> Abort {
+    let args = &options.state_args;
     let abort = Abort::new(e.verdict(), e.to_string());
     match e {
         RunError::NoneOpen(_) | RunError::Unknown(..) | RunError::Ambiguous(..) => abort.with_hint(

@@ -2,21 +2,13 @@
 
 use super::log::{EventLog, EventStore};
 use crate::{
-    event::{Abort, Direction, Event, Interrupts, Outcome, Phase, Verdict, check_interrupts},
+    event::{Abort, Direction, Event, Interrupts, Outcome, Phase, check_interrupts},
     host::Host,
     step::Step,
 };
 
-pub(super) fn journal_abort() -> Abort {
-    Abort::new(Verdict::Failed, "the journal cannot be written")
-}
-
 /// Writes to the journal what is about to be done.
-pub(super) fn record_intent<J: EventStore, R: FnMut(&Event)>(
-    steps: &[Step],
-    wave: usize,
-    log: &mut EventLog<'_, J, R>,
-) {
+pub(super) fn record_intent<J: EventStore>(steps: &[Step], wave: usize, log: &mut EventLog<'_, J>) {
     let direction = Direction::any_back(steps.iter().map(|step| step.direction));
     let targets = steps
         .iter()
@@ -28,7 +20,7 @@ pub(super) fn record_intent<J: EventStore, R: FnMut(&Event)>(
         .flat_map(|s| &s.instances)
         .map(|m| &m.instance)
         .filter(|i| i.outcome != Outcome::Unchanged);
-    log.emit(Event::Intent {
+    log.emit(&Event::Intent {
         direction,
         wave,
         targets,
@@ -37,13 +29,13 @@ pub(super) fn record_intent<J: EventStore, R: FnMut(&Event)>(
 }
 
 /// Shows how long the instances that are about to be signalled have.
-fn show_wait<J: EventStore, R: FnMut(&Event)>(steps: &[Step], log: &mut EventLog<'_, J, R>) {
+fn show_wait<J: EventStore>(steps: &[Step], log: &mut EventLog<'_, J>) {
     let awaited = || {
         let instances = steps.iter().flat_map(|step| &step.instances);
         instances.filter(|m| m.instance.outcome != Outcome::Unchanged)
     };
     if let Some(limit) = awaited().map(|m| m.timeout).max() {
-        log.emit(Event::Phase {
+        log.emit(&Event::Phase {
             phase: Phase::Confirming,
             done: 0,
             all: awaited().count(),
@@ -58,12 +50,12 @@ fn show_wait<J: EventStore, R: FnMut(&Event)>(steps: &[Step], log: &mut EventLog
 /// # Errors
 /// Fails if the batch was interrupted, a target could not be installed, or the journal missed an
 /// event. A rollback goes on without a journal.
-pub(super) async fn commit<J: EventStore, R: FnMut(&Event)>(
+pub(super) async fn commit<J: EventStore>(
     steps: &mut [Step],
     wave: usize,
     host: &mut Host,
     interrupts: &mut Interrupts,
-    log: &mut EventLog<'_, J, R>,
+    log: &mut EventLog<'_, J>,
 ) -> Result<(), Abort> {
     let direction = Direction::any_back(steps.iter().map(|step| step.direction));
     if *interrupts.borrow() > direction.tolerated_interrupts() {
@@ -73,21 +65,21 @@ pub(super) async fn commit<J: EventStore, R: FnMut(&Event)>(
     show_wait(steps, log);
     if direction.is_back() {
         return host
-            .commit(steps, interrupts, &mut |event| log.emit(event))
+            .commit(steps, interrupts, &mut |event| log.emit(&event))
             .await;
     }
     ensure_going(interrupts, log)?;
-    host.commit(steps, interrupts, &mut |event| log.emit(event))
+    host.commit(steps, interrupts, &mut |event| log.emit(&event))
         .await?;
     ensure_going(interrupts, log)
 }
 
 /// # Errors
 /// Fails if the journal has missed an event, or the operator has interrupted the run.
-fn ensure_going<J, R>(interrupts: &Interrupts, log: &EventLog<'_, J, R>) -> Result<(), Abort> {
+fn ensure_going<J>(interrupts: &Interrupts, log: &EventLog<'_, J>) -> Result<(), Abort> {
     check_interrupts(interrupts)?;
-    if log.journal_failed {
-        return Err(journal_abort());
+    if *log.journal_failed {
+        return Err(Abort::unjournaled());
     }
     Ok(())
 }

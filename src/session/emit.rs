@@ -1,4 +1,4 @@
-//! Events of a run that neither the host nor the engine emits.
+//! Events of a run that neither the verbs of its host nor the engine emit.
 
 use std::{
     collections::BTreeSet,
@@ -8,11 +8,11 @@ use std::{
 use crate::{event::Event, fleet::Group, host::Host, plan::Plan, runs::Journal, step::Survey};
 
 /// Emits what a survey found. `fleet` is the file that named the groups.
-pub(crate) fn emit_survey(
+pub(super) fn emit_survey(
     survey: &Survey,
     groups: &[Group],
     fleet: Option<&Path>,
-    on_event: &mut impl FnMut(&Event),
+    on_event: &mut dyn FnMut(&Event),
 ) {
     for (pid, why) in &survey.skipped {
         on_event(&Event::Skipped {
@@ -20,7 +20,9 @@ pub(crate) fn emit_survey(
             why: why.clone(),
         });
     }
-    survey.notes.iter().for_each(&mut *on_event);
+    for note in &survey.notes {
+        on_event(note);
+    }
     on_event(&Event::Survey {
         instances: survey.instances.len() + survey.unresponsive.len() + survey.refused.len(),
         fleet: fleet.map(Path::to_owned),
@@ -37,7 +39,7 @@ pub(crate) fn emit_survey(
 }
 
 /// Emits every URL of a group that is probed without a check of the certificate.
-fn emit_insecure(group: &Group, on_event: &mut impl FnMut(&Event)) {
+fn emit_insecure(group: &Group, on_event: &mut dyn FnMut(&Event)) {
     let urls: BTreeSet<&str> = group
         .confirm
         .iter()
@@ -53,7 +55,7 @@ fn emit_insecure(group: &Group, on_event: &mut impl FnMut(&Event)) {
 }
 
 /// Emits every unresponsive instance, and whether it is skipped.
-pub(super) fn emit_unresponsive(plan: &Plan, on_event: &mut impl FnMut(&Event)) {
+pub(super) fn emit_unresponsive(plan: &Plan, on_event: &mut dyn FnMut(&Event)) {
     let skipped = plan.skipped.iter().map(|m| (m, true));
     let included = plan.steps().flat_map(|s| &s.instances).map(|m| (m, false));
     for (member, skipped) in skipped.chain(included).filter(|(m, _)| m.unresponsive) {

@@ -1,15 +1,16 @@
-//! The report of a run, from its plan and the content on its host's disk.
+//! The rows of a run in its report, from its plan and the content on its host's disk.
 
 use std::path::Path;
 
 use crate::{
-    event::{FailureKind, Instance, Outcome, TargetReport, Verdict},
+    event::{FailureKind, Instance, Outcome, TargetReport},
     host::Host,
     plan::Plan,
-    report::RunReport,
+    protocol::HostRows,
 };
 
-pub(super) fn run_report(verdict: Verdict, reason: String, plan: &Plan, host: &Host) -> RunReport {
+/// Returns the rows of a run as it is now.
+pub(super) fn rows(plan: &Plan, host: &Host) -> HostRows {
     let targets: Vec<TargetReport> = plan
         .targets()
         .into_iter()
@@ -25,9 +26,10 @@ pub(super) fn run_report(verdict: Verdict, reason: String, plan: &Plan, host: &H
     instances
         .iter_mut()
         .for_each(|instance| warn_of_new_config(instance, &targets));
-    RunReport {
+    HostRows {
+        targets,
+        instances,
         notes: host.notes().to_vec(),
-        ..RunReport::new(verdict, reason, targets, instances)
     }
 }
 

@@ -1,0 +1,196 @@
+//! The plan of a run over all of its hosts, as the engine sees it: instances as entries, waves, and
+//! what the groups say of failures.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    event::Outcome,
+    fleet::{OnFailure, Rollout},
+    inventory::HostName,
+    protocol::{HostLink, HostPlan, InstanceEntry},
+};
+
+/// One host of a run.
+#[derive(Debug)]
+pub(crate) struct RunHost<L> {
+    /// The way to it.
+    pub(crate) link: L,
+    /// Its part of the plan.
+    pub(crate) plan: HostPlan,
+    /// The group of each entry, as an index of [`FleetPlan::groups`], by its own index.
+    groups: Vec<usize>,
+    /// True if the run has touched an instance or a target of it.
+    pub(super) is_touched: bool,
+    /// True if the rollback content of all of that is known.
+    pub(super) can_roll_back: bool,
+    /// Why it is lost, if it is.
+    pub(super) lost: Option<String>,
+}
+
+/// What the coordinator's file says of a group.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupPolicy {
+    /// The group.
+    pub(crate) name: String,
+    /// How it is rolled out.
+    pub(crate) rollout: Rollout,
+}
+
+/// Instances that are signalled together.
+#[derive(Debug, Clone)]
+pub(crate) struct FleetWave {
+    /// Its number, from 1.
+    pub(crate) number: usize,
+    /// How many instances it signals.
+    pub(crate) instances: usize,
+    /// The pause before every proven instance is probed again.
+    pub(crate) bake: Duration,
+    /// Commands that must exit with 0 before the next wave.
+    pub(crate) gates: Vec<Vec<String>>,
+}
+
+/// The plan of a run over all of its hosts.
+#[derive(Debug)]
+pub(crate) struct FleetPlan<L> {
+    /// The hosts, in the order of the inventory.
+    pub(crate) hosts: Vec<RunHost<L>>,
+    /// The groups of the run.
+    pub(crate) groups: Vec<GroupPolicy>,
+    /// The waves, in their order.
+    pub(crate) waves: Vec<FleetWave>,
+}
+
+/// An instance of a run: the index of its host, and its number there.
+pub(super) type InstanceId = (usize, u32);
+
+impl<L: HostLink> RunHost<L> {
+    /// Returns the name of an instance in a sentence. That of a fleet of one host is its pid.
+    pub(super) fn name_of(&self, number: u32) -> String {
+        let pid = self.entry(number).map_or(0, |entry| entry.pid);
+        if *self.link.name() == HostName::local() {
+            format!("pid {pid}")
+        } else {
+            format!("{} pid {pid}", self.link.name())
+        }
+    }
+}
+
+impl<L> RunHost<L> {
+    /// Returns true unless the connection to it broke.
+    pub(super) fn is_there(&self) -> bool {
+        self.lost.is_none()
+    }
+
+    pub(super) fn entry(&self, number: u32) -> Option<&InstanceEntry> {
+        self.plan.entries.get(usize::try_from(number).ok()?)
+    }
+
+    /// Returns true if a wave signals or replaces something there.
+    pub(super) fn is_in(&self, wave: usize) -> bool {
+        let mut entries = self.plan.entries.iter();
+        (wave == 1 && self.plan.has_unread_targets)
+            || entries.any(|entry| usize::from(entry.wave) == wave)
+    }
+}
+
+impl<L> FleetPlan<L> {
+    /// Joins the plans of all hosts. `groups` has the policy of every group.
+    pub(crate) fn new(hosts: Vec<(L, HostPlan)>, groups: Vec<GroupPolicy>) -> Self {
+        let place: BTreeMap<&str, usize> = groups
+            .iter()
+            .enumerate()
+            .map(|(index, group)| (group.name.as_str(), index))
+            .collect();
+        let hosts = hosts
+            .into_iter()
+            .map(|(link, plan)| RunHost {
+                groups: plan
+                    .groups
+                    .iter()
+                    .map(|name| place.get(name.as_str()).copied().unwrap_or(0))
+                    .collect(),
+                link,
+                plan,
+                is_touched: false,
+                can_roll_back: true,
+                lost: None,
+            })
+            .collect();
+        let mut plan = Self {
+            hosts,
+            groups,
+            waves: Vec::new(),
+        };
+        plan.waves = plan.waves_of_entries();
+        plan
+    }
+
+    /// Returns the policy of an entry's group.
+    pub(super) fn policy(&self, host: &RunHost<L>, entry: &InstanceEntry) -> &Rollout {
+        let index = host.groups.get(usize::from(entry.group)).copied();
+        &self.groups[index.unwrap_or(0)].rollout
+    }
+
+    /// Iterates over the rollout of every entry's group.
+    pub(crate) fn rollouts(&self) -> impl Iterator<Item = &Rollout> {
+        let entries = self.entries();
+        entries.map(|(_, host, entry)| self.policy(host, entry))
+    }
+
+    /// Returns the name of an entry's group.
+    pub(super) fn group_of(&self, host: &RunHost<L>, entry: &InstanceEntry) -> &str {
+        let index = host.groups.get(usize::from(entry.group)).copied();
+        &self.groups[index.unwrap_or(0)].name
+    }
+
+    /// Iterates over every entry, with its host and its identity in the run.
+    pub(super) fn entries(
+        &self,
+    ) -> impl Iterator<Item = (InstanceId, &RunHost<L>, &InstanceEntry)> {
+        self.hosts.iter().enumerate().flat_map(|(index, host)| {
+            (0..)
+                .zip(&host.plan.entries)
+                .map(move |(number, entry)| ((index, number), host, entry))
+        })
+    }
+
+    /// Returns the waves that the entries name.
+    fn waves_of_entries(&self) -> Vec<FleetWave> {
+        let mut waves: BTreeMap<usize, FleetWave> = BTreeMap::new();
+        let empty = |number| FleetWave {
+            number,
+            instances: 0,
+            bake: Duration::ZERO,
+            gates: Vec::new(),
+        };
+        if self.hosts.iter().any(|host| host.plan.has_unread_targets) {
+            waves.insert(1, empty(1));
+        }
+        for (_, host, entry) in self.entries() {
+            let number = usize::from(entry.wave);
+            let wave = waves.entry(number).or_insert_with(|| empty(number));
+            if entry.outcome == Outcome::Unchanged {
+                continue;
+            }
+            wave.instances += 1;
+            let rollout = self.policy(host, entry);
+            wave.bake = wave.bake.max(rollout.bake);
+            if !rollout.gate.is_empty() && !wave.gates.contains(&rollout.gate) {
+                wave.gates.push(rollout.gate.clone());
+            }
+        }
+        waves.into_values().collect()
+    }
+
+    /// Returns the reaction of the strictest group of the waves up to `number`, at least `Stop`.
+    pub(super) fn strictest_reaction(&self, number: usize) -> OnFailure {
+        let begun = self
+            .entries()
+            .filter(|(_, _, entry)| usize::from(entry.wave) <= number);
+        let reactions = begun.map(|(_, host, entry)| self.policy(host, entry).on_failure);
+        reactions
+            .max()
+            .unwrap_or(OnFailure::Stop)
+            .max(OnFailure::Stop)
+    }
+}

@@ -1,0 +1,33 @@
+//! The plan of this host as a coordinator sees it.
+
+use super::instances;
+use crate::{
+    plan::Plan,
+    protocol::{HostPlan, InstanceEntry},
+};
+
+/// Returns the entries of a plan, in the order of its waves.
+pub(super) fn host_plan(plan: &Plan) -> HostPlan {
+    let mut entries = HostPlan {
+        skipped: plan.skipped.len(),
+        has_unread_targets: plan.steps().any(|s| s.instances.is_empty()),
+        ..HostPlan::default()
+    };
+    for member in instances(plan) {
+        let name = &member.instance.group;
+        let known = entries.groups.iter().position(|group| group == name);
+        let group = known.unwrap_or_else(|| {
+            entries.groups.push(name.clone());
+            entries.groups.len() - 1
+        });
+        entries.entries.push(InstanceEntry {
+            started: member.id.1,
+            pid: member.id.0,
+            group: u16::try_from(group).unwrap_or(u16::MAX),
+            wave: u16::try_from(member.instance.wave).unwrap_or(u16::MAX),
+            outcome: member.instance.outcome,
+            unresponsive: member.unresponsive,
+        });
+    }
+    entries
+}
