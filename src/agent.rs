@@ -4,24 +4,33 @@
 //! command, path, signal or kind.
 
 use serde_json::{Map, Value};
+use tokio::sync::watch;
 
 pub(crate) use self::options::Options;
-use self::{greeting::greet, output::Output};
+use self::{greeting::greet, input::Input, output::Output, run::AgentRun};
 use crate::{
     doctor,
-    event::Verdict,
+    event::{Interrupts, Verdict},
     fleet::{Fleet, FleetError},
     inventory::Expression,
-    protocol::{Answer, FrameError, FrameReader, Refused, RefusedKind, Request, VERSION},
+    protocol::{
+        Answer, FrameError, Refused, RefusedKind, Request, RunFrame, RunLine, RunVerb, VERSION,
+    },
     report, screen, status,
 };
 
+mod candidates;
 mod greeting;
+mod input;
 mod options;
 mod output;
+mod run;
 
 /// Answers requests until the input ends. Returns the exit code.
 pub(crate) async fn run(options: Options) -> u8 {
+    // A connection that breaks must not take the agent with it: it finishes its batch. This fails
+    // only where the agent leads a session already.
+    let _ = nix::unistd::setsid();
     let fleet = Fleet::load(&options.file);
     let output = match Output::start() {
         Ok(output) => output,
@@ -50,6 +59,30 @@ pub(crate) async fn run(options: Options) -> u8 {
     }
 }
 
+/// The run of this connection, and the interrupts of its operator.
+struct Runs {
+    run: Option<AgentRun>,
+    level: watch::Sender<u8>,
+    interrupts: Interrupts,
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        let (level, interrupts) = watch::channel(0);
+        Self {
+            run: None,
+            level,
+            interrupts,
+        }
+    }
+}
+
+impl Runs {
+    fn interrupt(&self, level: u8) {
+        self.level.send_replace(level);
+    }
+}
+
 struct Agent {
     fleet: Result<Fleet, FleetError>,
     options: Options,
@@ -61,8 +94,18 @@ struct Agent {
 impl Agent {
     async fn converse(&mut self) -> Result<(), FrameError> {
         self.output.send(&greet(&self.fleet, &self.options));
-        let mut reader = FrameReader::new(tokio::io::stdin());
-        while let Some(frame) = reader.next::<Value>().await? {
+        let mut input = Input::read();
+        let mut runs = Runs::default();
+        let ended = loop {
+            let frame = match input.next().await {
+                Some(Ok(frame)) => frame,
+                Some(Err(why)) => break Err(why),
+                None => break Ok(()),
+            };
+            if frame.get("n").is_some() {
+                self.run_frame(frame, &mut runs, &mut input).await;
+                continue;
+            }
             let request = match serde_json::from_value::<Request>(frame) {
                 Ok(request) => request,
                 Err(why) => {
@@ -72,17 +115,108 @@ impl Agent {
                     continue;
                 }
             };
-            if request == Request::Bye {
-                break;
+            match request {
+                Request::Bye => break Ok(()),
+                Request::Interrupt { level, .. } => runs.interrupt(level),
+                Request::Blob {
+                    sha256, at, b64, ..
+                } => self.blob((&sha256, at, &b64), &mut runs, &mut input).await,
+                request => {
+                    self.output.work(true);
+                    let answer = self.answer(request).await;
+                    self.output.work(false);
+                    match answer {
+                        Ok(lines) => lines.iter().for_each(|line| self.output.send(line)),
+                        Err(why) => break Err(why),
+                    }
+                }
             }
-            self.output.work(true);
-            for line in self.answer(request).await? {
-                self.output.send(&line);
-            }
-            self.output.work(false);
+        };
+        if let Some(run) = runs.run {
+            run.abandon(&self.output, &runs.interrupts).await;
         }
         self.output.finish();
-        Ok(())
+        ended
+    }
+
+    /// Carries out a request of a run, or refuses it.
+    async fn run_frame(&mut self, frame: Value, runs: &mut Runs, input: &mut Input) {
+        let n = frame.get("n").and_then(Value::as_u64).unwrap_or_default();
+        let refused = match serde_json::from_value::<RunFrame>(frame) {
+            Ok(frame) if self.is_taken => {
+                let run = runs.run.get_or_insert_with(|| AgentRun::new(&frame.run));
+                if let Some(lines) = run.check(&frame) {
+                    lines.into_iter().for_each(|line| self.output.line(line));
+                } else if let Some(need) = run.need(&frame) {
+                    run.waiting = Some(frame);
+                    self.output.send(&need);
+                } else {
+                    self.carry_out(frame, runs, input).await;
+                }
+                return;
+            }
+            Ok(_) => refused(
+                RefusedKind::NotAllowed,
+                "the first frame must choose the dialect".into(),
+            ),
+            Err(why) => refused(
+                RefusedKind::UnknownFrame,
+                format!("this hello does not know the request: {why}"),
+            ),
+        };
+        self.output.send(&RunLine::refused(n, 0, refused));
+    }
+
+    /// Takes bytes of a candidate, and begins the survey that waits for them.
+    async fn blob(
+        &mut self,
+        (sha256, at, b64): (&str, usize, &str),
+        runs: &mut Runs,
+        input: &mut Input,
+    ) {
+        let Some(run) = &mut runs.run else { return };
+        let Some(waiting) = &run.waiting else { return };
+        if let Err(why) = run.candidates.add(sha256, at, b64) {
+            let refused = refused(RefusedKind::BadDigest, why.to_string());
+            self.output.send(&RunLine::refused(waiting.n, 0, refused));
+            run.waiting = None;
+        } else if run.need(waiting).is_none()
+            && let Some(frame) = run.waiting.take()
+        {
+            self.carry_out(frame, runs, input).await;
+        }
+    }
+
+    /// Carries out a request, and listens for an interrupt meanwhile. The end of the input is an
+    /// interrupt only as long as nothing is touched. A batch is carried out to its end.
+    async fn carry_out(&mut self, frame: RunFrame, runs: &mut Runs, input: &mut Input) {
+        let Some(run) = &mut runs.run else { return };
+        let commits = matches!(&frame.verb, RunVerb::Do { .. } | RunVerb::Finish(_));
+        let is_untouched = run.is_untouched() && !commits;
+        self.output.work(true);
+        let lines = {
+            let work = run.carry_out(self, frame, &mut runs.interrupts);
+            tokio::pin!(work);
+            loop {
+                tokio::select! {
+                    biased;
+                    lines = &mut work => break lines,
+                    frame = input.next(), if !input.has_ended() => match frame {
+                        Some(Ok(frame)) => {
+                            if let Ok(Request::Interrupt { level, .. }) = serde_json::from_value(frame) {
+                                runs.level.send_replace(level);
+                            }
+                        }
+                        Some(Err(_)) | None if is_untouched => {
+                            runs.level.send_replace(1);
+                        }
+                        Some(Err(_)) | None => {}
+                    }
+                }
+            }
+        };
+        lines.into_iter().for_each(|line| self.output.line(line));
+        self.output.work(false);
     }
 
     /// Returns the lines of the answer to a request; none for a notice.
@@ -109,7 +243,7 @@ impl Agent {
                 Ok(fleet) => self.doctor(fleet, pid).await,
                 Err(Refused { kind, text }) => refuse(kind, text),
             },
-            Request::Bye => Ok(Vec::new()),
+            Request::Blob { .. } | Request::Interrupt { .. } | Request::Bye => Ok(Vec::new()),
         }
     }
 

@@ -59,6 +59,23 @@ pub(crate) struct ChangeRequest {
 }
 
 impl Changes {
+    /// Returns changes whose contents are known.
+    #[must_use]
+    pub(crate) fn new(named: BTreeMap<String, Change>, others: Change, prune: bool) -> Self {
+        Self {
+            named,
+            others,
+            prune,
+        }
+    }
+
+    /// Iterates over the change of each group that was named, and then that of all others.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Option<&str>, &Change)> {
+        let named = self.named.iter();
+        let named = named.map(|(group, change)| (Some(group.as_str()), change));
+        named.chain([(None, &self.others)])
+    }
+
     /// Reads every file and directory that was named, once and size-limited.
     ///
     /// # Errors

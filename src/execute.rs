@@ -1,11 +1,13 @@
 //! From prepared hosts to a verdict: waves, engine, summary. A broadcast, a resume and a revert
 //! share these steps.
 
+use std::collections::BTreeMap;
+
 use crate::{
     engine::{self, EngineOptions, FleetPlan, GroupPolicy, RunEnd},
     event::{Abort, Event, Interrupts, Verdict, check_interrupts},
     inventory::HostName,
-    protocol::{Finish, HostRows},
+    protocol::{Finish, HostPlan, HostRows},
     report::RunReport,
     runs::Verb,
     session::{Prepared, RunContext, RunningSession},
@@ -102,8 +104,9 @@ async fn carry_out(
         return Ok(report_of(Verdict::of(ends, false), reason, rows));
     }
     check_interrupts(interrupts)?;
-    let session = prepared.begin(HostName::local(), interrupts).await?;
-    let mut plan = FleetPlan::new(vec![(session, host_plan)], run.groups.clone());
+    let waves = waves_of(&host_plan);
+    let session = prepared.begin(HostName::local(), &waves, interrupts);
+    let mut plan = FleetPlan::new(vec![(session.await?, host_plan)], run.groups.clone());
     on_event(&Event::Waves {
         instances: plan.waves.iter().map(|wave| wave.instances).collect(),
     });
@@ -114,6 +117,15 @@ async fn carry_out(
     let mut gates = OperatorGates { run: &run.id };
     let ended = engine::run(&mut plan, options, interrupts, &mut gates, on_event).await;
     conclude(run, plan, (ended, has_work), interrupts, on_event).await
+}
+
+/// Returns the numbers of the instances of each wave on one host.
+fn waves_of(plan: &HostPlan) -> Vec<(u16, Vec<u32>)> {
+    let mut waves: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
+    for (number, entry) in (0..).zip(&plan.entries) {
+        waves.entry(entry.wave).or_default().push(number);
+    }
+    waves.into_iter().collect()
 }
 
 /// Ends a run on its hosts, and reports it.

@@ -1,18 +1,24 @@
 //! The hosts of a fleet as the coordinator reaches them: the inventory, connections by a command,
 //! and one fan-out with its limit.
 
+mod blobs;
 mod connection;
 mod failure;
 mod inventory;
 mod operator;
 mod query;
+mod remote;
+mod running;
 mod selected;
 mod stderr;
+mod survey;
 
 pub(crate) use self::{
     connection::Answered,
     failure::{ConnectFailure, Fault},
     operator::claimed_operator,
     query::{Absence, Gathered, QueryError, for_each_host, gather_answers, of_host},
+    remote::{CandidateBytes, RemoteRun},
     selected::{SelectFault, select},
+    survey::{FleetSurvey, ReadyHost, UnreadyHost, survey_hosts},
 };

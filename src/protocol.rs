@@ -7,8 +7,10 @@
 mod answer;
 mod framing;
 mod greeting;
+mod order;
 mod ranges;
 mod request;
+mod run_frames;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -17,7 +19,9 @@ pub(crate) use self::{
     answer::{Answer, Refused, RefusedKind},
     framing::{FrameError, FrameReader, FrameWriter, MAX_BLOB, MAX_LINE},
     greeting::{Greeting, GroupGreeting, Limits, OpenRun, VERSION, common_version},
-    request::{Operator, Request},
+    order::{ChangeOrder, ContinuedRun, SurveyOrder, Validate},
+    request::{Operator, PIECE, Request},
+    run_frames::{Need, Progress, RunAnswer, RunFrame, RunLine, RunVerb},
     session::{
         Concluded, Finish, Freshness, HostLink, HostPlan, HostRows, InstanceEntry, Lost, Moment,
         Numbers, Scope, SessionAnswer, SessionRequest,

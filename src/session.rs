@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 pub(crate) use self::{
     broadcast::{BroadcastOrder, survey_broadcast},
-    context::{RunContext, SessionOptions, Validate},
+    context::{RunContext, SessionOptions},
     log::EventStore,
     prepared::{Prepared, RunningSession},
     recover::{RecoverOrder, survey_recovery},
@@ -21,6 +21,7 @@ use crate::{
     step::{PlannedInstance, Step},
 };
 
+mod arrange;
 mod broadcast;
 mod commit;
 mod context;
@@ -124,6 +125,12 @@ impl<J: EventStore> HostSession<J> {
     #[cfg(test)]
     pub(crate) fn into_parts(self) -> (Plan, Host) {
         (self.plan, self.host)
+    }
+
+    /// Tells whether this run has touched an instance or replaced a target.
+    pub(crate) fn is_touched(&self) -> bool {
+        let mut steps = self.plan.steps();
+        steps.any(|step| request::was_touched(&self.host, step))
     }
 
     /// Adds the outcomes that differ from those of the answer before.

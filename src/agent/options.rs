@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::runs::Retention;
+
 /// Checked options.
 #[derive(Debug)]
 pub(crate) struct Options {
@@ -9,4 +11,6 @@ pub(crate) struct Options {
     pub file: PathBuf,
     /// The state directory, with the proofs and the open runs of this host.
     pub state: Option<PathBuf>,
+    /// Which runs are kept when one has ended.
+    pub keep: Retention,
 }

@@ -14,7 +14,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    protocol::{Answer, MAX_LINE, RefusedKind},
+    protocol::{Answer, MAX_LINE, Progress, RefusedKind},
     screen,
 };
 
@@ -26,7 +26,7 @@ const BUSY: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(5);
 
 /// The frames that wait for a slow reader. The thread that carries out requests waits after that.
-const WAITING: usize = 16;
+const WAITING: usize = 1024;
 
 /// Writes frames on a thread of its own. It does nothing else, so that a slow disk does not delay a
 /// sign of life.
@@ -91,6 +91,24 @@ impl Output {
         if let Some(frames) = &self.frames {
             // The thread has ended if the reader has gone.
             let _ = frames.send(line);
+        }
+    }
+
+    /// Sends progress, unless the reader is behind: no signal and no proof waits for it.
+    pub(super) fn progress(&self, progress: &Progress) {
+        let Ok(mut line) = serde_json::to_vec(progress) else {
+            return;
+        };
+        line.push(b'\n');
+        if let Some(frames) = self.frames.as_ref().filter(|_| line.len() <= MAX_LINE) {
+            let _ = frames.try_send(line);
+        }
+    }
+
+    /// Sends a line that is a frame already.
+    pub(super) fn line(&self, line: String) {
+        if let Some(frames) = &self.frames {
+            let _ = frames.send((line + "\n").into_bytes());
         }
     }
 

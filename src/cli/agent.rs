@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use super::{run::run_readonly, state::StateArg};
+use super::{
+    run::run_readonly,
+    state::{KeepArg, StateArg},
+};
 use crate::agent;
 
 /// The file of a host. The working directory of an agent is the home of the user that sudo runs it
@@ -19,6 +22,8 @@ pub(super) struct AgentArgs {
     fleet: PathBuf,
     #[command(flatten)]
     state: StateArg,
+    #[command(flatten)]
+    keep: KeepArg,
 }
 
 pub(super) fn agent(args: AgentArgs) -> ExitCode {
@@ -26,5 +31,6 @@ pub(super) fn agent(args: AgentArgs) -> ExitCode {
     run_readonly(agent::run(agent::Options {
         file: args.fleet,
         state,
+        keep: args.keep.keep,
     }))
 }

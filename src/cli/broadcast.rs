@@ -12,7 +12,7 @@ use crate::{
     diagnostic,
     fleet::{self, Count, Fleet, Group, OnBadConfig, Share, Validation},
     runs::Verb,
-    session::Validate,
+    protocol::Validate,
 };
 
 #[derive(Debug, clap::Args)]

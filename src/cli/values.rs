@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::{fleet, report, serve, session};
+use crate::{fleet, protocol, report, serve};
 
 /// `--output`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -55,7 +55,7 @@ pub(super) enum Validate {
     Off,
 }
 
-impl From<Validate> for session::Validate {
+impl From<Validate> for protocol::Validate {
     fn from(validate: Validate) -> Self {
         match validate {
             Validate::Auto => Self::Auto,

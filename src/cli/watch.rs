@@ -15,7 +15,7 @@ use crate::{
     fleet::{self, Fleet, FleetError},
     report::{Exports, Output},
     serve::ReloadSignals,
-    session::Validate,
+    protocol::Validate,
     watch,
 };
 

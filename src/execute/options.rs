@@ -4,9 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use super::command::command_line;
 use crate::{
+    protocol::Validate,
     report::{Exports, Output, Reporter},
     runs::Retention,
-    session::{SessionOptions, Validate},
+    session::SessionOptions,
 };
 
 /// Checked options that `broadcast`, `resume` and `revert` share.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::{
     process::{ChildStdin, ChildStdout},
@@ -53,6 +54,8 @@ pub(crate) enum Unanswered {
     Ended,
     #[error("its answer has more than 16 MiB")]
     Large,
+    #[error("it needs a candidate that this run does not have")]
+    Unknown,
     #[error("{}", .0.text)]
     Refused(Refused),
 }
@@ -204,6 +207,28 @@ impl Connection {
                 return Ok(serde_json::from_value(frame).map_err(FrameError::from)?);
             }
         }
+    }
+
+    /// Sends a frame.
+    ///
+    /// # Errors
+    /// Fails if the connection broke, or if the agent does not read for too long.
+    pub(super) async fn send<T: Serialize>(&mut self, frame: &T) -> Result<(), Unanswered> {
+        timeout(self.silence, self.writer.write(frame))
+            .await
+            .map_err(|_| Unanswered::Silent(self.silence))??;
+        Ok(())
+    }
+
+    /// Reads the next frame, also a sign of life. It may be dropped while it waits.
+    ///
+    /// # Errors
+    /// Fails if the connection broke or ended, or if nothing is heard for too long.
+    pub(super) async fn receive(&mut self) -> Result<Value, Unanswered> {
+        let frame: Option<Value> = timeout(self.silence, self.reader.next())
+            .await
+            .map_err(|_| Unanswered::Silent(self.silence))??;
+        frame.ok_or(Unanswered::Ended)
     }
 
     /// Ends the conversation. The agent ends by itself.

@@ -181,7 +181,7 @@ async fn ask(
 }
 
 /// Connects to a host, and checks that it is the one that is meant.
-async fn reach(
+pub(super) async fn reach(
     hosts: &Hosts,
     host: &HostEntry,
     operator: &Operator,

@@ -25,6 +25,18 @@ pub(crate) struct Wave {
     pub gates: Vec<Vec<String>>,
 }
 
+impl Wave {
+    /// Returns a wave of these steps.
+    pub(crate) fn new(number: usize, steps: Vec<Step>) -> Self {
+        Self {
+            number,
+            steps,
+            bake: Duration::ZERO,
+            gates: Vec::new(),
+        }
+    }
+}
+
 /// Returns how many of `total` instances have been signalled after each wave. The last number is
 /// `total`.
 ///

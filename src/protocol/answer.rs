@@ -45,6 +45,14 @@ pub(crate) enum RefusedKind {
     NotAllowed,
     /// There is no common dialect.
     Skewed,
+    /// The number of a request is below the last one.
+    Old,
+    /// The number of a request leaves one out.
+    Gap,
+    /// Another fencing token holds.
+    Stale,
+    /// The bytes are not the candidate.
+    BadDigest,
     /// A frame that the agent does not know.
     UnknownFrame,
     /// The host could not do it.

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The most bytes of a candidate in one frame: a line has room for them in base64.
+pub(crate) const PIECE: usize = 48 << 10;
+
 /// A frame to an agent. Queries are answered one after another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "q", rename_all = "snake_case")]
@@ -27,6 +30,24 @@ pub(crate) enum Request {
         /// A process, instead of every instance of the groups.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pid: Option<i32>,
+    },
+    /// Bytes of a candidate. Without an answer.
+    Blob {
+        /// The run.
+        run: String,
+        /// The digest of the whole candidate.
+        sha256: String,
+        /// The place of the bytes in it.
+        at: usize,
+        /// The bytes, in base64; at most [`PIECE`].
+        b64: String,
+    },
+    /// The operator has interrupted the run so many times. Without an answer.
+    Interrupt {
+        /// The run.
+        run: String,
+        /// 1: no new signal, and a rollback. 2: leave now.
+        level: u8,
     },
     /// Ends the connection. Without an answer.
     Bye,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use super::{
-    context::{RunContext, SessionOptions, Validate},
+    context::{RunContext, SessionOptions},
     emit::emit_survey,
     explain::Explain,
     prepared::Prepared,
@@ -15,6 +15,7 @@ use crate::{
     fleet::{Count, Fleet},
     host::{Intent, SurveyRequest},
     plan::{Plan, PlanRequest},
+    protocol::Validate,
     runs::{self, ProofCache, Verb},
 };
 

@@ -2,24 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
     fleet::{Group, Order},
+    protocol::Validate,
     runs::{Retention, Verb},
 };
-
-/// The demand on validators.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Validate {
-    /// A validator that is known must pass; an instance that is not validated is named.
-    Auto,
-    /// Every instance must have one and pass it.
-    Strict,
-    /// None is run.
-    Off,
-}
 
 /// The options of a run that each of its hosts needs.
 #[derive(Debug, Clone)]

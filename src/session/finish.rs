@@ -17,6 +17,21 @@ use crate::{
 const PATIENCE: u8 = 1;
 
 impl RunningSession {
+    /// Tells whether this run has touched an instance or replaced a target.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.session.is_touched()
+    }
+
+    /// Carries out a request of the engine.
+    pub(crate) async fn carry_out(
+        &mut self,
+        request: SessionRequest,
+        interrupts: &mut Interrupts,
+        emit: &mut dyn FnMut(&Event),
+    ) -> SessionAnswer {
+        self.session.carry_out(request, interrupts, emit).await
+    }
+
     /// Ends the run's hold on its targets: late edits are kept, and staged files are removed.
     /// Returns the rows of the report.
     pub(crate) fn close_up(&mut self, emit: &mut dyn FnMut(&Event)) -> HostRows {

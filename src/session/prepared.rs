@@ -2,7 +2,8 @@
 
 use super::{
     HostSession,
-    context::{RunContext, Validate},
+    arrange::{Waves, arrange},
+    context::RunContext,
     emit::emit_unresponsive,
     explain::Explain,
     host_plan::host_plan,
@@ -16,7 +17,7 @@ use crate::{
     host::{Host, local::check::Recheck},
     inventory::HostName,
     plan::Plan,
-    protocol::{HostPlan, HostRows},
+    protocol::{HostPlan, HostRows, Validate},
     runs::{self, Journal, LastSeen, NotBegun},
     step::{PlannedInstance, Step},
 };
@@ -100,6 +101,11 @@ impl Prepared {
             .is_empty()
     }
 
+    /// The fencing token that this run has raised.
+    pub(crate) fn epoch(&self) -> u64 {
+        1
+    }
+
     /// Shows what the run would do.
     pub(crate) fn preview(&self) -> HostRows {
         preview::preview(&self.plan, &self.host)
@@ -160,9 +166,11 @@ impl Prepared {
     pub(crate) async fn begin(
         self,
         name: HostName,
+        waves: &Waves,
         interrupts: &Interrupts,
     ) -> Result<RunningSession, Abort> {
-        let record = record(&self.context, &self.plan);
+        let (plan, numbers) = arrange(self.plan, waves)?;
+        let record = record(&self.context, &plan);
         let state = &self.context.options.state;
         let begun = Journal::begin(state, &record, interrupts).await;
         let mut journal = begun.map_err(|why| match why {
@@ -176,9 +184,9 @@ impl Prepared {
         for note in self.host.notes() {
             let _ = journal.record(note);
         }
-        let numbers = (0..).take(instances(&self.plan).count()).collect();
+        drop(record);
         let traits = (self.context.now, self.context.of.is_some());
-        let session = HostSession::begin(name, (self.plan, numbers), self.host, journal, traits);
+        let session = HostSession::begin(name, (plan, numbers), self.host, journal, traits);
         Ok(RunningSession {
             session,
             context: self.context,

@@ -8,7 +8,7 @@ use std::{
 
 use self::direction::{direction, no_run};
 use super::{
-    context::{RunContext, SessionOptions, Validate},
+    context::{RunContext, SessionOptions},
     emit::emit_survey,
     explain::Explain,
     prepared::Prepared,
@@ -19,6 +19,7 @@ use crate::{
     fleet::{Fleet, Group, OnBadConfig},
     host::{Intent, SurveyRequest},
     plan::{Plan, RecoveryRequest, absent, unreplaced},
+    protocol::Validate,
     runs::{self, InterruptedRun, ProofCache, Verb},
     step::Survey,
 };

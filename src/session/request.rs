@@ -25,6 +25,12 @@ pub(super) fn has_work(wave: &Wave) -> bool {
     wave.steps.iter().any(Step::is_work)
 }
 
+/// Returns true if an instance of the step was touched, or a target of it was replaced.
+pub(super) fn was_touched(host: &Host, step: &Step) -> bool {
+    step.instances.iter().any(PlannedInstance::is_touched)
+        || step.changes.iter().any(|c| host.is_installed(&c.path))
+}
+
 impl<J: EventStore> HostSession<J> {
     /// Carries out a request, and gives each event to `emit` meanwhile.
     pub(crate) async fn carry_out(
@@ -128,10 +134,8 @@ impl<J: EventStore> Turn<'_, J> {
         waves.flat_map(|w| &w.steps)
     }
 
-    /// Returns true if an instance of the step was touched, or a target of it was replaced.
     pub(super) fn was_touched(&self, step: &Step) -> bool {
-        step.instances.iter().any(PlannedInstance::is_touched)
-            || step.changes.iter().any(|c| self.host.is_installed(&c.path))
+        was_touched(self.host, step)
     }
 
     fn touched_anything(&self) -> bool {

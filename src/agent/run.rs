@@ -1,0 +1,311 @@
+//! The run that a coordinator carries out on this host: one request after another.
+
+use super::{Agent, candidates::Candidates, output::Output};
+use crate::{
+    event::{Abort, Event, Interrupts, Verdict},
+    inventory::HostName,
+    protocol::{
+        Finish, HostLink as _, Need, Progress, Refused, RefusedKind, RunAnswer, RunFrame, RunLine,
+        RunVerb, SurveyOrder,
+    },
+    runs::Verb,
+    session::{
+        BroadcastOrder, Prepared, RecoverOrder, RunningSession, SessionOptions, survey_broadcast,
+        survey_recovery,
+    },
+};
+
+/// How far a run has come on this host.
+#[derive(Debug, Default)]
+enum Stage {
+    /// The bytes of its candidates are awaited.
+    #[default]
+    New,
+    /// Everything is staged and valid.
+    Prepared(Box<Prepared>),
+    /// Its journal has begun.
+    Running(Box<RunningSession>),
+    /// It is over.
+    Ended,
+}
+
+/// A run on this host.
+#[derive(Debug)]
+pub(super) struct AgentRun {
+    /// Its id.
+    pub(super) id: String,
+    /// The number of the last request.
+    n: u64,
+    epoch: u64,
+    /// The lines of the last answer, which the coordinator may ask for again.
+    last: Vec<String>,
+    stage: Stage,
+    pub(super) candidates: Candidates,
+    /// A survey that waits for bytes.
+    pub(super) waiting: Option<RunFrame>,
+}
+
+impl AgentRun {
+    pub(super) fn new(id: &str) -> Self {
+        Self {
+            id: id.into(),
+            n: 0,
+            epoch: 0,
+            last: Vec::new(),
+            stage: Stage::New,
+            candidates: Candidates::default(),
+            waiting: None,
+        }
+    }
+
+    /// Returns true if the run has touched nothing yet, so that an interrupt simply ends it.
+    pub(super) fn is_untouched(&self) -> bool {
+        match &self.stage {
+            Stage::New | Stage::Prepared(_) | Stage::Ended => true,
+            Stage::Running(session) => !session.is_touched(),
+        }
+    }
+
+    /// Checks the order of the requests. Returns the lines to send where nothing is carried out.
+    pub(super) fn check(&self, frame: &RunFrame) -> Option<Vec<String>> {
+        let refuse = |kind, text: String| {
+            let line = RunLine::refused(frame.n, self.epoch, Refused { kind, text });
+            Some(vec![serde_json::to_string(&line).unwrap_or_default()])
+        };
+        if frame.run != self.id {
+            let why = format!("this connection is about run {}", self.id);
+            return refuse(RefusedKind::NotAllowed, why);
+        }
+        if frame.n == self.n && self.n > 0 {
+            return Some(self.last.clone());
+        }
+        if frame.n < self.n {
+            let why = format!("request {} is over; the last one is {}", frame.n, self.n);
+            return refuse(RefusedKind::Old, why);
+        }
+        if frame.n > self.n + 1 {
+            let why = format!("request {} is missing", self.n + 1);
+            return refuse(RefusedKind::Gap, why);
+        }
+        if frame.epoch.is_some_and(|epoch| epoch != self.epoch) {
+            let why = format!("the host's counter is {}", self.epoch);
+            return refuse(RefusedKind::Stale, why);
+        }
+        None
+    }
+
+    /// Returns what a survey must wait for.
+    pub(super) fn need(&self, frame: &RunFrame) -> Option<Need> {
+        let RunVerb::Survey(order) = &frame.verb else {
+            return None;
+        };
+        let bytes = self.candidates.missing(order);
+        (!bytes.is_empty()).then_some(Need {
+            need: frame.n,
+            bytes,
+        })
+    }
+
+    /// Carries out a request, and keeps its answer.
+    pub(super) async fn carry_out(
+        &mut self,
+        agent: &Agent,
+        frame: RunFrame,
+        interrupts: &mut Interrupts,
+    ) -> Vec<String> {
+        let n = frame.n;
+        let mut emit = |event: &Event| agent.output.progress(&Progress {
+            ev: n,
+            events: vec![event.clone()],
+        });
+        if let Stage::Running(session) = &mut self.stage {
+            for note in &frame.notes {
+                session.note(note);
+            }
+        }
+        let answer = self.answer(agent, frame.verb, interrupts, &mut emit).await;
+        self.n = n;
+        self.last = match answer {
+            Ok(answer) => RunLine::of(n, self.epoch, &answer).unwrap_or_default(),
+            Err(refused) => {
+                let line = RunLine::refused(n, self.epoch, refused);
+                vec![serde_json::to_string(&line).unwrap_or_default()]
+            }
+        };
+        self.last.clone()
+    }
+
+    async fn answer(
+        &mut self,
+        agent: &Agent,
+        verb: RunVerb,
+        interrupts: &mut Interrupts,
+        emit: &mut dyn FnMut(&Event),
+    ) -> Result<RunAnswer, Refused> {
+        match (verb, std::mem::take(&mut self.stage)) {
+            (RunVerb::Survey(order), Stage::New) => {
+                match self.survey(agent, *order, interrupts, emit).await? {
+                    Ok(answer) => Ok(answer),
+                    Err(abort) => {
+                        self.stage = Stage::Ended;
+                        Ok(RunAnswer::Abort(abort))
+                    }
+                }
+            }
+            (RunVerb::Plan { waves }, Stage::Prepared(prepared)) => {
+                let explain = prepared.explanation();
+                let by_wave: Vec<(u16, Vec<u32>)> = waves
+                    .into_iter()
+                    .map(|(wave, numbers)| (wave, numbers.0))
+                    .collect();
+                match prepared.begin(agent.name(), &by_wave, interrupts).await {
+                    Ok(session) => {
+                        self.stage = Stage::Running(Box::new(session));
+                        Ok(RunAnswer::Accepted)
+                    }
+                    Err(abort) => {
+                        self.stage = Stage::Ended;
+                        Ok(RunAnswer::Abort(explain(abort)))
+                    }
+                }
+            }
+            (RunVerb::Unchanged, Stage::Prepared(prepared)) => {
+                let explain = prepared.explanation();
+                self.stage = Stage::Ended;
+                match prepared.unchanged(interrupts).await {
+                    Ok((rows, ends)) => Ok(RunAnswer::Unchanged { rows, ends }),
+                    Err(abort) => Ok(RunAnswer::Abort(explain(abort))),
+                }
+            }
+            (RunVerb::Do { request }, Stage::Running(mut session)) => {
+                let answer = session.carry_out(request, interrupts, emit).await;
+                self.stage = Stage::Running(session);
+                Ok(RunAnswer::Done(answer))
+            }
+            (RunVerb::CloseUp, Stage::Running(mut session)) => {
+                let rows = session.close_up(emit);
+                self.stage = Stage::Running(session);
+                Ok(RunAnswer::Rows(rows))
+            }
+            (RunVerb::Finish(end), Stage::Running(session)) => {
+                session.finish(end, interrupts, emit).await;
+                self.stage = Stage::Ended;
+                Ok(RunAnswer::Finished)
+            }
+            (_, stage) => {
+                self.stage = stage;
+                Err(Refused {
+                    kind: RefusedKind::NotAllowed,
+                    text: "the run has not come so far on this host, or is over there".into(),
+                })
+            }
+        }
+    }
+
+    async fn survey(
+        &mut self,
+        agent: &Agent,
+        order: SurveyOrder,
+        interrupts: &mut Interrupts,
+        emit: &mut dyn FnMut(&Event),
+    ) -> Result<Result<RunAnswer, Abort>, Refused> {
+        let fleet = agent.selected(&order.groups)?;
+        let changes = self.candidates.changes(&order).map_err(|why| Refused {
+            kind: RefusedKind::BadDigest,
+            text: why.to_string(),
+        })?;
+        let Some(state) = agent.options.state.clone() else {
+            let why = "there is no state directory on this host";
+            return Ok(Err(Abort::new(Verdict::Failed, why)));
+        };
+        let is_dry_run = order.dry_run;
+        let options = SessionOptions {
+            id: self.id.clone(),
+            validate: order.validate,
+            dry_run: order.dry_run,
+            include_unresponsive: order.include_unresponsive,
+            timeout: order.timeout,
+            lock_timeout: order.lock_timeout,
+            reason: order.reason,
+            command: order.command,
+            state,
+            state_args: String::new(),
+            keep: agent.options.keep,
+        };
+        let prepared = match order.of {
+            Some(of) => {
+                let verb = if of.revert { Verb::Revert } else { Verb::Resume };
+                let order = RecoverOrder {
+                    verb,
+                    run: Some(of.run),
+                    fleet: None,
+                    options,
+                };
+                survey_recovery(order, interrupts, emit).await
+            }
+            None => {
+                let order = BroadcastOrder {
+                    fleet,
+                    changes,
+                    overwrite: order.overwrite,
+                    count: None,
+                    now: order.now,
+                    verb: Verb::Broadcast,
+                    replaces: Vec::new(),
+                    options,
+                };
+                survey_broadcast(order, interrupts, emit).await
+            }
+        };
+        Ok(prepared.map(|prepared| {
+            let context = prepared.context();
+            let answer = RunAnswer::Plan {
+                plan: prepared.host_plan(),
+                rows: is_dry_run.then(|| prepared.preview()),
+                unreplaced: context.unreplaced.clone(),
+                back: context.back,
+                now: context.now,
+            };
+            self.epoch = prepared.epoch();
+            self.stage = if is_dry_run {
+                Stage::Ended
+            } else {
+                Stage::Prepared(Box::new(prepared))
+            };
+            answer
+        }))
+    }
+
+    /// Ends a run whose coordinator has gone. One that has touched nothing is over; any other stays
+    /// open, with what is known of it in its journal.
+    pub(super) async fn abandon(self, output: &Output, interrupts: &Interrupts) {
+        let Stage::Running(mut session) = self.stage else {
+            return;
+        };
+        if session.is_touched() {
+            return;
+        }
+        let mut emit = |event: &Event| output.progress(&Progress {
+            ev: 0,
+            events: vec![event.clone()],
+        });
+        session.close_up(&mut emit);
+        let end = Finish {
+            verdict: Verdict::Failed,
+            reason: "the coordinator ended before anything was touched here".into(),
+            supersedes: false,
+        };
+        session.finish(end, interrupts, &mut emit).await;
+    }
+}
+
+impl Agent {
+    /// Returns the name of this host in its journal.
+    pub(super) fn name(&self) -> HostName {
+        let fleet = self.fleet.as_ref().ok();
+        let agent = fleet.and_then(|fleet| fleet.agent.as_ref());
+        agent
+            .and_then(|agent| agent.name.clone())
+            .unwrap_or_else(HostName::local)
+    }
+}

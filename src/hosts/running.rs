@@ -1,0 +1,147 @@
+//! The way of an engine to a run on another machine.
+
+use super::remote::{CallError, CandidateBytes, RemoteRun};
+use crate::{
+    event::{Abort, Event, Interrupts, Outcome, Verdict},
+    fleet::Unproven,
+    inventory::HostName,
+    protocol::{
+        Finish, HostLink, HostRows, Lost, Numbers, RunAnswer, RunVerb, SessionAnswer,
+        SessionRequest,
+    },
+};
+
+/// No candidate is sent after the survey.
+struct NoCandidates;
+
+impl CandidateBytes for NoCandidates {
+    fn bytes(&self, _: &str) -> Option<&[u8]> {
+        None
+    }
+}
+
+impl RemoteRun {
+    async fn ask(
+        &mut self,
+        verb: RunVerb,
+        interrupts: &Interrupts,
+        emit: &mut dyn FnMut(&Event),
+    ) -> Result<RunAnswer, CallError> {
+        self.call(verb, &NoCandidates, interrupts, emit).await
+    }
+
+    /// Gives the host the waves of its instances; it begins its journal.
+    ///
+    /// # Errors
+    /// Fails if the host cannot begin, or is lost. Nothing is touched.
+    pub(crate) async fn begin(
+        &mut self,
+        waves: Vec<(u16, Vec<u32>)>,
+        interrupts: &Interrupts,
+    ) -> Result<(), Abort> {
+        let waves = waves.into_iter();
+        let waves = waves.map(|(wave, numbers)| (wave, Numbers(numbers)));
+        let verb = RunVerb::Plan {
+            waves: waves.collect(),
+        };
+        match self.ask(verb, interrupts, &mut |_| {}).await {
+            Ok(RunAnswer::Accepted) => Ok(()),
+            Ok(RunAnswer::Abort(abort)) => Err(abort),
+            Ok(_) => Err(unexpected()),
+            Err(CallError::Refused(why)) => Err(Abort::new(Verdict::Refused, why.text)),
+            Err(lost) => Err(Abort::new(Verdict::Unreachable, lost.to_string())),
+        }
+    }
+
+    /// Ends a run that has nothing to do on this host. Returns its rows, and its outcomes with what
+    /// the group of each says of an unproven instance.
+    ///
+    /// # Errors
+    /// Fails if an instance is not what the survey showed, or if the host is lost.
+    pub(crate) async fn unchanged(
+        &mut self,
+        interrupts: &Interrupts,
+    ) -> Result<(HostRows, Vec<(Outcome, Unproven)>), Abort> {
+        match self.ask(RunVerb::Unchanged, interrupts, &mut |_| {}).await {
+            Ok(RunAnswer::Unchanged { rows, ends }) => Ok((rows, ends)),
+            Ok(RunAnswer::Abort(abort)) => Err(abort),
+            Ok(_) => Err(unexpected()),
+            Err(CallError::Refused(why)) => Err(Abort::new(Verdict::Refused, why.text)),
+            Err(lost) => Err(Abort::new(Verdict::Unreachable, lost.to_string())),
+        }
+    }
+
+    /// Ends the run's hold on its targets. Returns the rows of the report.
+    ///
+    /// # Errors
+    /// Fails if the host is lost.
+    pub(crate) async fn close_up(
+        &mut self,
+        interrupts: &Interrupts,
+        emit: &mut dyn FnMut(&Event),
+    ) -> Result<HostRows, Lost> {
+        match self.ask(RunVerb::CloseUp, interrupts, emit).await {
+            Ok(RunAnswer::Rows(rows)) => Ok(rows),
+            other => Err(lost(other)),
+        }
+    }
+
+    /// Records how the run ended, and ends the conversation.
+    ///
+    /// # Errors
+    /// Fails if the host is lost: the run stays open there.
+    pub(crate) async fn finish(
+        mut self,
+        end: Finish,
+        interrupts: &Interrupts,
+        emit: &mut dyn FnMut(&Event),
+    ) -> Result<(), Lost> {
+        match self.ask(RunVerb::Finish(end), interrupts, emit).await {
+            Ok(RunAnswer::Finished) => {
+                self.bye().await;
+                Ok(())
+            }
+            other => Err(lost(other)),
+        }
+    }
+}
+
+fn unexpected() -> Abort {
+    Abort::new(Verdict::Refused, "its agent answered something else")
+}
+
+fn lost(answer: Result<RunAnswer, CallError>) -> Lost {
+    match answer {
+        Ok(_) => Lost("its agent answered something else".into()),
+        Err(why) => Lost(format!("lost: {why}")),
+    }
+}
+
+impl HostLink for RemoteRun {
+    fn name(&self) -> &HostName {
+        &self.name
+    }
+
+    fn note(&mut self, event: &Event) {
+        self.keep_note(event);
+    }
+
+    fn is_journaled(&self) -> bool {
+        self.is_journaled
+    }
+
+    async fn request(
+        &mut self,
+        request: SessionRequest,
+        interrupts: &Interrupts,
+        emit: &mut dyn FnMut(&Event),
+    ) -> Result<SessionAnswer, Lost> {
+        match self.ask(RunVerb::Do { request }, interrupts, emit).await {
+            Ok(RunAnswer::Done(answer)) => {
+                self.is_journaled = answer.is_journaled;
+                Ok(answer)
+            }
+            other => Err(lost(other)),
+        }
+    }
+}

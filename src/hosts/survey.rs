@@ -1,0 +1,176 @@
+//! The survey of a run on every host: connect, survey, validate. Nothing is touched.
+
+use std::cell::RefCell;
+
+use futures_util::{StreamExt, stream};
+
+use super::{
+    query::{QueryError, reach},
+    remote::{CallError, CandidateBytes, RemoteRun},
+};
+use crate::{
+    event::{Abort, Event, HostState, Interrupts, Verdict},
+    fleet::Hosts,
+    inventory::{HostEntry, HostName},
+    protocol::{Greeting, HostPlan, HostRows, Operator, RefusedKind, RunAnswer, RunVerb, SurveyOrder},
+};
+
+/// A host that is ready: everything is staged and valid there.
+#[derive(Debug)]
+pub(crate) struct ReadyHost {
+    /// The run there.
+    pub(crate) run: RemoteRun,
+    pub(crate) greeting: Greeting,
+    pub(crate) plan: HostPlan,
+    /// What a dry run shows.
+    pub(crate) rows: Option<HostRows>,
+    /// Instances of the earlier run that have gone, for the reason of a good end.
+    pub(crate) unreplaced: Option<String>,
+    /// The config that is installed is an old one.
+    pub(crate) back: bool,
+    /// No bake, no gate, and no rollback.
+    pub(crate) now: bool,
+}
+
+/// Why a host is not ready.
+#[derive(Debug)]
+pub(crate) struct UnreadyHost {
+    pub(crate) name: HostName,
+    pub(crate) state: HostState,
+    /// The version of its agent, if it greeted.
+    pub(crate) version: Option<String>,
+    /// The end of the run by this host.
+    pub(crate) abort: Abort,
+}
+
+/// The part of a run that every host surveys.
+#[derive(Debug)]
+pub(crate) struct FleetSurvey<'a, C> {
+    pub(crate) run: &'a str,
+    pub(crate) hosts: &'a Hosts,
+    pub(crate) operator: &'a Operator,
+    pub(crate) order: &'a SurveyOrder,
+    pub(crate) candidates: &'a C,
+    pub(crate) interrupts: &'a Interrupts,
+}
+
+/// Surveys each host; at most [`Hosts::parallel`] at once. Returns what came of each, in the order
+/// of the entries. Each event is given to `emit` with its host.
+pub(crate) async fn survey_hosts<C: CandidateBytes>(
+    survey: &FleetSurvey<'_, C>,
+    entries: &[HostEntry],
+    emit: &mut dyn FnMut(&HostName, &Event),
+) -> Vec<Result<ReadyHost, UnreadyHost>> {
+    let emit = RefCell::new(emit);
+    let asked = entries.iter().enumerate().map(|(index, entry)| {
+        let emit = &emit;
+        async move {
+            let mut of_host = |event: &Event| emit.borrow_mut()(&entry.name, event);
+            let surveyed = survey.of_host(entry, &mut of_host).await;
+            let event = match &surveyed {
+                Ok(ready) => host_event(&entry.name, HostState::Ready, &ready.greeting.version),
+                Err(unready) => host_event(&entry.name, unready.state, &unready.abort.reason),
+            };
+            emit.borrow_mut()(&entry.name, &event);
+            (index, surveyed)
+        }
+    });
+    let mut surveyed: Vec<_> = stream::iter(asked)
+        .buffer_unordered(survey.hosts.parallel)
+        .collect()
+        .await;
+    surveyed.sort_by_key(|(index, _)| *index);
+    surveyed.into_iter().map(|(_, surveyed)| surveyed).collect()
+}
+
+fn host_event(name: &HostName, state: HostState, why: &str) -> Event {
+    Event::Host {
+        host: name.clone(),
+        state,
+        why: (state != HostState::Ready).then(|| why.to_owned()),
+    }
+}
+
+impl<C: CandidateBytes> FleetSurvey<'_, C> {
+    async fn of_host(
+        &self,
+        entry: &HostEntry,
+        emit: &mut dyn FnMut(&Event),
+    ) -> Result<ReadyHost, UnreadyHost> {
+        let connected = tokio::select! {
+            connected = reach(self.hosts, entry, self.operator) => connected,
+            () = crate::event::interrupted(self.interrupts, 0) => {
+                return Err(unready(entry, HostState::Excluded, Abort::interrupted()));
+            }
+        };
+        let (connection, greeting) = connected.map_err(|failure| {
+            let why = QueryError::Connect(failure);
+            let state = match why.verdict() {
+                Verdict::Unreachable => HostState::Unreachable,
+                _ => HostState::Skewed,
+            };
+            unready(entry, state, Abort::new(why.verdict(), why.text()))
+        })?;
+        let mut run = RemoteRun::new(entry.name.clone(), connection, self.run);
+        let verb = RunVerb::Survey(Box::new(self.order.clone()));
+        let answer = run.call(verb, self.candidates, self.interrupts, emit).await;
+        let version = Some(greeting.version.clone());
+        match answer {
+            Ok(RunAnswer::Plan {
+                plan,
+                rows,
+                unreplaced,
+                back,
+                now,
+            }) => Ok(ReadyHost {
+                run,
+                greeting,
+                plan,
+                rows,
+                unreplaced,
+                back,
+                now,
+            }),
+            Ok(RunAnswer::Abort(abort)) => {
+                let state = match abort.verdict {
+                    Verdict::Busy => HostState::Busy,
+                    _ => HostState::Refused,
+                };
+                run.bye().await;
+                Err(UnreadyHost {
+                    version,
+                    ..unready(entry, state, abort)
+                })
+            }
+            Ok(_) => {
+                let abort = Abort::new(Verdict::Refused, "it answered something else than a plan");
+                Err(unready(entry, HostState::Refused, abort))
+            }
+            Err(error) => Err(UnreadyHost {
+                version,
+                ..unanswered(entry, &error)
+            }),
+        }
+    }
+}
+
+fn unready(entry: &HostEntry, state: HostState, abort: Abort) -> UnreadyHost {
+    UnreadyHost {
+        name: entry.name.clone(),
+        state,
+        version: None,
+        abort,
+    }
+}
+
+fn unanswered(entry: &HostEntry, error: &CallError) -> UnreadyHost {
+    let (state, verdict) = match error {
+        // A host without one of the groups is no part of the run.
+        CallError::Refused(refused) if refused.kind == RefusedKind::NoGroup => {
+            (HostState::Excluded, Verdict::NoMatch)
+        }
+        CallError::Refused(_) => (HostState::Refused, Verdict::Refused),
+        CallError::Lost(..) => (HostState::Unreachable, Verdict::Unreachable),
+    };
+    unready(entry, state, Abort::new(verdict, error.to_string()))
+}
