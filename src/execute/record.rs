@@ -4,6 +4,7 @@ use super::context::RunContext;
 use crate::{
     assertion::Expectation,
     fleet::outside_order,
+    inventory::HostName,
     plan::Plan,
     runs::{Readings, Record},
     step::{PlannedInstance, PriorReadings},
@@ -17,6 +18,7 @@ pub(super) fn record<'a>(context: &RunContext<'a>, plan: &'a Plan) -> Record<'a>
         .flatten();
     Record {
         id: context.id,
+        host: HostName::local(),
         verb: context.verb,
         of: context.of,
         back: context.back,

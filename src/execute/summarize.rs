@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::{
-    event::{FailureKind, Instance, Outcome, TargetReport, Verdict},
+    event::{At, FailureKind, Instance, Outcome, TargetReport, Verdict},
     host::Host,
     plan::Plan,
     report::RunReport,
@@ -26,7 +26,7 @@ pub(super) fn run_report(verdict: Verdict, reason: String, plan: &Plan, host: &H
         .iter_mut()
         .for_each(|instance| warn_of_new_config(instance, &targets));
     RunReport {
-        notes: host.notes().to_vec(),
+        notes: host.notes().iter().cloned().map(At::local).collect(),
         ..RunReport::new(verdict, reason, targets, instances)
     }
 }
