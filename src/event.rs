@@ -6,8 +6,12 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::inventory::HostName;
+
 mod abort;
+mod at;
 mod direction;
+mod host;
 mod instance;
 mod interrupts;
 mod outcome;
@@ -17,7 +21,9 @@ mod verdict;
 
 pub(crate) use self::{
     abort::{Abort, failures},
+    at::{At, host_schema},
     direction::Direction,
+    host::HostState,
     instance::Instance,
     interrupts::{Interrupted, Interrupts, check_interrupts, interrupted},
     outcome::{Failure, FailureKind, Outcome, Proof},
@@ -179,6 +185,13 @@ pub enum Event {
         why: String,
         skipped: bool,
     },
+    /// The state of a host is another one now.
+    Host {
+        #[serde(rename = "name")]
+        host: HostName,
+        state: HostState,
+        why: Option<String>,
+    },
     /// The run is in this phase: `done` of `all`, where that is known, and the longest time that
     /// one item may take. It is shown while it lasts, and never kept.
     #[schemars(skip)]
@@ -223,6 +236,15 @@ pub enum Event {
 }
 
 impl Event {
+    /// Returns the host that the event names itself.
+    #[must_use]
+    pub fn host(&self) -> Option<&HostName> {
+        match self {
+            Self::Host { host, .. } => Some(host),
+            _ => None,
+        }
+    }
+
     /// Returns the event that the outcome of an instance is known.
     #[must_use]
     pub fn of(instance: &Instance) -> Self {

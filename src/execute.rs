@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     engine::{self, EngineOptions, FleetPlan, GroupPolicy, RunEnd},
-    event::{Abort, Event, Interrupts, Verdict, check_interrupts},
-    inventory::HostName,
+    event::{Abort, At, Event, Interrupts, Verdict, check_interrupts},
     protocol::{Finish, HostPlan, HostRows},
     report::RunReport,
     runs::Verb,
@@ -105,7 +104,7 @@ async fn carry_out(
     }
     check_interrupts(interrupts)?;
     let waves = waves_of(&host_plan);
-    let session = prepared.begin(HostName::local(), &waves, interrupts);
+    let session = prepared.begin(&waves, interrupts);
     let mut plan = FleetPlan::new(vec![(session.await?, host_plan)], run.groups.clone());
     on_event(&Event::Waves {
         instances: plan.waves.iter().map(|wave| wave.instances).collect(),
@@ -179,7 +178,7 @@ async fn conclude(
 
 fn report_of(verdict: Verdict, reason: String, rows: HostRows) -> RunReport {
     RunReport {
-        notes: rows.notes,
+        notes: rows.notes.into_iter().map(At::local).collect(),
         ..RunReport::new(verdict, reason, rows.targets, rows.instances)
     }
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     event::{Instance, TargetReport},
     fleet::{Group, Order},
+    inventory::HostName,
     step::Content,
 };
 
@@ -75,6 +76,8 @@ pub(crate) enum Verb {
 pub(crate) struct Record<'a> {
     /// The id, from [`new_id`].
     pub id: &'a str,
+    /// The host of the journal.
+    pub host: HostName,
     /// The command.
     pub verb: Verb,
     /// The earlier run that it continues or reverts.

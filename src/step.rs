@@ -3,7 +3,10 @@
 
 use std::path::PathBuf;
 
-use crate::event::{Direction, Instance, KeyReport, Outcome, SourceReport, TargetReport};
+use crate::{
+    event::{Direction, Instance, KeyReport, Outcome, SourceReport, TargetReport},
+    inventory::HostName,
+};
 
 mod content;
 mod difference;
@@ -114,7 +117,7 @@ impl TargetChange {
     pub fn report(&self, disk: Option<String>) -> TargetReport {
         let from = self.from.as_ref().map(|content| content.sha256.clone());
         TargetReport {
-            host: "local",
+            host: HostName::local(),
             path: self.path.clone(),
             kind: kind_of(&self.path, &self.to),
             key: self.rev.clone().map(|rev| KeyReport { rev, own: None }),

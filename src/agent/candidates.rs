@@ -57,9 +57,8 @@ impl Candidates {
 
     /// Returns the digests that an order names and whose bytes are not here.
     pub(super) fn missing(&self, order: &SurveyOrder) -> Vec<String> {
-        let is_whole = |sha256: &str, len: usize| {
-            self.pieces.get(sha256).is_some_and(|b| b.len() == len)
-        };
+        let is_whole =
+            |sha256: &str, len: usize| self.pieces.get(sha256).is_some_and(|b| b.len() == len);
         let mut missing: Vec<String> = order
             .candidates()
             .filter(|(sha256, len)| !is_whole(sha256, *len))

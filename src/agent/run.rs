@@ -114,10 +114,12 @@ impl AgentRun {
         interrupts: &mut Interrupts,
     ) -> Vec<String> {
         let n = frame.n;
-        let mut emit = |event: &Event| agent.output.progress(&Progress {
-            ev: n,
-            events: vec![event.clone()],
-        });
+        let mut emit = |event: &Event| {
+            agent.output.progress(&Progress {
+                ev: n,
+                events: vec![event.clone()],
+            })
+        };
         if let Stage::Running(session) = &mut self.stage {
             for note in &frame.notes {
                 session.note(note);
@@ -158,7 +160,7 @@ impl AgentRun {
                     .into_iter()
                     .map(|(wave, numbers)| (wave, numbers.0))
                     .collect();
-                match prepared.begin(agent.name(), &by_wave, interrupts).await {
+                match prepared.begin(&by_wave, interrupts).await {
                     Ok(session) => {
                         self.stage = Stage::Running(Box::new(session));
                         Ok(RunAnswer::Accepted)
@@ -221,6 +223,7 @@ impl AgentRun {
         let is_dry_run = order.dry_run;
         let options = SessionOptions {
             id: self.id.clone(),
+            host: agent.name(),
             validate: order.validate,
             dry_run: order.dry_run,
             include_unresponsive: order.include_unresponsive,
@@ -234,7 +237,11 @@ impl AgentRun {
         };
         let prepared = match order.of {
             Some(of) => {
-                let verb = if of.revert { Verb::Revert } else { Verb::Resume };
+                let verb = if of.revert {
+                    Verb::Revert
+                } else {
+                    Verb::Resume
+                };
                 let order = RecoverOrder {
                     verb,
                     run: Some(of.run),
@@ -285,10 +292,12 @@ impl AgentRun {
         if session.is_touched() {
             return;
         }
-        let mut emit = |event: &Event| output.progress(&Progress {
-            ev: 0,
-            events: vec![event.clone()],
-        });
+        let mut emit = |event: &Event| {
+            output.progress(&Progress {
+                ev: 0,
+                events: vec![event.clone()],
+            })
+        };
         session.close_up(&mut emit);
         let end = Finish {
             verdict: Verdict::Failed,

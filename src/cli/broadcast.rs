@@ -11,8 +11,8 @@ use crate::{
     change::ChangeRequest,
     diagnostic,
     fleet::{self, Count, Fleet, Group, OnBadConfig, Share, Validation},
-    runs::Verb,
     protocol::Validate,
+    runs::Verb,
 };
 
 #[derive(Debug, clap::Args)]

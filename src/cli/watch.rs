@@ -13,9 +13,9 @@ use crate::{
     config::Listen,
     execute::RunOptions,
     fleet::{self, Fleet, FleetError},
+    protocol::Validate,
     report::{Exports, Output},
     serve::ReloadSignals,
-    protocol::Validate,
     watch,
 };
 

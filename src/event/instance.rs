@@ -6,18 +6,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Outcome, Proof};
+use crate::inventory::HostName;
 
-/// Returns the name of the only host.
-pub(super) fn local() -> &'static str {
-    "local"
-}
-
-/// One process to reload. Its identity is `pid` and `started`, never the pid alone.
+/// One process to reload. Its identity is `host`, `pid` and `started`, never the pid alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Instance {
     /// The host.
-    #[serde(skip_deserializing, default = "local")]
-    pub host: &'static str,
+    #[serde(default = "HostName::local")]
+    pub host: HostName,
     /// The group of the fleet.
     pub group: String,
     /// Process number.
@@ -77,7 +73,7 @@ impl Instance {
     #[must_use]
     pub fn new(group: &str, pid: i32, started: u64) -> Self {
         Self {
-            host: local(),
+            host: HostName::local(),
             group: group.into(),
             pid,
             started,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::instance::local;
+use crate::inventory::HostName;
 
 /// The kind of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -63,8 +63,8 @@ impl std::fmt::Display for SourceReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetReport {
     /// The host.
-    #[serde(skip_deserializing, default = "local")]
-    pub host: &'static str,
+    #[serde(default = "HostName::local")]
+    pub host: HostName,
     /// Its path, or the URL of a key.
     #[serde(with = "crate::exact")]
     #[schemars(with = "crate::exact::Shape<'static>")]

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::command::command_line;
 use crate::{
+    inventory::HostName,
     protocol::Validate,
     report::{Exports, Output, Reporter},
     runs::Retention,
@@ -47,6 +48,7 @@ impl RunOptions {
     pub(crate) fn of_session(&self, id: &str) -> SessionOptions {
         SessionOptions {
             id: id.into(),
+            host: HostName::local(),
             validate: self.validate,
             dry_run: self.dry_run,
             include_unresponsive: self.include_unresponsive,

@@ -12,10 +12,13 @@ pub(super) fn blobs<'a>(
 ) -> impl Iterator<Item = Request> + 'a {
     let pieces = bytes.chunks(PIECE);
     let empty = bytes.is_empty().then_some(&[][..]);
-    pieces.chain(empty).enumerate().map(move |(index, piece)| Request::Blob {
-        run: run.into(),
-        sha256: sha256.into(),
-        at: index * PIECE,
-        b64: BASE64_STANDARD.encode(piece),
-    })
+    pieces
+        .chain(empty)
+        .enumerate()
+        .map(move |(index, piece)| Request::Blob {
+            run: run.into(),
+            sha256: sha256.into(),
+            at: index * PIECE,
+            b64: BASE64_STANDARD.encode(piece),
+        })
 }

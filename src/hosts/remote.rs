@@ -35,11 +35,18 @@ pub(crate) struct RemoteRun {
 pub(crate) enum CallError {
     /// The connection broke, or the host is silent; with the last line that the command wrote on
     /// stderr.
-    #[error("{0}{}", .1.as_ref().map_or(String::new(), |line| format!(": {line}")))]
-    Lost(Unanswered, Option<String>),
+    #[error("{why}{}", after(last_line.as_deref()))]
+    Lost {
+        why: Unanswered,
+        last_line: Option<String>,
+    },
     /// The agent refuses.
     #[error("{}", .0.text)]
     Refused(Refused),
+}
+
+fn after(line: Option<&str>) -> String {
+    line.map_or(String::new(), |line| format!(": {line}"))
 }
 
 /// Bytes of candidates, by digest.
@@ -99,7 +106,10 @@ impl RemoteRun {
     }
 
     fn lost(&self, why: Unanswered) -> CallError {
-        CallError::Lost(why, self.connection.last_line())
+        CallError::Lost {
+            why,
+            last_line: self.connection.last_line(),
+        }
     }
 
     async fn exchange(

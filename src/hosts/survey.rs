@@ -12,7 +12,9 @@ use crate::{
     event::{Abort, Event, HostState, Interrupts, Verdict},
     fleet::Hosts,
     inventory::{HostEntry, HostName},
-    protocol::{Greeting, HostPlan, HostRows, Operator, RefusedKind, RunAnswer, RunVerb, SurveyOrder},
+    protocol::{
+        Greeting, HostPlan, HostRows, Operator, RefusedKind, RunAnswer, RunVerb, SurveyOrder,
+    },
 };
 
 /// A host that is ready: everything is staged and valid there.
@@ -170,7 +172,7 @@ fn unanswered(entry: &HostEntry, error: &CallError) -> UnreadyHost {
             (HostState::Excluded, Verdict::NoMatch)
         }
         CallError::Refused(_) => (HostState::Refused, Verdict::Refused),
-        CallError::Lost(..) => (HostState::Unreachable, Verdict::Unreachable),
+        CallError::Lost { .. } => (HostState::Unreachable, Verdict::Unreachable),
     };
     unready(entry, state, Abort::new(verdict, error.to_string()))
 }

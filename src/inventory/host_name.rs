@@ -1,12 +1,19 @@
 //! The name of a host.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The longest name, in bytes: the limit of a DNS name in text form.
 const MAX_NAME: usize = 253;
+
+/// The name of this machine in a fleet of one host. Each of 10,000 instances has a name, and all
+/// share these bytes.
+static LOCAL: LazyLock<HostName> = LazyLock::new(|| HostName("local".into()));
 
 /// The name of a host: `[A-Za-z0-9_][A-Za-z0-9._-]{0,252}`. It is safe in a path, in a command line
 /// and on a terminal.
@@ -36,7 +43,9 @@ impl HostName {
             .bytes()
             .next()
             .is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if begins && text.len() <= MAX_NAME && text.bytes().all(is_inner) {
+        if text == LOCAL.as_str() {
+            Ok(Self::local())
+        } else if begins && text.len() <= MAX_NAME && text.bytes().all(is_inner) {
             Ok(Self(text.into()))
         } else {
             Err(NameError(text.chars().take(MAX_NAME).collect()))
@@ -46,7 +55,13 @@ impl HostName {
     /// Returns the name of this machine in a fleet of one host.
     #[must_use]
     pub fn local() -> Self {
-        Self("local".into())
+        LOCAL.clone()
+    }
+
+    /// Returns true for the name of this machine in a fleet of one host.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        *self == *LOCAL
     }
 
     /// Returns the name as text.

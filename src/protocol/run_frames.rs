@@ -116,7 +116,9 @@ impl RunLine {
     pub(crate) fn of(a: u64, epoch: u64, answer: &RunAnswer) -> serde_json::Result<Vec<String>> {
         let text = serde_json::to_string(answer)?;
         if text.len() <= MAX_PIECE {
-            return Ok(vec![format!("{{\"a\":{a},\"epoch\":{epoch},\"ok\":{text}}}")]);
+            return Ok(vec![format!(
+                "{{\"a\":{a},\"epoch\":{epoch},\"ok\":{text}}}"
+            )]);
         }
         let mut lines = Vec::new();
         let mut rest = text.as_str();

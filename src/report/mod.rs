@@ -23,7 +23,8 @@ pub(crate) use self::{
     summary::Summary,
 };
 use crate::{
-    event::{Direction, Event, FailureKind, Outcome, Phase, failures},
+    event::{At, Direction, Event, FailureKind, Outcome, Phase, failures},
+    inventory::HostName,
     names,
     refusal::Hint,
     screen::{self, Sink},
@@ -138,7 +139,7 @@ impl Reporter {
             return self.phase(*phase, (*done, *all), *limit);
         }
         if self.output == Output::Jsonl {
-            self.data(event);
+            self.data(&At::of(&HostName::local(), event));
         }
         if let Some((word, text)) = line_of(event) {
             return self.line(word, &text);

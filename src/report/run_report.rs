@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    event::{Abort, Event, Instance, Outcome, TargetReport, Verdict},
+    event::{Abort, At, Event, Instance, Outcome, TargetReport, Verdict},
     refusal::Hint,
 };
 
@@ -29,7 +29,7 @@ pub(crate) struct RunReport {
     pub gates: Vec<Event>,
     /// Events that the operator should know of and that ended nothing: foreign locks, leftovers,
     /// late edits.
-    pub notes: Vec<Event>,
+    pub notes: Vec<At<Event>>,
     /// True if this shows what a run would do.
     pub dry_run: bool,
     /// True if the config that it installed is an old one.

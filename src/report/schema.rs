@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::Summary;
 use crate::{
-    event::{Event, VERSION},
+    event::{Event, VERSION, host_schema},
     runs,
 };
 
@@ -33,6 +33,7 @@ impl JsonSchema for Line {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let began = runs::first_event_schema(generator);
         let event = generator.subschema_for::<Event>();
+        let host = host_schema(generator);
         let result = generator.subschema_for::<Summary>();
         json_schema!({
             "type": "object",
@@ -46,6 +47,7 @@ impl JsonSchema for Line {
                     "format": "date-time",
                     "description": "The time of the event; only in a journal."
                 },
+                "host": host,
             },
             "anyOf": [began, event, result],
         })

@@ -10,7 +10,7 @@ use super::{
     run_report::{AfterFailure, CommandContext, RunReport, WaveReport},
 };
 use crate::{
-    event::{Abort, Event, Instance, Outcome, TargetReport, VERSION, Verdict},
+    event::{Abort, At, Event, Instance, Outcome, TargetReport, VERSION, Verdict},
     exact::absent,
     refusal::Hint,
 };
@@ -47,12 +47,12 @@ pub(crate) struct Summary {
     pub(super) waves: Vec<WaveReport>,
     /// The events of gates.
     #[serde(serialize_with = "absent::list")]
-    #[schemars(with = "Option<Vec<Event>>")]
-    gates: Vec<Event>,
+    #[schemars(with = "Option<Vec<At<Event>>>")]
+    gates: Vec<At<Event>>,
     /// Events that the operator should know of and that ended nothing.
     #[serde(serialize_with = "absent::list")]
-    #[schemars(with = "Option<Vec<Event>>")]
-    notes: Vec<Event>,
+    #[schemars(with = "Option<Vec<At<Event>>>")]
+    notes: Vec<At<Event>>,
     /// See [`RunReport::dry_run`].
     #[serde(skip)]
     pub(super) is_preview: bool,
@@ -102,7 +102,7 @@ impl Summary {
             targets: report.targets,
             instances: report.instances,
             waves: report.waves,
-            gates: report.gates,
+            gates: report.gates.into_iter().map(At::local).collect(),
             notes: report.notes,
             is_preview: report.dry_run,
             after_failure: report.after_failure,

@@ -57,7 +57,7 @@ fn instance(pid: i32, outcome: Outcome, failure: Option<&str>) -> Instance {
 fn report(verdict: Verdict, instances: Vec<Instance>) -> RunReport {
     let target = TargetReport {
         key: None,
-        host: "local",
+        host: crate::inventory::HostName::local(),
         path: "/c".into(),
         kind: TargetKind::File,
         from: Some("aa".into()),

@@ -12,6 +12,7 @@ use super::Verb;
 use crate::{
     event::{Event, TargetReport},
     fleet::{Group, Order},
+    inventory::HostName,
     names::json_word,
 };
 
@@ -49,6 +50,9 @@ pub(crate) struct Readings<'a> {
 pub(super) struct JournalLine<E> {
     #[serde(flatten)]
     pub(super) event: E,
+    /// The host that the event is about; `local` in a journal of a version that did not record it.
+    #[serde(default = "HostName::local")]
+    pub(super) host: HostName,
     pub(super) v: u32,
     pub(super) at: Timestamp,
 }
@@ -199,11 +203,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_plan_is_read_back_as_it_was() {
-        let target = TargetReport {
+    fn target() -> TargetReport {
+        TargetReport {
             key: None,
-            host: "local",
+            host: HostName::new("edge-081").unwrap(),
             path: "/a".into(),
             kind: TargetKind::Directory,
             from: None,
@@ -213,10 +216,15 @@ mod tests {
             source: None,
             entries: Vec::new(),
             diff: None,
-        };
+        }
+    }
+
+    #[test]
+    fn a_plan_is_read_back_as_it_was() {
         let instance = Instance {
             exe: "/bin/x".into(),
             targets: vec!["/a".into()],
+            host: HostName::new("edge-081").unwrap(),
             ..Instance::new("web", 7, 11)
         };
         let readings = Readings {
@@ -234,7 +242,7 @@ mod tests {
             command: vec!["hello".into()],
             groups: Cow::Owned(crate::fleet::Fleet::of_kind("nginx").unwrap().groups),
             order: Cow::Owned(Order::from([("web".into(), vec!["api".into()])])),
-            targets: vec![target].into(),
+            targets: vec![target()].into(),
             instances: vec![instance],
             readings: vec![readings].into(),
         });
@@ -243,6 +251,7 @@ mod tests {
     fn line<E>(event: E) -> JournalLine<E> {
         JournalLine {
             event,
+            host: HostName::new("edge-081").unwrap(),
             v: 2,
             at: Timestamp::UNIX_EPOCH,
         }
@@ -283,6 +292,21 @@ mod tests {
             reason: "why".into(),
             counts: BTreeMap::from([(Outcome::TimedOut, 1)]),
         }));
+    }
+
+    #[test]
+    fn a_line_a_target_and_an_instance_without_a_host_are_of_this_machine() {
+        fn read<T: DeserializeOwned>(value: impl Serialize) -> T {
+            let mut value = serde_json::to_value(value).unwrap();
+            value.as_object_mut().unwrap().remove("host").unwrap();
+            serde_json::from_value(value).unwrap()
+        }
+        let old: JournalLine<Event> = read(line(Event::FinalCheck));
+        assert_eq!(old.host, HostName::local());
+        let old: Instance = read(Instance::new("web", 7, 11));
+        assert_eq!(old.host, HostName::local());
+        let old: TargetReport = read(target());
+        assert_eq!(old.host, HostName::local());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
     format::{FirstEvent, JournalLine, RunBegan, RunEnded},
     layout, state_dir,
 };
-use crate::event::VERSION;
+use crate::{event::VERSION, inventory::HostName};
 
 /// Bytes that are read of a journal's beginning, and of its end. The first line is shorter than
 /// that: its texts are cut.
@@ -36,6 +36,8 @@ pub(crate) struct OldRun {
 pub(crate) struct RunInfo {
     /// Its id.
     pub id: String,
+    /// The host of its journal, as the first line names it.
+    pub host: HostName,
     /// When it began, as its id says.
     pub at: Option<jiff::Timestamp>,
     /// True if it runs, if its coordinator died, or if it ended mixed.
@@ -56,6 +58,7 @@ impl RunInfo {
     pub(crate) fn of(state: &Path, id: &str) -> Self {
         let marked = layout::mark_of(state, id).exists();
         let Glance {
+            host,
             began,
             end,
             held,
@@ -68,6 +71,7 @@ impl RunInfo {
             );
         Self {
             id: id.into(),
+            host: host.unwrap_or_else(HostName::local),
             at: begun_at(id),
             open,
             running: marked && held,
@@ -150,6 +154,8 @@ fn open(path: &Path) -> io::Result<File> {
 /// The two ends of a journal.
 #[derive(Debug, Default)]
 struct Glance {
+    /// None where the first line is not there.
+    host: Option<HostName>,
     began: Option<RunBegan>,
     end: Option<RunEnded>,
     /// True if its coordinator still locks it.
@@ -181,9 +187,12 @@ fn glance(journal: &Path) -> io::Result<Glance> {
     let first = serde_json::from_slice::<Value>(first).unwrap_or_default();
     let version = first["v"].as_u64();
     let began = serde_json::from_value::<JournalLine<FirstEvent>>(first).ok();
-    let began = began.map(|line| match line.event {
-        FirstEvent::Began(began) => began,
-    });
+    let (host, began) = began
+        .map(|line| {
+            let FirstEvent::Began(began) = line.event;
+            (line.host, began)
+        })
+        .unzip();
     // A line may be torn: where the coordinator was killed, and where the read begins.
     let last = tail
         .as_ref()
@@ -192,6 +201,7 @@ fn glance(journal: &Path) -> io::Result<Glance> {
         .rev()
         .find_map(|line| serde_json::from_slice::<Value>(line).ok());
     Ok(Glance {
+        host,
         began,
         end: last.and_then(RunEnded::of),
         held,
@@ -199,17 +209,25 @@ fn glance(journal: &Path) -> io::Result<Glance> {
     })
 }
 
-/// Returns the lines of a journal, without torn ones.
+/// Returns the lines of a journal, without torn ones. Each names its host, also where an earlier
+/// version wrote it.
 ///
 /// # Errors
 /// Fails if the journal cannot be read.
 pub(crate) fn events(state: &Path, id: &str) -> io::Result<impl Iterator<Item = Value> + use<>> {
     let lines = lines(state, id)?;
     let whole = |line| match line {
-        Line::Whole(value) => Some(value),
+        Line::Whole(value) => Some(with_host(value)),
         Line::Torn | Line::Unreadable => None,
     };
     Ok(lines.map_while(Result::ok).filter_map(whole))
+}
+
+fn with_host(mut line: Value) -> Value {
+    if let Some(keys) = line.as_object_mut() {
+        keys.entry("host").or_insert_with(|| "local".into());
+    }
+    line
 }
 
 /// A line of a journal.

@@ -13,7 +13,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    ProofCache, ProvenInstance, Record,
+    ProofCache, ProvenInstance, Record, RunInfo,
     format::{FirstEvent, JournalLine, Operator, PlanFile, RunBegan},
     layout, open_runs,
     state_dir::{self, Lock},
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     event::{Event, Interrupted, Interrupts, VERSION, Verdict, check_interrupts, interrupted},
+    inventory::HostName,
     step::Content,
 };
 
@@ -44,6 +45,8 @@ pub(crate) struct Journal {
     torn: bool,
     state: PathBuf,
     id: String,
+    /// The host of each event that does not name one itself.
+    host: HostName,
     mark: PathBuf,
     dir: PathBuf,
     /// True once the last line is written, unless the run ended mixed.
@@ -125,9 +128,10 @@ impl RunBegan {
     }
 }
 
-fn line(event: &impl Serialize) -> io::Result<Vec<u8>> {
+fn line(host: &HostName, event: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(&JournalLine {
         event,
+        host: host.clone(),
         v: VERSION,
         at: jiff::Timestamp::now(),
     })?;
@@ -136,11 +140,11 @@ fn line(event: &impl Serialize) -> io::Result<Vec<u8>> {
 }
 
 /// Appends to the journal of a run whose coordinator is gone, and syncs it.
-pub(super) fn add_end(state: &Path, id: &str, event: &Event) -> io::Result<()> {
+pub(super) fn add_end(state: &Path, run: &RunInfo, event: &Event) -> io::Result<()> {
     let mut file = match OpenOptions::new()
         .read(true)
         .append(true)
-        .open(layout::journal_of(state, id))
+        .open(layout::journal_of(state, &run.id))
     {
         // Another command removed the whole run, so there is nothing to end.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -151,7 +155,7 @@ pub(super) fn add_end(state: &Path, id: &str, event: &Event) -> io::Result<()> {
         file.read_exact(&mut last)?;
     }
     let new_line: &[u8] = if last == [b'\n'] { b"" } else { b"\n" };
-    file.write_all(&[new_line, &line(event)?].concat())?;
+    file.write_all(&[new_line, &line(&run.host, event)?].concat())?;
     file.sync_data()
 }
 
@@ -218,6 +222,7 @@ impl Journal {
             torn: false,
             state: state.into(),
             id: record.id.into(),
+            host: record.host.clone(),
             mark,
             dir: dir.into(),
             closed: false,
@@ -230,7 +235,7 @@ impl Journal {
     /// # Errors
     /// Fails if the journal cannot be written.
     pub(crate) fn record(&mut self, event: &Event) -> io::Result<()> {
-        let mut line = line(event)?;
+        let mut line = line(event.host().unwrap_or(&self.host), event)?;
         if self.torn {
             line.insert(0, b'\n');
         }
@@ -302,7 +307,7 @@ fn write_files(
         .collect();
     let fresh = store::take(state, dir, &contents)?;
     let plan = write_plan(dir, record, &began)?;
-    let first = line(&FirstEvent::Began(began))?;
+    let first = line(&record.host, &FirstEvent::Began(began))?;
     let events = state_dir::create(&dir.join("events.jsonl"), &first)?;
     // On a filesystem without locks the run looks like one whose coordinator was killed.
     let _ = events.try_lock();

@@ -61,7 +61,7 @@ pub(crate) async fn supersede(
         }
         // Without its last line the run stays open.
         if !run.open
-            || journal::add_end(state, other, &Event::SupersededBy { run: id.into() }).is_ok()
+            || journal::add_end(state, &run, &Event::SupersededBy { run: id.into() }).is_ok()
         {
             let _ = std::fs::remove_file(layout::mark_of(state, other));
             closed.extend(run.open.then(|| other.clone()));

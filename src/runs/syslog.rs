@@ -20,7 +20,7 @@ const DAEMON: u8 = 3 << 3;
 /// The facts of a run when it begins.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// The run, the command, the operator and the reason.
+    /// The run, its host, the command, the operator and the reason.
     head: String,
     /// The targets; cut where there are many.
     targets: String,
@@ -43,8 +43,9 @@ fn cut(text: &str, longest: usize) -> &str {
 impl Line {
     pub(super) fn new(record: &Record<'_>, began: &RunBegan) -> Self {
         let mut head = format!(
-            "run={} verb={} uid={}",
+            "run={} host={} verb={} uid={}",
             record.id,
+            record.host,
             json_word(began.verb),
             began.operator.uid
         );

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use crate::{
     fleet::{Group, Order},
+    inventory::HostName,
     protocol::Validate,
     runs::{Retention, Verb},
 };
@@ -13,6 +14,8 @@ use crate::{
 pub(crate) struct SessionOptions {
     /// The run's id.
     pub(crate) id: String,
+    /// The name of this host.
+    pub(crate) host: HostName,
     /// How the new config is validated.
     pub(crate) validate: Validate,
     /// Prepare, show, and drop what was staged.

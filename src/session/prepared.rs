@@ -15,7 +15,6 @@ use crate::{
     event::{Abort, Event, Instance, Interrupts, Outcome, Verdict, interrupted},
     fleet::Unproven,
     host::{Host, local::check::Recheck},
-    inventory::HostName,
     plan::Plan,
     protocol::{HostPlan, HostRows, Validate},
     runs::{self, Journal, LastSeen, NotBegun},
@@ -165,7 +164,6 @@ impl Prepared {
     /// Fails if the journal cannot be begun; nothing was touched.
     pub(crate) async fn begin(
         self,
-        name: HostName,
         waves: &Waves,
         interrupts: &Interrupts,
     ) -> Result<RunningSession, Abort> {
@@ -186,7 +184,13 @@ impl Prepared {
         }
         drop(record);
         let traits = (self.context.now, self.context.of.is_some());
-        let session = HostSession::begin(name, (plan, numbers), self.host, journal, traits);
+        let session = HostSession::begin(
+            self.context.options.host.clone(),
+            (plan, numbers),
+            self.host,
+            journal,
+            traits,
+        );
         Ok(RunningSession {
             session,
             context: self.context,

@@ -17,6 +17,7 @@ pub(super) fn record<'a>(context: &'a RunContext, plan: &'a Plan) -> Record<'a> 
         .flatten();
     Record {
         id: &context.options.id,
+        host: context.options.host.clone(),
         verb: context.verb,
         of: context.of.as_deref(),
         back: context.back,

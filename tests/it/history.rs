@@ -808,7 +808,7 @@ fn every_run_leaves_a_line_in_syslog() {
     let (run, line) = (result.json["run"].as_str().unwrap(), heard());
     let digest = |which: &str| result.json["targets"][0][which].as_str().unwrap()[..12].to_owned();
     for wanted in [
-        format!("verdict=converged run={run} verb=broadcast uid=0"),
+        format!("verdict=converged run={run} host=local verb=broadcast uid=0"),
         " sudo_user=alice ".into(),
         " reason=\"two\\nlines\" groups=web confirmed=2 ".into(),
         format!(

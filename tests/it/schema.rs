@@ -40,6 +40,12 @@ fn close(name: &str, schema: &mut Value) {
             for (name, inner) in keys.iter_mut() {
                 close(name, inner);
             }
+            // An event stands beside the name of its host.
+            if let Some(Value::Object(inner)) = keys.get_mut("properties")
+                && inner.contains_key("event")
+            {
+                inner.insert("host".into(), true.into());
+            }
             // `began` has one key more than the object that it refers to.
             let is_part = keys.contains_key("anyOf") || keys.contains_key("$ref");
             let is_object = keys.get("properties").is_some_and(Value::is_object);
@@ -93,6 +99,9 @@ fn check_run(fleet: &Fleet, args: &[&str], exit: i32) {
         for line in &lines {
             assert_valid(&events, line);
         }
+        for line in others {
+            assert_eq!(line["host"], "local", "{line:#}");
+        }
     }
 }
 
@@ -139,6 +148,7 @@ fn every_output_of_a_run_is_as_its_schema_says() {
             let keys = line.as_object_mut().unwrap();
             assert_eq!(keys.remove("v"), Some(2.into()));
             assert!(keys.remove("at").is_some_and(|at| at.is_string()));
+            assert_eq!(keys["host"], "local", "{keys:#?}");
             assert_valid(&events, &line);
             words.push(line["event"].as_str().unwrap().to_owned());
         }

@@ -31,6 +31,7 @@ fn run(id: &str, reason: Option<&str>, end: Option<&str>, open: bool) -> RunInfo
         })
     });
     RunInfo {
+        host: crate::inventory::HostName::local(),
         id: id.into(),
         at: None,
         open,

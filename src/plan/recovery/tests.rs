@@ -55,6 +55,7 @@ fn left(touched: &[(i32, SignalRecord)], count: Count) -> InterruptedRun {
         signalled: BTreeMap::new(),
         info: RunInfo {
             id: "1".into(),
+            host: crate::inventory::HostName::local(),
             at: None,
             open: true,
             running: false,

@@ -18,7 +18,7 @@ fn instance(pid: i32, wave: usize, target: &str) -> Instance {
 fn text_of(instances: Vec<Instance>, verbose: bool) -> String {
     let target = |path: &str, to: &str| TargetReport {
         key: None,
-        host: "local",
+        host: crate::inventory::HostName::local(),
         path: path.into(),
         kind: TargetKind::File,
         from: Some("old".into()),

@@ -76,7 +76,7 @@ fn wrong_answer(outcome: Outcome) -> Instance {
 fn target(disk: &str) -> TargetReport {
     TargetReport {
         key: None,
-        host: "local",
+        host: crate::inventory::HostName::local(),
         path: PATH.into(),
         kind: TargetKind::File,
         from: Some(OLD.into()),

@@ -12,6 +12,7 @@ use crate::{
 fn record<'a>(id: &'a str, of: Option<&'a str>) -> Record<'a> {
     Record {
         id,
+        host: HostName::local(),
         verb: Verb::Revert,
         of,
         back: false,
