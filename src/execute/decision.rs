@@ -1,0 +1,194 @@
+//! Whether a run over hosts may begin: every host is ready, or it is one that the run may go
+//! without.
+
+use crate::{
+    event::{Abort, HostState, Verdict},
+    fleet::Share,
+    hosts::{ReadyHost, UnreadyHost},
+    inventory::HostName,
+    names,
+    report::HostReport,
+};
+
+/// The most hosts that a refusal names.
+const MOST: usize = 10;
+
+/// The hosts of a run that may begin.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) hosts: Vec<ReadyHost>,
+    pub(super) absent: Absent,
+}
+
+/// The hosts that a run goes without, or that it has lost.
+#[derive(Debug, Default)]
+pub(super) struct Absent {
+    hosts: Vec<HostReport>,
+}
+
+impl Absent {
+    /// Adds a host that was lost.
+    pub(super) fn lose(&mut self, name: HostName, why: String) {
+        self.hosts.push(HostReport {
+            name,
+            state: HostState::Lost,
+            why: Some(why),
+            version: None,
+            instances: 0,
+        });
+    }
+
+    /// Returns the hosts, for a report.
+    pub(super) fn reports(&self) -> Vec<HostReport> {
+        self.hosts.clone()
+    }
+
+    fn unreached(&self) -> impl Iterator<Item = &HostReport> {
+        let is_away = |host: &&HostReport| host.state == HostState::Unreachable;
+        self.hosts.iter().filter(is_away)
+    }
+
+    /// Tells whether a host of the fleet is not accounted for.
+    pub(super) fn leaves_hosts(&self) -> bool {
+        let is_left = |host: &HostReport| {
+            matches!(host.state, HostState::Unreachable | HostState::Lost)
+        };
+        self.hosts.iter().any(is_left)
+    }
+
+    /// Returns the verdict of a run that goes without some of its hosts: at best partial.
+    pub(super) fn worsen(&self, verdict: Verdict) -> Verdict {
+        match verdict {
+            Verdict::Converged | Verdict::Unproven if self.unreached().next().is_some() => {
+                Verdict::Partial
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// Adds the hosts to the reason of the run's end.
+    pub(super) fn with_reason(&self, reason: String) -> String {
+        let unreached: Vec<&HostName> = self.unreached().map(|host| &host.name).collect();
+        if unreached.is_empty() {
+            return reason;
+        }
+        let hosts = names::list(unreached.into_iter(), ", ", MOST);
+        format!("{reason}; unreachable and skipped: {hosts}")
+    }
+}
+
+/// Decides whether the run may begin. If it may not, it ends on every host that is ready.
+///
+/// # Errors
+/// Fails if more hosts than `max_unreachable` were not reached, or if another host is not ready.
+/// The first of these decides: too many unreachable, no match, busy, refused, invalid, restart.
+pub(super) async fn decide(
+    surveyed: Vec<Result<ReadyHost, UnreadyHost>>,
+    max_unreachable: Share,
+) -> Result<Ready, Abort> {
+    let total = surveyed.len();
+    let mut ready = Vec::new();
+    let mut unready = Vec::new();
+    for surveyed in surveyed {
+        match surveyed {
+            Ok(host) => ready.push(host),
+            Err(host) => unready.push(host),
+        }
+    }
+    match judge(&ready, unready, (total, max_unreachable)) {
+        Ok(absent) => Ok(Ready {
+            hosts: ready,
+            absent,
+        }),
+        Err(abort) => {
+            let ends = ready.into_iter().map(|host| host.run.bye());
+            futures_util::future::join_all(ends).await;
+            Err(abort)
+        }
+    }
+}
+
+fn judge(
+    ready: &[ReadyHost],
+    unready: Vec<UnreadyHost>,
+    (total, max_unreachable): (usize, Share),
+) -> Result<Absent, Abort> {
+    let unreached: Vec<&UnreadyHost> = unready
+        .iter()
+        .filter(|host| host.state == HostState::Unreachable)
+        .collect();
+    let is_beyond = unreached.len() > max_unreachable.rounded_down(total);
+    if is_beyond {
+        let why = unreached
+            .iter()
+            .map(|host| format!("{}: {}", host.name, host.abort.reason));
+        let budget = match max_unreachable {
+            Share::Count(0) => String::new(),
+            max => format!("; `max_unreachable` is {max}"),
+        };
+        let why = names::list(why, "; ", MOST);
+        return Err(Abort::new(Verdict::Unreachable, format!("{why}{budget}")));
+    }
+    let is_skipped =
+        |host: &UnreadyHost| matches!(host.state, HostState::Unreachable | HostState::Excluded);
+    let (skipped, refused): (Vec<UnreadyHost>, Vec<UnreadyHost>) =
+        unready.into_iter().partition(is_skipped);
+    let aborts = refused.into_iter().map(|host| (host.name, host.abort));
+    if let Some(abort) = worst(aborts.collect()) {
+        return Err(abort);
+    }
+    if ready.is_empty() {
+        let why = skipped.into_iter().map(|host| (host.name, host.abort));
+        let none = || Abort::new(Verdict::NoMatch, "no host is part of the run");
+        return Err(worst(why.collect()).unwrap_or_else(none));
+    }
+    let hosts = skipped.into_iter().map(|host| HostReport {
+        name: host.name,
+        state: host.state,
+        why: Some(host.abort.reason),
+        version: host.version,
+        instances: 0,
+    });
+    Ok(Absent {
+        hosts: hosts.collect(),
+    })
+}
+
+/// Returns the abort of a run by those of its hosts: the verdict that comes first in the order of
+/// the exit codes, with every host that has it.
+pub(super) fn worst(aborts: Vec<(HostName, Abort)>) -> Option<Abort> {
+    let rank = |verdict: Verdict| match verdict {
+        Verdict::Usage => 0,
+        Verdict::Failed => 1,
+        Verdict::Unreachable => 2,
+        Verdict::NoMatch => 3,
+        Verdict::Busy => 4,
+        Verdict::Refused => 5,
+        Verdict::Invalid => 6,
+        Verdict::RestartRequired => 7,
+        _ => 8,
+    };
+    let worst = aborts.iter().map(|(_, abort)| abort.verdict);
+    let verdict = worst.min_by_key(|verdict| rank(*verdict))?;
+    let mut reasons: Vec<(String, Vec<HostName>)> = Vec::new();
+    let mut joined = Abort::new(verdict, "");
+    for (name, abort) in aborts {
+        if abort.verdict != verdict {
+            continue;
+        }
+        joined.by_validation |= abort.by_validation;
+        joined.instances.extend(abort.instances.into_iter().map(|mut instance| {
+            instance.host = name.clone();
+            instance
+        }));
+        match reasons.iter_mut().find(|(reason, _)| *reason == abort.reason) {
+            Some((_, hosts)) => hosts.push(name),
+            None => reasons.push((abort.reason, vec![name])),
+        }
+    }
+    let text = |(reason, hosts): (String, Vec<HostName>)| {
+        format!("{}: {reason}", names::list(hosts.iter(), ", ", MOST))
+    };
+    joined.reason = names::list(reasons.into_iter().map(text), "; ", MOST);
+    Some(joined)
+}

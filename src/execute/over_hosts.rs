@@ -1,0 +1,407 @@
+//! A run over other machines: connect, survey all, accept everywhere, then the engine.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::{StreamExt, stream};
+
+use super::{
+    FleetRun,
+    decision::{Ready, decide},
+    dry_run,
+    gate::OperatorGates,
+    index::{self, Index},
+    policies::{check_counts, group_policies, set_waves},
+    reason::Reasons,
+    report_of,
+};
+use crate::{
+    engine::{self, EngineOptions, FleetPlan, RunEnd},
+    event::{Abort, At, Event, Interrupts, Outcome, Verdict, check_interrupts},
+    fleet::{Fleet, Hosts, Share},
+    hosts::{
+        CandidateBytes, FleetSurvey, ReadyHost, RemoteRun, claimed_operator, select, survey_hosts,
+    },
+    inventory::{Expression, HostEntry, HostName},
+    protocol::{Finish, HostLink, HostPlan, HostRows, SurveyOrder},
+    report::RunReport,
+    runs::Verb,
+    session::SessionOptions,
+};
+
+/// The candidates of a run, by digest.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates(pub(crate) BTreeMap<String, Arc<[u8]>>);
+
+impl CandidateBytes for Candidates {
+    fn bytes(&self, sha256: &str) -> Option<&[u8]> {
+        self.0.get(sha256).map(|bytes| &**bytes)
+    }
+}
+
+/// A run over the hosts of a fleet file.
+#[derive(Debug)]
+pub(crate) struct HostsOrder<'a> {
+    /// The coordinator's fleet file, with its hosts.
+    pub(crate) fleet: &'a Fleet,
+    pub(crate) hosts: &'a Hosts,
+    /// The hosts that the command selects.
+    pub(crate) on: &'a Expression,
+    pub(crate) except: &'a Expression,
+    /// Replaces [`Hosts::max_unreachable`].
+    pub(crate) max_unreachable: Option<Share>,
+    /// The verb, for the index of the run.
+    pub(crate) verb: Verb,
+    /// What each host is asked to survey.
+    pub(crate) order: SurveyOrder,
+    pub(crate) candidates: Candidates,
+    /// The options of the command.
+    pub(crate) options: SessionOptions,
+}
+
+/// Carries out the run, or shows what it would do. Each event comes with its host; those of the
+/// coordinator are of `local`.
+///
+/// # Errors
+/// Fails if the run ended before it touched anything on any host.
+pub(crate) async fn execute_over_hosts(
+    order: &HostsOrder<'_>,
+    interrupts: &mut Interrupts,
+    on_event: &mut dyn FnMut(&HostName, &Event),
+) -> Result<RunReport, Abort> {
+    let selected = select(order.hosts, order.on, order.except)
+        .await
+        .map_err(|fault| Abort::new(fault.verdict(), fault.to_string()))?;
+    let operator = claimed_operator();
+    let survey = FleetSurvey {
+        run: &order.options.id,
+        hosts: order.hosts,
+        operator: &operator,
+        order: &order.order,
+        candidates: &order.candidates,
+        interrupts,
+    };
+    let surveyed = survey_hosts(&survey, &selected, on_event).await;
+    check_interrupts(interrupts)?;
+    let max_unreachable = order.max_unreachable.unwrap_or(order.hosts.max_unreachable);
+    let ready = decide(surveyed, max_unreachable).await?;
+    let run = RunOverHosts {
+        order,
+        entries: entries_of(&selected, &ready.hosts),
+        ready,
+    };
+    run.carry_out(interrupts, on_event).await
+}
+
+/// Returns the inventory entries of the hosts that are ready.
+fn entries_of(selected: &[HostEntry], ready: &[ReadyHost]) -> Vec<HostEntry> {
+    let of_host = |host: &ReadyHost| {
+        let mut entry = selected.iter().find(|entry| entry.name == *host.run.name());
+        let entry = entry.take().cloned();
+        entry.unwrap_or_else(|| HostEntry::named(host.run.name().clone()))
+    };
+    ready.iter().map(of_host).collect()
+}
+
+struct RunOverHosts<'a> {
+    order: &'a HostsOrder<'a>,
+    /// The entries of the ready hosts, in the same order.
+    entries: Vec<HostEntry>,
+    ready: Ready,
+}
+
+impl RunOverHosts<'_> {
+    async fn carry_out(
+        self,
+        interrupts: &mut Interrupts,
+        on_event: &mut dyn FnMut(&HostName, &Event),
+    ) -> Result<RunReport, Abort> {
+        let order = self.order;
+        let groups = group_policies(order.fleet, &self.ready.hosts);
+        let first = self.ready.hosts.first();
+        let run = FleetRun {
+            id: order.options.id.clone(),
+            verb: order.verb,
+            back: first.is_some_and(|host| host.back),
+            now: first.is_some_and(|host| host.now),
+            dry_run: order.order.dry_run,
+            unreplaced: self.ready.hosts.iter().find_map(|host| host.unreplaced.clone()),
+            groups: groups.iter().map(|group| group.policy.clone()).collect(),
+            parallel: order.hosts.parallel,
+        };
+        let mut plans: Vec<HostPlan> =
+            self.ready.hosts.iter().map(|host| host.plan.clone()).collect();
+        check_counts(&self.entries, &plans, &groups)?;
+        if !run.now && !run.back {
+            set_waves(&mut plans, &self.entries, &groups, &order.fleet.order)?;
+        }
+        let has_work = plans.iter().any(|plan| plan.has_work);
+        let must_record = plans.iter().any(|plan| plan.must_record);
+        if run.dry_run {
+            return Ok(self.preview(&run, plans, has_work));
+        }
+        if !has_work && !must_record {
+            return self.unchanged(&run, interrupts).await;
+        }
+        check_interrupts(interrupts)?;
+        let absent = self.ready.absent;
+        let links: Vec<RemoteRun> = self.ready.hosts.into_iter().map(|host| host.run).collect();
+        let links = begin_all(links, &plans, (run.parallel, interrupts)).await?;
+        let hosts = links.into_iter().zip(plans).collect();
+        let mut plan = FleetPlan::new(hosts, run.groups.clone());
+        let mut index = index::begin(order, &plan, interrupts).await?;
+        let mut report = |host: &HostName, event: &Event| {
+            index.record(host, event);
+            on_event(host, event);
+        };
+        let waves = Event::Waves {
+            instances: plan.waves.iter().map(|wave| wave.instances).collect(),
+        };
+        report(&HostName::local(), &waves);
+        let options = EngineOptions {
+            immediate: run.now,
+            parallel: run.parallel,
+        };
+        let mut gates = OperatorGates { run: &run.id };
+        let ended = engine::run(&mut plan, options, interrupts, &mut gates, &mut report).await;
+        let ended = ended.map(|end| without_absent(end, &absent));
+        let end = HostsEnd {
+            ended,
+            has_work,
+            absent,
+        };
+        conclude(&run, plan, end, (index, interrupts), on_event).await
+    }
+
+    /// Shows what the run would do on every host.
+    fn preview(self, run: &FleetRun, plans: Vec<HostPlan>, has_work: bool) -> RunReport {
+        let mut rows = HostRows::default();
+        for (host, plan) in self.ready.hosts.into_iter().zip(&plans) {
+            let name = host.run.name().clone();
+            let mut of_host = host.rows.unwrap_or_default();
+            for (instance, entry) in of_host.instances.iter_mut().zip(&plan.entries) {
+                instance.wave = usize::from(entry.wave);
+            }
+            add(&mut rows, &name, of_host);
+        }
+        let reason = Reasons::new(run, &rows.instances, has_work).dry_run();
+        let links = plans.into_iter().map(|plan| ((), plan)).collect();
+        let plan = FleetPlan::new(links, run.groups.clone());
+        let report = RunReport {
+            hosts: self.ready.absent.reports(),
+            ..report_of(Verdict::Converged, reason, rows)
+        };
+        dry_run::report(run, &plan, report)
+    }
+
+    /// Ends a run that has nothing to do on any host.
+    async fn unchanged(
+        self,
+        run: &FleetRun,
+        interrupts: &Interrupts,
+    ) -> Result<RunReport, Abort> {
+        let asked = self.ready.hosts.into_iter().map(|host| async move {
+            let mut link = host.run;
+            let unchanged = link.unchanged(interrupts).await;
+            let name = link.name().clone();
+            link.bye().await;
+            (name, unchanged)
+        });
+        let answers: Vec<_> = stream::iter(asked).buffered(run.parallel).collect().await;
+        let mut rows = HostRows::default();
+        let mut ends = Vec::new();
+        for (name, answer) in answers {
+            let (of_host, of_instances) = answer.map_err(|abort| abort.at(&name))?;
+            add(&mut rows, &name, of_host);
+            ends.extend(of_instances);
+        }
+        let reason = Reasons::new(run, &rows.instances, false).unchanged();
+        let verdict = self.ready.absent.worsen(Verdict::of(ends, false));
+        let reason = self.ready.absent.with_reason(reason);
+        Ok(RunReport {
+            hosts: self.ready.absent.reports(),
+            ..report_of(verdict, reason, rows)
+        })
+    }
+}
+
+/// Gives every host its waves; each begins its journal.
+///
+/// # Errors
+/// Fails if one does not accept: nothing is touched, and the run ends on each host.
+async fn begin_all(
+    links: Vec<RemoteRun>,
+    plans: &[HostPlan],
+    (parallel, interrupts): (usize, &Interrupts),
+) -> Result<Vec<RemoteRun>, Abort> {
+    let asked = links.into_iter().zip(plans).map(|(mut link, plan)| async move {
+        let begun = link.begin(super::waves_of(plan), interrupts).await;
+        (link, begun)
+    });
+    let begun: Vec<_> = stream::iter(asked).buffered(parallel).collect().await;
+    let refused = begun.iter().any(|(_, begun)| begun.is_err());
+    let mut links = Vec::new();
+    let mut aborts = Vec::new();
+    for (link, begun) in begun {
+        let name = link.name().clone();
+        if refused {
+            link.bye().await;
+        } else {
+            links.push(link);
+        }
+        if let Err(abort) = begun {
+            aborts.push((name, abort));
+        }
+    }
+    match worst(aborts) {
+        Some(abort) => Err(abort),
+        None => Ok(links),
+    }
+}
+
+/// How the engine ended, and what else decides the verdict.
+struct HostsEnd {
+    ended: Result<RunEnd, Abort>,
+    has_work: bool,
+    absent: Absent,
+}
+
+/// Ends the run on every host, and reports it.
+async fn conclude(
+    run: &FleetRun,
+    plan: FleetPlan<RemoteRun>,
+    end: HostsEnd,
+    (mut index, interrupts): (Index, &Interrupts),
+    on_event: &mut dyn FnMut(&HostName, &Event),
+) -> Result<RunReport, Abort> {
+    let HostsEnd {
+        ended,
+        has_work,
+        mut absent,
+    } = end;
+    let report = RefCell::new(|host: &HostName, event: &Event| {
+        index.record(host, event);
+        on_event(host, event);
+    });
+    let closed = plan.hosts.into_iter().map(|mut host| {
+        let report = &report;
+        async move {
+            let name = host.link.name().clone();
+            let mut emit = |event: &Event| report.borrow_mut()(&name, event);
+            let rows = match host.lost.take() {
+                Some(why) => Err(why),
+                None => {
+                    let rows = host.link.close_up(interrupts, &mut emit).await;
+                    rows.map_err(|lost| lost.0)
+                }
+            };
+            (host, rows)
+        }
+    });
+    let closed: Vec<_> = stream::iter(closed).buffered(run.parallel).collect().await;
+    let mut rows = HostRows::default();
+    let mut links = Vec::new();
+    for (host, of_host) in closed {
+        let name = host.link.name().clone();
+        match of_host {
+            Ok(of_host) => {
+                add(&mut rows, &name, of_host);
+                links.push(host.link);
+            }
+            Err(why) => {
+                add(&mut rows, &name, rows_of_lost(&host, &why));
+                absent.lose(name, why);
+            }
+        }
+    }
+    let (verdict, reason, gates) = match &ended {
+        Ok(end) => {
+            let reason = Reasons::new(run, &rows.instances, has_work).ended(end);
+            (end.verdict, absent.with_reason(reason), end.gates.clone())
+        }
+        Err(abort) => (abort.verdict, abort.reason.clone(), Vec::new()),
+    };
+    let end = Finish {
+        verdict,
+        reason: reason.clone(),
+        supersedes: ended.is_ok(),
+    };
+    let finished = links.into_iter().map(|link| {
+        let (report, end) = (&report, end.clone());
+        async move {
+            let name = link.name().clone();
+            let mut emit = |event: &Event| report.borrow_mut()(&name, event);
+            let finished = link.finish(end, interrupts, &mut emit).await;
+            (name, finished)
+        }
+    });
+    let finished: Vec<_> = stream::iter(finished).buffered(run.parallel).collect().await;
+    for (name, finished) in finished {
+        if let Err(lost) = finished {
+            let why = format!("{}; the run stays open there", lost.0);
+            report.borrow_mut()(&name, &host_lost(&name, &why));
+            absent.lose(name, why);
+        }
+    }
+    drop(report);
+    let report = RunReport {
+        run: run.id.clone(),
+        gates: gates.into_iter().map(At::local).collect(),
+        back: run.back,
+        hosts: absent.reports(),
+        ..report_of(verdict, reason.clone(), rows)
+    };
+    let finished = Event::Finished {
+        verdict,
+        reason,
+        counts: report.counts(),
+    };
+    index.end(&finished, (ended.is_ok(), &absent), interrupts).await;
+    on_event(&HostName::local(), &finished);
+    ended.map(|_| report)
+}
+
+fn host_lost(name: &HostName, why: &str) -> Event {
+    Event::Host {
+        host: name.clone(),
+        state: HostState::Lost,
+        why: Some(why.to_owned()),
+    }
+}
+
+/// Returns the rows of a host that is lost: the last outcomes that it has reported.
+fn rows_of_lost(host: &RunHost<RemoteRun>, why: &str) -> HostRows {
+    let group = |index: u16| host.plan.groups.get(usize::from(index));
+    let row = |entry: &InstanceEntry| {
+        let name = group(entry.group).map_or("", String::as_str);
+        let mut instance = Instance::new(name, entry.pid, entry.started);
+        instance.wave = usize::from(entry.wave);
+        instance.outcome = entry.outcome;
+        instance.failure = (entry.outcome == Outcome::TimedOut).then(|| Failure {
+            kind: Outcome::TimedOut.into(),
+            text: why.to_owned(),
+        });
+        instance
+    };
+    HostRows {
+        instances: host.plan.entries.iter().map(row).collect(),
+        ..HostRows::default()
+    }
+}
+
+/// Adds the rows of a host, which name it.
+fn add(rows: &mut HostRows, name: &HostName, of_host: HostRows) {
+    let HostRows {
+        targets,
+        instances,
+        notes,
+    } = of_host;
+    rows.targets.extend(targets.into_iter().map(|mut target| {
+        target.host = name.clone();
+        target
+    }));
+    rows.instances.extend(instances.into_iter().map(|mut instance| {
+        instance.host = name.clone();
+        instance
+    }));
+    rows.notes.extend(notes);
+}
