@@ -1,7 +1,7 @@
 //! Why a run ended before it touched anything.
 
-use super::{Instance, Interrupted, Verdict};
-use crate::{names, refusal::Hint};
+use super::{Instance, Interrupted, Verdict, process::failures};
+use crate::refusal::Hint;
 
 /// Why a run ended before it touched anything, or why one of its steps failed.
 #[derive(Debug)]
@@ -66,16 +66,6 @@ impl Abort {
             ..Self::new(Verdict::Refused, reason)
         }
     }
-}
-
-/// Lists instances by pid, each with the text of its failure.
-#[must_use]
-pub(crate) fn failures(instances: &[Instance]) -> String {
-    let text = |instance: &Instance| {
-        let why = instance.failure.as_ref().map_or("", |f| &f.text);
-        format!("pid {} {why}", instance.pid)
-    };
-    names::list(instances.iter().map(text), "; ", names::MOST)
 }
 
 impl From<Interrupted> for Abort {
