@@ -16,11 +16,12 @@ mod instance;
 mod interrupts;
 mod outcome;
 mod phase;
+mod process;
 mod target;
 mod verdict;
 
 pub(crate) use self::{
-    abort::{Abort, failures},
+    abort::Abort,
     at::{At, host_schema},
     direction::Direction,
     host::HostState,
@@ -28,6 +29,7 @@ pub(crate) use self::{
     interrupts::{Interrupted, Interrupts, check_interrupts, interrupted},
     outcome::{Failure, FailureKind, Outcome, Proof},
     phase::Phase,
+    process::{failures, has_hosts, process, processes},
     target::{EntryChange, EntryReport, KeyReport, SourceReport, TargetKind, TargetReport},
     verdict::Verdict,
 };

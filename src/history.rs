@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    event::{Event, VERSION, Verdict},
+    event::{At, Event, VERSION, Verdict},
     report::{Output, Reporter, action, ended, fail, local_time, operator, result, run_object},
     runs::{self, OldRun, RunBegan, RunEnded, RunError, RunInfo, ShortIds},
     screen,
@@ -208,7 +208,7 @@ fn replay(info: &RunInfo, events: impl Iterator<Item = Value>, options: &Options
             reporter.line("End", &format!("{}{why}", ended(&end, &ids)));
             continue;
         }
-        let event: Event = match serde_json::from_value(value.clone()) {
+        let At { host, event } = match serde_json::from_value::<At<Event>>(value.clone()) {
             Ok(event) => event,
             // An event of another version of this program.
             Err(_) => {
@@ -216,7 +216,7 @@ fn replay(info: &RunInfo, events: impl Iterator<Item = Value>, options: &Options
                 continue;
             }
         };
-        reporter.event(&event);
+        reporter.event_of(&host, &event);
         show_intent(info, event, &mut reporter);
     }
     reporter.set_time(String::new(), Duration::ZERO);

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Instance, Interrupted, Verdict};
-use crate::{names, refusal::Hint};
+use super::{Instance, Interrupted, Verdict, process::failures};
+use crate::{inventory::HostName, refusal::Hint};
 
 /// Why a run ended before it touched anything, or why one of its steps failed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,6 +57,20 @@ impl Abort {
         Self::new(Verdict::Failed, "the journal cannot be written")
     }
 
+    /// Returns the abort of a run over hosts by one of them, which the reason names.
+    #[must_use]
+    pub(crate) fn at(self, host: &HostName) -> Self {
+        let mut instances = self.instances;
+        for instance in &mut instances {
+            instance.host = host.clone();
+        }
+        Self {
+            reason: format!("{host}: {}", self.reason),
+            instances,
+            ..self
+        }
+    }
+
     /// Adds the commands to type next; `what` leads to them.
     #[must_use]
     pub(crate) fn with_hint(self, what: &str, commands: Vec<String>) -> Self {
@@ -76,16 +90,6 @@ impl Abort {
             ..Self::new(Verdict::Refused, reason)
         }
     }
-}
-
-/// Lists instances by pid, each with the text of its failure.
-#[must_use]
-pub(crate) fn failures(instances: &[Instance]) -> String {
-    let text = |instance: &Instance| {
-        let why = instance.failure.as_ref().map_or("", |f| &f.text);
-        format!("pid {} {why}", instance.pid)
-    };
-    names::list(instances.iter().map(text), "; ", names::MOST)
 }
 
 impl From<Interrupted> for Abort {

@@ -14,7 +14,9 @@ pub(super) fn print(
     ids: &ShortIds,
     state_args: &str,
 ) {
-    let mut list = RunTable::new();
+    let runs: Vec<RunInfo> = runs.collect();
+    let over_hosts = runs.iter().any(|run| !run.host.is_local());
+    let mut list = RunTable::new(over_hosts);
     for run in runs {
         list.add(&run, ids, state_args);
     }
@@ -26,13 +28,21 @@ pub(super) fn print(
 /// The runs, one row each, with what to do about those that are open.
 struct RunTable {
     table: Table,
+    /// True if a run is of another host: the host of each is a column then.
+    over_hosts: bool,
     open: usize,
 }
 
 impl RunTable {
-    fn new() -> Self {
+    fn new(over_hosts: bool) -> Self {
+        let table = if over_hosts {
+            Table::new(1, ["RUN", "HOST", "BEGAN", "ACTION", "RESULT", "BY"])
+        } else {
+            Table::new(1, ["RUN", "BEGAN", "ACTION", "RESULT", "BY"])
+        };
         Self {
-            table: Table::new(1, ["RUN", "BEGAN", "ACTION", "RESULT", "BY"]),
+            table,
+            over_hosts,
             open: 0,
         }
     }
@@ -42,13 +52,17 @@ impl RunTable {
         let at = run.at.map(|at| local_time(at, "%Y-%m-%d %H:%M:%S"));
         let action = began.map(|began| action(began, ids));
         let operator = began.map(operator_name);
-        self.table.row([
-            ids.of_run(&run.id),
-            at.as_deref().unwrap_or("-"),
-            action.as_deref().unwrap_or("?"),
-            &result(run, ids),
-            operator.as_deref().unwrap_or("?"),
-        ]);
+        let id = ids.of_run(&run.id);
+        let at = at.as_deref().unwrap_or("-");
+        let action = action.as_deref().unwrap_or("?");
+        let result = result(run, ids);
+        let operator = operator.as_deref().unwrap_or("?");
+        if self.over_hosts {
+            let host = run.host.as_str();
+            self.table.row([id, host, at, action, &result, operator]);
+        } else {
+            self.table.row([id, at, action, &result, operator]);
+        }
         if let Some(reason) = began.and_then(|began| began.reason.as_ref()) {
             self.table.below(&format!("reason: {reason}"));
         }

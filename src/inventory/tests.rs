@@ -254,3 +254,10 @@ proptest! {
         prop_assert_eq!(one.union(&other).copied().collect::<BTreeSet<_>>(), all);
     }
 }
+
+#[test]
+fn all_names_of_this_machine_share_their_bytes_and_are_as_large_as_a_text() {
+    let read: HostName = serde_json::from_str("\"local\"").unwrap();
+    assert_eq!(read.as_str().as_ptr(), HostName::local().as_str().as_ptr());
+    assert_eq!(size_of::<HostName>(), size_of::<&str>());
+}

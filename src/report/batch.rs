@@ -7,30 +7,37 @@ use std::{
 
 use super::text::{LISTED, instances};
 use crate::{
-    event::Direction,
-    names,
+    event::{Direction, process, processes},
+    inventory::HostName,
     screen::{Awaited, Progress},
 };
+
+/// A process by its host and its pid.
+pub(super) type ProcessName = (HostName, i32);
 
 /// One batch of instances.
 #[derive(Debug)]
 pub(super) struct Batch {
     /// The direction of its signals.
     pub(super) direction: Direction,
+    /// The wave that several hosts signal together; none for the batch of one host.
+    wave: Option<usize>,
     /// Number of instances that were to be signalled.
     all: usize,
     /// Number of instances that have ended. A newcomer was not counted beforehand, nor was an
     /// instance that fails a second time, so this may exceed `all`.
     done: usize,
     /// The instances that have not ended, in the order of their signals.
-    awaited: BTreeMap<usize, i32>,
-    /// The place of each in that order, by pid.
-    places: HashMap<i32, usize>,
+    awaited: BTreeMap<usize, ProcessName>,
+    /// The place of each in that order.
+    places: HashMap<ProcessName, usize>,
+    /// The place of the next.
+    next: usize,
     since: Instant,
     /// The time that each instance has for its proof; none where that is not known.
     pub(super) limit: Option<Duration>,
-    /// Pids of failed instances by the reason; only of a large batch.
-    failures: BTreeMap<String, Vec<i32>>,
+    /// Failed instances by the reason; only of a large batch.
+    failures: BTreeMap<String, Vec<ProcessName>>,
 }
 
 impl Default for Batch {
@@ -40,33 +47,69 @@ impl Default for Batch {
 }
 
 impl Batch {
-    pub(super) fn new(direction: Direction, pids: impl IntoIterator<Item = i32>) -> Self {
-        let pids: Vec<i32> = pids.into_iter().collect();
-        Self {
+    pub(super) fn new(
+        direction: Direction,
+        instances: impl IntoIterator<Item = ProcessName>,
+    ) -> Self {
+        let mut batch = Self {
             direction,
-            all: pids.len(),
+            wave: None,
+            all: 0,
             done: 0,
-            places: pids.iter().copied().zip(0..).collect(),
-            awaited: pids.into_iter().enumerate().collect(),
+            awaited: BTreeMap::new(),
+            places: HashMap::new(),
+            next: 0,
             since: Instant::now(),
             limit: None,
             failures: BTreeMap::new(),
+        };
+        batch.add(instances);
+        batch
+    }
+
+    /// Returns an empty batch of a wave that several hosts signal; `all` is the number of its
+    /// instances as far as that is known.
+    pub(super) fn of_wave(direction: Direction, wave: usize, all: usize) -> Self {
+        Self {
+            wave: Some(wave),
+            all,
+            ..Self::new(direction, [])
         }
     }
 
+    /// Returns true if the instances of another host belong to this batch.
+    pub(super) fn is_of_wave(&self, direction: Direction, wave: usize) -> bool {
+        self.direction == direction && self.wave == Some(wave)
+    }
+
+    /// Adds instances that were signalled.
+    pub(super) fn add(&mut self, instances: impl IntoIterator<Item = ProcessName>) {
+        for instance in instances {
+            self.places.insert(instance.clone(), self.next);
+            self.awaited.insert(self.next, instance);
+            self.next += 1;
+        }
+        self.all = self.all.max(self.next);
+    }
+
+    /// Returns true if no instance belongs to it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all == 0 && self.done == 0
+    }
+
     /// Counts an instance that has ended.
-    pub(super) fn end(&mut self, pid: i32) {
+    pub(super) fn end(&mut self, instance: &ProcessName) {
         self.done += 1;
-        if let Some(place) = self.places.remove(&pid) {
+        if let Some(place) = self.places.remove(instance) {
             self.awaited.remove(&place);
         }
     }
 
     /// Keeps the failure of the instance that ended last for the summary, unless it has a line of
     /// its own.
-    pub(super) fn fail(&mut self, pid: i32, why: &str, verbose: bool) {
+    pub(super) fn fail(&mut self, instance: ProcessName, why: &str, verbose: bool) {
         if !self.is_listed(verbose) {
-            self.failures.entry(why.into()).or_default().push(pid);
+            self.failures.entry(why.into()).or_default().push(instance);
         }
     }
 
@@ -118,9 +161,9 @@ impl Batch {
             let succeeded = instances(self.done - failed);
             lines.push((word, format!("({}/{}) {succeeded}", self.done, self.all)));
         }
-        for (why, pids) in self.failures {
-            let count = instances(pids.len());
-            let text = format!("{count}: {why}: pid {}", names::pids(&pids));
+        for (why, failed) in self.failures {
+            let count = instances(failed.len());
+            let text = format!("{count}: {why}: {}", processes(&failed));
             lines.push(("FAILED", text));
         }
         lines
@@ -135,11 +178,11 @@ impl Batch {
             "Confirming"
         };
         match self.awaited.values().next() {
-            Some(pid) if self.done < self.all => Some(Progress {
+            Some((host, pid)) if self.done < self.all => Some(Progress {
                 done: self.done,
                 all: self.all,
                 awaited: Some(Awaited {
-                    slowest: format!("pid {pid}"),
+                    slowest: process(host, *pid),
                     others: self.awaited.len() - 1,
                     since: self.since,
                     limit: self.limit,

@@ -1,6 +1,6 @@
 //! A dry run as people read it on stdout.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     run_report::{AfterFailure, WaveReport},
@@ -8,22 +8,80 @@ use super::{
     text::{LISTED, instances, name},
 };
 use crate::{
-    event::{FailureKind, Instance, Outcome, TargetKind, TargetReport},
+    event::{FailureKind, Instance, Outcome, TargetKind, TargetReport, process, processes},
+    inventory::HostName,
     names,
-    screen::{line as plain, quoted},
+    screen::{counted, line as plain, quoted},
     step::short,
 };
 
 /// Returns the text of a dry run. With `verbose`, every instance is a line.
 pub(super) fn text(summary: &Summary, verbose: bool) -> String {
-    let targets = summary.targets.iter().map(|t| target_text(summary, t));
+    let hosts = Hosts::of(summary);
+    let targets = target_texts(&hosts, summary);
     let waves = summary.waves.iter().map(|w| wave_text(summary, w, verbose));
     let skipped = summary.instances.iter().filter(|i| i.wave == 0);
-    let skipped = skipped.map(|i| skipped_text(summary, i));
+    let skipped = skipped.map(|i| skipped_text(&hosts, i));
     targets.chain(waves).chain(skipped).collect()
 }
 
-fn target_text(summary: &Summary, target: &TargetReport) -> String {
+/// Instances and targets by host: a target is read by instances of its own host alone.
+#[derive(Debug, Default)]
+struct Hosts<'a>(BTreeMap<&'a HostName, (Vec<&'a Instance>, Vec<&'a TargetReport>)>);
+
+impl<'a> Hosts<'a> {
+    fn of(summary: &'a Summary) -> Self {
+        let mut hosts = Self::default();
+        for instance in &summary.instances {
+            hosts.0.entry(&instance.host).or_default().0.push(instance);
+        }
+        for target in &summary.targets {
+            hosts.0.entry(&target.host).or_default().1.push(target);
+        }
+        hosts
+    }
+
+    fn instances(&self, host: &HostName) -> &[&'a Instance] {
+        self.0.get(host).map_or(&[], |(instances, _)| instances)
+    }
+
+    fn targets(&self, host: &HostName) -> &[&'a TargetReport] {
+        self.0.get(host).map_or(&[], |(_, targets)| targets)
+    }
+}
+
+/// Returns a text for each target. Targets of several hosts that have a text in common share it.
+fn target_texts(hosts: &Hosts<'_>, summary: &Summary) -> impl Iterator<Item = String> {
+    let mut texts: Vec<(String, Vec<&HostName>)> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for target in &summary.targets {
+        let text = target_text(hosts, summary, target);
+        let place = if target.host.is_local() {
+            None
+        } else {
+            places.get(&text).copied()
+        };
+        let place = place.unwrap_or_else(|| {
+            places.insert(text.clone(), texts.len());
+            texts.push((text, Vec::new()));
+            texts.len() - 1
+        });
+        texts[place].1.push(&target.host);
+    }
+    texts
+        .into_iter()
+        .map(|(text, hosts)| match hosts.as_slice() {
+            [host] if host.is_local() => text,
+            [host] => format!("{host}: {text}"),
+            hosts => format!(
+                "{} ({}): {text}",
+                counted(hosts.len(), "host"),
+                names::list(hosts, ", ", names::MOST)
+            ),
+        })
+}
+
+fn target_text(hosts: &Hosts<'_>, summary: &Summary, target: &TargetReport) -> String {
     let is_on_disk = target.disk.as_ref() == Some(&target.to);
     let content = match &target.from {
         _ if is_on_disk => format!("sha256:{} is on the disk already", short(&target.to)),
@@ -42,7 +100,7 @@ fn target_text(summary: &Summary, target: &TargetReport) -> String {
         );
     }
     if !is_on_disk {
-        text += &shared_target_note(summary, target);
+        text += &shared_target_note(hosts.instances(&target.host), target);
     }
     for entry in &target.entries {
         text += &format!("  {:<7} {}\n", name(entry.change), plain(&entry.path));
@@ -69,16 +127,11 @@ fn rollback_text(summary: &Summary, target: &TargetReport) -> String {
 }
 
 /// Says what follows where instances of several waves read a target; empty where one wave does.
-fn shared_target_note(summary: &Summary, target: &TargetReport) -> String {
-    let reads = |i: &&Instance| {
+fn shared_target_note(instances: &[&Instance], target: &TargetReport) -> String {
+    let reads = |i: &&&Instance| {
         i.outcome != Outcome::Unchanged && i.wave != 0 && i.targets.contains(&target.path)
     };
-    let waves: BTreeSet<usize> = summary
-        .instances
-        .iter()
-        .filter(reads)
-        .map(|i| i.wave)
-        .collect();
+    let waves: BTreeSet<usize> = instances.iter().filter(reads).map(|i| i.wave).collect();
     let mut waves = waves.into_iter();
     let Some(first) = waves.next() else {
         return String::new();
@@ -133,10 +186,10 @@ fn wave_text(summary: &Summary, wave: &WaveReport, verbose: bool) -> String {
     }
 }
 
-fn skipped_text(summary: &Summary, instance: &Instance) -> String {
+fn skipped_text(hosts: &Hosts<'_>, instance: &Instance) -> String {
     let why = instance.failure.as_ref().map_or("", |f| &f.text);
-    let changes = summary
-        .targets
+    let changes = hosts
+        .targets(&instance.host)
         .iter()
         .any(|t| instance.targets.contains(&t.path) && t.from.as_ref() != Some(&t.to));
     let more = if changes {
@@ -145,9 +198,9 @@ fn skipped_text(summary: &Summary, instance: &Instance) -> String {
         ""
     };
     format!(
-        "skipped: {} pid {}: {}{more}\n",
+        "skipped: {} {}: {}{more}\n",
         plain(&instance.group),
-        instance.pid,
+        process(&instance.host, instance.pid),
         plain(why)
     )
 }
@@ -186,9 +239,9 @@ fn instance_text(instance: &Instance) -> String {
         format!(" {}", instance.endpoint)
     };
     let text = format!(
-        "{} pid {}{endpoint}{reads}: {}",
+        "{} {}{endpoint}{reads}: {}",
         instance.group,
-        instance.pid,
+        process(&instance.host, instance.pid),
         next_outcome(instance)
     );
     format!("  {}\n", plain(&text))
@@ -203,12 +256,13 @@ fn grouped(instances: &[&Instance]) -> String {
     }
     let mut text = String::new();
     for ((group, outcome), members) in groups {
-        let unvalidated = members.iter().filter(|i| !i.validated).map(|i| i.pid);
-        let unvalidated: Vec<i32> = unvalidated.collect();
+        let unvalidated = members.iter().filter(|i| !i.validated);
+        let unvalidated: Vec<(HostName, i32)> =
+            unvalidated.map(|i| (i.host.clone(), i.pid)).collect();
         let named = if unvalidated.is_empty() {
             String::new()
         } else {
-            format!(": pid {}", names::pids(&unvalidated))
+            format!(": {}", processes(&unvalidated))
         };
         text += &format!("  {}: {} {outcome}{named}\n", plain(group), members.len());
     }

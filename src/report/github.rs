@@ -7,10 +7,15 @@ use super::{
     text::{end_text, name},
 };
 use crate::{
-    event::{Instance, Outcome},
+    event::{Instance, Outcome, TargetReport, has_hosts, process},
+    inventory::HostName,
     names, screen,
     step::short,
 };
+
+/// The head of the column with the hosts, and the rule below it.
+const HOST: (&str, &str) = ("| host ", "|---");
+const NO_HOST: (&str, &str) = ("", "");
 
 /// Returns the workflow commands for the verdict and for the first instances that failed. GitHub
 /// shows at most ten annotations of a level for each step.
@@ -30,9 +35,9 @@ pub(super) fn annotations(summary: &Summary) -> Vec<String> {
         .filter_map(|instance| Some((instance, instance.failure.as_ref()?)))
         .map(|(instance, failure)| {
             let title = format!(
-                "{} pid {}: {}",
+                "{} {}: {}",
                 instance.group,
-                instance.pid,
+                process(&instance.host, instance.pid),
                 name(instance.outcome)
             );
             annotation("error", &title, &failure.text)
@@ -64,11 +69,29 @@ pub(super) fn step_summary(summary: &Summary) -> String {
         plain(reason.next().unwrap_or_default())
     );
     code(&mut text, reason);
-    if !summary.targets.is_empty() {
-        text.push_str("\n| target | before | candidate | on disk |\n|---|---|---|---|\n");
+    targets(&mut text, &summary.targets);
+    instances(&mut text, &summary.instances);
+    if !summary.next.is_empty() {
+        text.push_str("\nNext:\n");
     }
+    code(&mut text, summary.next.iter().map(String::as_str));
+    text
+}
+
+/// Appends the table of the targets, with their hosts where any is not this machine.
+fn targets(text: &mut String, all: &[TargetReport]) {
+    if all.is_empty() {
+        return;
+    }
+    let over_hosts = all.iter().any(|target| !target.host.is_local());
+    let (head, rule) = if over_hosts { HOST } else { NO_HOST };
+    let _ = writeln!(
+        text,
+        "\n{head}| target | before | candidate | on disk |\n{rule}|---|---|---|---|"
+    );
     let digest = |digest: Option<&String>| digest.map_or("-", |digest| short(digest)).to_owned();
-    for target in summary.targets.iter().take(names::MOST) {
+    for target in all.iter().take(names::MOST) {
+        text.push_str(&host_cell(over_hosts, &target.host));
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} |",
@@ -78,12 +101,19 @@ pub(super) fn step_summary(summary: &Summary) -> String {
             digest(target.disk.as_ref())
         );
     }
-    instances(&mut text, &summary.instances);
-    if !summary.next.is_empty() {
-        text.push_str("\nNext:\n");
+    let more = all.len().saturating_sub(names::MOST);
+    if over_hosts && more > 0 {
+        let _ = writeln!(text, "\n{more} more.");
     }
-    code(&mut text, summary.next.iter().map(String::as_str));
-    text
+}
+
+/// Returns the first cell of a row over hosts.
+fn host_cell(over_hosts: bool, host: &HostName) -> String {
+    if over_hosts {
+        format!("| {} ", plain(host.as_str()))
+    } else {
+        String::new()
+    }
 }
 
 /// Appends lines as they are.
@@ -110,8 +140,14 @@ fn instances(text: &mut String, all: &[Instance]) {
     if others.is_empty() {
         return;
     }
-    text.push_str("\n| group | pid | endpoint | outcome | why |\n|---|---|---|---|---|\n");
+    let over_hosts = has_hosts(all);
+    let (head, rule) = if over_hosts { HOST } else { NO_HOST };
+    let _ = writeln!(
+        text,
+        "\n{head}| group | pid | endpoint | outcome | why |\n{rule}|---|---|---|---|---|"
+    );
     for instance in others.iter().take(names::MOST) {
+        text.push_str(&host_cell(over_hosts, &instance.host));
         let why = instance
             .failure
             .as_ref()

@@ -2,7 +2,7 @@
 
 use super::run_report::{CommandContext, RunReport};
 use crate::{
-    event::{Outcome, TargetReport, Verdict},
+    event::{Instance, Outcome, TargetReport, Verdict, process},
     names,
     refusal::Hint,
 };
@@ -43,7 +43,7 @@ impl Advisor<'_> {
                 let doctor = self.context.doctor.clone();
                 Hint {
                     what: "nothing was touched; why, and what to do about it:".into(),
-                    commands: vec![doctor.unwrap_or_else(|| format!("hello doctor {}", first.pid))],
+                    commands: vec![doctor.unwrap_or_else(|| doctor_of(first))],
                 }
             }
             Verdict::Partial => self.partial(),
@@ -119,11 +119,16 @@ impl Advisor<'_> {
             failed
         };
         // An instance that died is started again first, on the config that is on disk now.
-        let start = self.report.instances.iter().find_map(|i| {
-            i.start
-                .clone()
-                .filter(|_| matches!(i.outcome, Outcome::Died | Outcome::RevertFailed))
-        });
+        let ended = |i: &&Instance| matches!(i.outcome, Outcome::Died | Outcome::RevertFailed);
+        let mut startable = self.report.instances.iter().filter(ended);
+        let start = startable.find_map(|i| Some((&i.host, i.start.clone()?)));
+        // The command is of that host: typed here, it would start another process.
+        let (start, elsewhere) = match start {
+            Some((host, start)) if !host.is_local() => {
+                (None, format!("; `{start}` on {host} starts it again there"))
+            }
+            start => (start.map(|(_, start)| start), String::new()),
+        };
         let resume = format!(
             "hello resume {}{}",
             self.report.run, self.context.state_args
@@ -139,7 +144,7 @@ impl Advisor<'_> {
         let commands = [Some(look), start, Some(resume), revert];
         Hint {
             what: format!(
-                "this needs you: {failed}; {}; {then}",
+                "this needs you: {failed}{elsewhere}; {}; {then}",
                 self.context.look.what()
             ),
             commands: commands.into_iter().flatten().collect(),
@@ -195,13 +200,32 @@ impl Advisor<'_> {
     /// Lists the instances with such an outcome.
     fn list(&self, is: impl Fn(Outcome) -> bool) -> String {
         let instances = self.report.instances.iter().filter(|i| is(i.outcome));
-        let texts = instances.map(|i| format!("pid {} {}", i.pid, outcome_text(i.outcome)));
+        let texts = instances.map(|i| {
+            let process = process(&i.host, i.pid);
+            format!("{process} {}", outcome_text(i.outcome))
+        });
         names::list(texts, ", ", names::MOST)
     }
 }
 
+/// Returns the command that examines an instance.
+fn doctor_of(instance: &Instance) -> String {
+    if instance.host.is_local() {
+        format!("hello doctor {}", instance.pid)
+    } else {
+        format!("hello doctor {}:{}", instance.host, instance.pid)
+    }
+}
+
 fn paths(targets: &[&TargetReport]) -> String {
-    let paths = targets.iter().map(|t| format!("`{}`", t.path.display()));
+    let paths = targets.iter().map(|t| {
+        let path = t.path.display();
+        if t.host.is_local() {
+            format!("`{path}`")
+        } else {
+            format!("`{path}` on {}", t.host)
+        }
+    });
     names::list(paths, ", ", names::MOST)
 }
 

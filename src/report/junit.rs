@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Summary, text::name};
 use crate::{
-    event::{Instance, Outcome, Verdict},
+    event::{Instance, Outcome, Verdict, process},
     screen,
 };
 
@@ -216,8 +216,9 @@ fn case(verdict: Verdict, instance: &Instance) -> Case {
         "" => String::new(),
         endpoint => format!(" {endpoint}"),
     };
+    let process = process(&instance.host, instance.pid);
     Case {
-        name: clean(&format!("pid {}{endpoint}", instance.pid)),
+        name: clean(&format!("{process}{endpoint}")),
         class: clean(&format!("hello.{}", instance.group)),
         time: seconds(Duration::from_micros(instance.took_us.unwrap_or(0))),
         failure: (!is_well && !is_untouched).then(|| Remark::new(outcome.clone(), why)),

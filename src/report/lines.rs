@@ -1,30 +1,80 @@
 //! Events that are one line each, whatever came before them.
 
 use crate::{
-    event::Event,
+    event::{Event, process},
+    inventory::HostName,
     names::{self, and_more},
     screen::counted,
     step::short,
 };
 
-/// Returns the word and the text of such an event; none for every other event.
-pub(super) fn line_of(event: &Event) -> Option<(&'static str, String)> {
-    process_line(event)
-        .or_else(|| file_line(event))
-        .or_else(|| run_line(event))
+/// One line about an event, whose host is not named yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EventLine {
+    pub(super) word: &'static str,
+    /// The process that the text begins with; none where it begins with the host.
+    pub(super) process: Option<NamedProcess>,
+    /// The text, or what follows the process.
+    pub(super) text: String,
+}
+
+/// A process as a line begins with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NamedProcess {
+    /// Its group, where the line names it.
+    pub(super) group: Option<String>,
+    pub(super) pid: i32,
+}
+
+impl EventLine {
+    pub(super) fn new(word: &'static str, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self {
+            word,
+            process: None,
+            text,
+        }
+    }
+
+    fn of(word: &'static str, group: Option<&String>, pid: i32, text: String) -> Self {
+        let group = group.cloned();
+        Self {
+            word,
+            process: Some(NamedProcess { group, pid }),
+            text,
+        }
+    }
+
+    /// Returns the text with the host, unless that is this machine.
+    pub(super) fn text_of(&self, host: &HostName) -> String {
+        match &self.process {
+            Some(NamedProcess { group, pid }) => {
+                let group = group.as_ref().map_or(String::new(), |g| format!("{g} "));
+                format!("{group}{}{}", process(host, *pid), self.text)
+            }
+            None if host.is_local() => self.text.clone(),
+            None => format!("{host}: {}", self.text),
+        }
+    }
+}
+
+/// Returns the line of such an event; none for every other event.
+pub(super) fn line_of(event: &Event) -> Option<EventLine> {
+    let line = || file_line(event).or_else(|| run_line(event));
+    process_line(event).or_else(|| line().map(|(word, text)| EventLine::new(word, text)))
 }
 
 /// Events of processes, and of their answers.
-fn process_line(event: &Event) -> Option<(&'static str, String)> {
+fn process_line(event: &Event) -> Option<EventLine> {
     Some(match event {
-        Event::Skipped { pid, why } => ("Skipped", format!("pid {pid} {why}")),
+        Event::Skipped { pid, why } => EventLine::of("Skipped", None, *pid, format!(" {why}")),
         Event::Gone { group, pids, why } => {
             let pids = names::pids(pids);
-            ("Gone", format!("{group} pid {pids} {why}"))
+            EventLine::new("Gone", format!("{group} pid {pids} {why}"))
         }
         Event::Insecure { group, url } => {
             let text = format!("{group}: the certificate of {url} is not checked");
-            ("Insecure", text)
+            EventLine::new("Insecure", text)
         }
         Event::NotHeldBefore {
             group,
@@ -33,8 +83,8 @@ fn process_line(event: &Event) -> Option<(&'static str, String)> {
             why,
         } => {
             let more = and_more(instances.saturating_sub(1));
-            let text = format!("{group} pid {pid}{more}: before the run {why}");
-            ("Failing", text)
+            let text = format!("{more}: before the run {why}");
+            EventLine::of("Failing", Some(group), *pid, text)
         }
         Event::NotOpened {
             group,
@@ -44,10 +94,12 @@ fn process_line(event: &Event) -> Option<(&'static str, String)> {
         } => {
             let more = and_more(instances.saturating_sub(1));
             let path = path.display();
-            let text = format!("{group} pid {pid}{more}: not seen to open {path} after its signal");
-            ("Not opened", text)
+            let text = format!("{more}: not seen to open {path} after its signal");
+            EventLine::of("Not opened", Some(group), *pid, text)
         }
-        Event::Unvalidated { pid, why } => ("Unvalidated", format!("pid {pid}: {why}")),
+        Event::Unvalidated { pid, why } => {
+            EventLine::of("Unvalidated", None, *pid, format!(": {why}"))
+        }
         Event::Unresponsive {
             group,
             pid,
@@ -60,7 +112,8 @@ fn process_line(event: &Event) -> Option<(&'static str, String)> {
             } else {
                 "is included"
             };
-            ("Unresponsive", format!("{group} pid {pid} {what}: {why}"))
+            let text = format!(" {what}: {why}");
+            EventLine::of("Unresponsive", Some(group), *pid, text)
         }
         _ => return None,
     })

@@ -7,14 +7,13 @@ use serde::Serialize;
 
 use self::{
     batch::Batch,
-    lines::line_of,
-    text::{
-        LISTED, end_text, instances, proof_text, refused_text, rolled_back_text, seconds,
-        unconfirmed_text, waves_text,
-    },
+    grouped::GroupedLines,
+    host_tally::HostTally,
+    text::{LISTED, end_text, instances, refused_text, seconds},
 };
 pub(crate) use self::{
     exports::Exports,
+    hosts::HostReport,
     leftovers::remove_leftovers,
     refusal::{fail, refused},
     run_report::{AfterFailure, CommandContext, Look, RunReport, WaveReport},
@@ -23,19 +22,19 @@ pub(crate) use self::{
     summary::Summary,
 };
 use crate::{
-    event::{At, Direction, Event, FailureKind, Outcome, Phase, failures},
-    inventory::HostName,
-    names,
+    event::failures,
     refusal::Hint,
     screen::{self, Sink},
-    step::short,
 };
 
 mod batch;
 mod dry_run;
 mod exports;
 mod github;
+mod grouped;
 mod hint;
+mod host_tally;
+mod hosts;
 mod junit;
 mod leftovers;
 mod lines;
@@ -43,6 +42,7 @@ mod phases;
 mod refusal;
 mod run_report;
 mod run_text;
+mod running;
 mod schema;
 mod summary;
 #[cfg(test)]
@@ -68,12 +68,15 @@ pub(crate) struct Reporter {
     quiet: bool,
     verbose: bool,
     began: Instant,
-    /// Number of waves of the run.
-    waves: usize,
+    /// Number of instances in each wave of the run.
+    waves: Vec<usize>,
     /// In a replay: the time of day of the next line, and the time since the run began.
     past: Option<(String, Duration)>,
     /// The instances that are signalled now.
     batch: Batch,
+    hosts: HostTally,
+    /// Lines of a large number of hosts, which wait to be shown together.
+    grouped: GroupedLines,
     exports: Exports,
     stdout: Sink,
     stderr: Sink,
@@ -88,9 +91,11 @@ impl Reporter {
             quiet,
             verbose,
             began: Instant::now(),
-            waves: 0,
+            waves: Vec::new(),
             past: None,
             batch: Batch::default(),
+            hosts: HostTally::default(),
+            grouped: GroupedLines::default(),
             exports: Exports::default(),
             stdout: Sink::stdout(),
             stderr: Sink::stderr(!quiet),
@@ -127,231 +132,6 @@ impl Reporter {
             .map_or_else(|| self.began.elapsed(), |(_, elapsed)| *elapsed)
     }
 
-    /// Shows an event.
-    pub(crate) fn event(&mut self, event: &Event) {
-        if let Event::Phase {
-            phase,
-            done,
-            all,
-            limit,
-        } = event
-        {
-            return self.phase(*phase, (*done, *all), *limit);
-        }
-        if self.output == Output::Jsonl {
-            self.data(&At::of(&HostName::local(), event));
-        }
-        if let Some((word, text)) = line_of(event) {
-            return self.line(word, &text);
-        }
-        match event {
-            Event::Survey { .. } => self.survey(event),
-            Event::Waves { instances } => self.waves = instances.len(),
-            Event::Intent {
-                direction,
-                wave,
-                pids,
-                ..
-            } => self.intent(*direction, *wave, pids),
-            Event::Installed { path, sha256, .. } => {
-                let word = if self.batch.direction.is_back() {
-                    "Rolled back"
-                } else {
-                    "Installed"
-                };
-                let text = format!("{} sha256:{}", path.display(), short(sha256));
-                self.line(word, &text);
-            }
-            Event::RollbackBegan { why } => {
-                self.after_batch("Rolling back", &format!("everything: {why}"));
-            }
-            Event::RolledBack { pids, why } => {
-                self.after_batch("Rolling back", &rolled_back_text(pids, why));
-            }
-            Event::Stopped { why } => {
-                self.after_batch("Stopped", &format!("no other instance is signalled: {why}"));
-            }
-            Event::Baking { wave, seconds } => self.baking(*wave, *seconds),
-            Event::Baked { wave, instances } => self.baked(*wave, *instances),
-            Event::Gate {
-                wave,
-                command,
-                exit,
-                output,
-            } => self.gate(*wave, command, *exit, output),
-            Event::Instance { .. } => self.instance(event),
-            _ => {}
-        }
-    }
-
-    /// Shows a phase while it lasts. The instances of a batch are shown as the batch.
-    fn phase(&mut self, phase: Phase, counts: (usize, usize), limit: Option<Duration>) {
-        if phase != Phase::Confirming {
-            let is_first = counts.0 == 0;
-            return self
-                .stderr
-                .progress(is_first, || Some(phases::progress(phase, counts, limit)));
-        }
-        self.batch.limit = limit;
-        self.show_batch();
-        if let Some(limit) = limit.filter(|_| self.rolls_back_interrupted()) {
-            let text = format!(
-                "each instance has {}s to prove the old config",
-                limit.as_secs_f64()
-            );
-            self.line("Rolling back", &text);
-        }
-    }
-
-    /// Tells whether the operator waits for a rollback after an interrupt.
-    fn rolls_back_interrupted(&self) -> bool {
-        self.batch.direction.is_back() && screen::is_interrupted()
-    }
-
-    fn survey(&mut self, event: &Event) {
-        let Event::Survey {
-            instances: count,
-            fleet,
-        } = event
-        else {
-            return;
-        };
-        self.idle();
-        let source = fleet
-            .as_ref()
-            .map_or("no fleet.toml".into(), |path| path.display().to_string());
-        let text = format!("{} on 1 host ({source})", instances(*count));
-        self.line("Survey", &text);
-    }
-
-    /// Begins a batch of instances.
-    fn intent(&mut self, direction: Direction, wave: usize, pids: &[(i32, u64)]) {
-        self.end_batch();
-        // A rollback is no wave. Neither is a file that is installed again after a partial one.
-        if !direction.is_back() && self.waves > 1 && !pids.is_empty() {
-            let text = format!("{wave}/{}: {}", self.waves, instances(pids.len()));
-            self.line("Wave", &text);
-        }
-        self.batch = Batch::new(direction, pids.iter().map(|(pid, _)| *pid));
-        self.show_batch();
-    }
-
-    /// Ends the batch, and shows a line.
-    fn after_batch(&mut self, word: &str, text: &str) {
-        self.end_batch();
-        self.line(word, text);
-    }
-
-    fn baking(&mut self, wave: usize, seconds: f64) {
-        let text = format!("wave {wave} is left alone for {seconds}s");
-        self.after_batch("Baking", &text);
-        self.stderr
-            .progress(true, || Some(phases::baking(wave, seconds)));
-    }
-
-    fn baked(&mut self, wave: usize, count: usize) {
-        self.end_batch();
-        self.idle();
-        let text = format!(
-            "[{}] {} of wave {} still on the new config",
-            seconds(self.elapsed()),
-            instances(count),
-            waves_text(wave)
-        );
-        self.line("Baked", &text);
-    }
-
-    /// Shows the result of a gate, and the first lines of its output.
-    fn gate(&mut self, wave: usize, command: &[String], exit: Option<i32>, output: &str) {
-        self.end_batch();
-        self.idle();
-        let result = match exit {
-            Some(0) => "passed".into(),
-            Some(code) => format!("failed (exit status {code})"),
-            None => "failed (no exit status)".into(),
-        };
-        let word = if exit == Some(0) { "Gate" } else { "FAILED" };
-        let time = seconds(self.elapsed());
-        let command = command.join(" ");
-        self.line(
-            word,
-            &format!("[{time}] gate of wave {wave}: `{command}` {result}"),
-        );
-        for line in output.lines().take(names::MOST) {
-            self.line("", &format!("| {line}"));
-        }
-        let more = output.lines().count().saturating_sub(names::MOST);
-        if more > 0 {
-            let lines = if more == 1 { "line" } else { "lines" };
-            self.line("", &format!(".. and {more} more {lines}"));
-        }
-    }
-
-    /// Shows the outcome of an instance.
-    fn instance(&mut self, event: &Event) {
-        let Event::Instance {
-            group,
-            pid,
-            endpoint,
-            moved_from,
-            successor_of,
-            outcome,
-            proof,
-            draining,
-            failure,
-            ..
-        } = event
-        else {
-            return;
-        };
-        let address = match moved_from {
-            Some(from) => format!(" {from} moved to {endpoint}"),
-            None if endpoint.is_empty() => String::new(),
-            None => format!(" {endpoint}"),
-        };
-        let old = successor_of.map_or(String::new(), |old| format!(", successor of pid {old}"));
-        let failure = failure.as_ref().map(|f| {
-            if *outcome == Outcome::Unconfirmed && f.kind == FailureKind::Unresponsive {
-                format!("unresponsive before the run: {}", f.text)
-            } else {
-                f.text.clone()
-            }
-        });
-        self.batch.end(successor_of.unwrap_or(*pid));
-        self.show_batch();
-        let proof = proof_text(*proof, draining);
-        let (word, result) = match outcome {
-            Outcome::Confirmed => ("Confirmed", proof),
-            Outcome::Unconfirmed => ("Signalled", unconfirmed_text(failure.as_deref())),
-            Outcome::Reverted => {
-                let first = failure.map_or(String::new(), |text| format!(" (first: {text})"));
-                ("Reverted", proof + &first)
-            }
-            _ => {
-                let why = failure.unwrap_or_else(|| "not proven".into());
-                self.batch.fail(*pid, &why, self.verbose);
-                ("FAILED", format!(": {why}"))
-            }
-        };
-        if self.batch.is_listed(self.verbose) {
-            let time = seconds(self.elapsed());
-            let place = self.batch.place();
-            let text = format!("[{time}] {place}{group} pid {pid}{old}{address}{result}");
-            self.line(word, &text);
-        } else if self.batch.is_over() {
-            self.end_batch();
-        }
-    }
-
-    /// Counts the successes of a large batch, and names its failures by their reason.
-    fn end_batch(&mut self) {
-        let batch = self.batch.take();
-        let time = seconds(self.elapsed());
-        for (word, text) in batch.summary(self.verbose) {
-            self.line(word, &format!("[{time}] {text}"));
-        }
-    }
-
     /// Shows the end.
     pub(crate) fn finish(&mut self, summary: &Summary) {
         self.end_batch();
@@ -368,10 +148,17 @@ impl Reporter {
         let refused = refused_text(&summary.instances);
         let is_listed = !self.quiet && summary.run.is_empty() && refused.len() > 1;
         if is_listed {
-            self.list("Refused", &refused);
+            let lines: Vec<_> = refused
+                .iter()
+                .map(|text| ("Refused", text.clone()))
+                .collect();
+            self.list(&lines);
         }
         let time = seconds(self.elapsed());
         self.line("Summary", &format!("[{time}] {}", end_text(summary)));
+        if let (Some(counts), Some(others)) = (&summary.host_counts, &summary.hosts) {
+            self.list(&hosts::lines(counts, others));
+        }
         if !summary.run.is_empty() {
             self.line("Run", &summary.run);
         }
@@ -394,13 +181,13 @@ impl Reporter {
         self.close();
     }
 
-    /// Shows a line for each text; of many, only the first unless every instance is wanted.
-    fn list(&self, word: &str, texts: &[String]) {
-        let shown = if self.verbose { texts.len() } else { LISTED };
-        for text in texts.iter().take(shown) {
+    /// Shows lines, each a word and a text; of many, only the first unless every one is wanted.
+    fn list(&self, lines: &[(&str, String)]) {
+        let shown = if self.verbose { lines.len() } else { LISTED };
+        for (word, text) in lines.iter().take(shown) {
             self.line(word, text);
         }
-        let more = texts.len().saturating_sub(shown);
+        let more = lines.len().saturating_sub(shown);
         if more > 0 {
             self.line("", &format!(".. and {more} more; -v names them"));
         }

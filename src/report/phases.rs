@@ -15,6 +15,7 @@ pub(super) fn progress(
     limit: Option<Duration>,
 ) -> Progress {
     let word = match phase {
+        Phase::Connecting => "Hosts",
         Phase::Surveying => "Surveying",
         Phase::Staging => "Staging",
         Phase::Validating => "Validating",

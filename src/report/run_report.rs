@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::HostReport;
 use crate::{
     event::{Abort, At, Event, Instance, Outcome, TargetReport, Verdict},
     refusal::Hint,
@@ -23,6 +24,8 @@ pub(crate) struct RunReport {
     pub targets: Vec<TargetReport>,
     /// Every instance.
     pub instances: Vec<Instance>,
+    /// Every host; empty in a run over this machine alone.
+    pub hosts: Vec<HostReport>,
     /// The waves of a dry run, in order.
     pub waves: Vec<WaveReport>,
     /// The gates, as their events.
@@ -125,6 +128,7 @@ impl RunReport {
             reason,
             targets,
             instances,
+            hosts: Vec::new(),
             waves: Vec::new(),
             gates: Vec::new(),
             notes: Vec::new(),

@@ -96,6 +96,7 @@ pub(crate) fn result(info: &RunInfo, ids: &ShortIds) -> String {
 pub(crate) fn run_object(info: &RunInfo, state_args: &str) -> Value {
     json!({
         "run": info.id,
+        "host": info.host,
         "at": info.at,
         "verdict": info.verdict(),
         "open": info.open,

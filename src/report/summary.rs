@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use super::{
     hint,
+    hosts::{self, HostReport},
     run_report::{AfterFailure, CommandContext, RunReport, WaveReport},
 };
 use crate::{
-    event::{Abort, At, Event, Instance, Outcome, TargetReport, VERSION, Verdict},
+    event::{Abort, At, Event, HostState, Instance, Outcome, TargetReport, VERSION, Verdict},
     exact::absent,
     refusal::Hint,
 };
@@ -53,6 +54,12 @@ pub(crate) struct Summary {
     #[serde(serialize_with = "absent::list")]
     #[schemars(with = "Option<Vec<At<Event>>>")]
     notes: Vec<At<Event>>,
+    /// The hosts that are not `done`; absent in a run without a list of hosts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hosts: Option<Vec<HostReport>>,
+    /// Number of hosts by state; absent in a run without a list of hosts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) host_counts: Option<BTreeMap<HostState, usize>>,
     /// See [`RunReport::dry_run`].
     #[serde(skip)]
     pub(super) is_preview: bool,
@@ -90,12 +97,19 @@ impl Summary {
     }
 
     fn without_hint(report: RunReport, next: Vec<String>, dry_run: bool) -> Self {
+        let counts = report.counts();
+        let has_hosts = !report.hosts.is_empty();
+        let host_counts = hosts::counts(report.hosts.iter().map(|host| host.state));
+        let mut others = report.hosts;
+        others.retain(|host| host.state != HostState::Done);
         Self {
             v: VERSION,
             dry_run,
+            hosts: has_hosts.then_some(others),
+            host_counts: has_hosts.then_some(host_counts),
             exit: report.verdict.exit(),
             next,
-            counts: report.counts(),
+            counts,
             run: report.run,
             verdict: report.verdict,
             reason: report.reason,

@@ -6,8 +6,11 @@ use std::{
 };
 
 use super::*;
-use crate::event::{Direction, Failure, Instance, TargetKind, TargetReport, Verdict};
+use crate::event::{
+    Direction, Event, Failure, FailureKind, Instance, Outcome, TargetKind, TargetReport, Verdict,
+};
 
+mod hosts;
 mod snapshots;
 
 /// A writer that keeps everything.

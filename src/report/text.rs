@@ -1,12 +1,13 @@
 //! Words that several reports share.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde::Serialize;
 
 use super::Summary;
 use crate::{
-    event::{Instance, Outcome, Proof},
+    event::{Instance, Outcome, Proof, has_hosts, process},
+    inventory::HostName,
     names::json_word,
     screen,
 };
@@ -60,7 +61,8 @@ pub(super) fn refused_text(instances: &[Instance]) -> Vec<String> {
     let refused = instances.iter().filter(|i| i.outcome == Outcome::Refused);
     let text = |instance: &Instance| {
         let why = instance.failure.as_ref().map_or("", |f| &f.text);
-        format!("{} pid {} {why}", instance.group, instance.pid)
+        let process = process(&instance.host, instance.pid);
+        format!("{} {process} {why}", instance.group)
     };
     refused.map(text).collect()
 }
@@ -71,6 +73,15 @@ pub(super) fn rolled_back_text(pids: &[i32], why: &str) -> String {
         0 => format!("only files, since no instance was signalled: {why}"),
         count => format!("{}: {why}", instances(count)),
     }
+}
+
+/// Returns ` on 2 hosts`; empty where all instances are of this machine.
+fn on_hosts(instances: &[Instance]) -> String {
+    if !has_hosts(instances) {
+        return String::new();
+    }
+    let hosts: BTreeSet<&HostName> = instances.iter().map(|i| &i.host).collect();
+    format!(" on {}", screen::counted(hosts.len(), "host"))
 }
 
 /// Returns the end of a run in one line: its verdict, and how many instances ended how.
@@ -93,6 +104,10 @@ pub(super) fn end_text(summary: &Summary) -> String {
     // A run that ended before it touched anything may have no instance to count.
     match summary.instances.len() {
         0 => format!("{verdict}{counts}"),
-        n => format!("{}: {verdict}{counts}", instances(n)),
+        n => format!(
+            "{}{}: {verdict}{counts}",
+            instances(n),
+            on_hosts(&summary.instances)
+        ),
     }
 }

@@ -2,14 +2,15 @@
 
 use std::time::Instant;
 
-use super::{Output, Reporter, Summary, batch::Batch};
+use super::{Output, Reporter, Summary, batch::Batch, host_tally::HostTally};
 use crate::screen;
 
 impl Reporter {
     /// Begins the next run.
     pub(crate) fn begin(&mut self) {
         self.began = Instant::now();
-        self.waves = 0;
+        self.waves.clear();
+        self.hosts = HostTally::default();
         self.batch = Batch::default();
     }
 

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::options::Options;
 use crate::{
-    event::{Event, Outcome, TargetReport, VERSION},
+    event::{At, Event, Outcome, TargetReport, VERSION, process},
+    inventory::HostName,
     names::{self, json_word},
     report::{Output, action, local_time, operator, result, run_object},
     runs::{self, RunEnded, RunInfo, ShortIds},
@@ -25,7 +26,7 @@ pub(super) struct RunView {
     info: RunInfo,
     targets: Vec<TargetView>,
     /// The last outcome of each instance, in the order of the journal.
-    instances: Vec<Event>,
+    instances: Vec<At<Event>>,
     /// The time from its first to its last event, in microseconds.
     took_us: Option<i64>,
 }
@@ -43,7 +44,7 @@ impl RunView {
     /// Reads the run `id`.
     pub(super) fn read(options: &Options, id: &str) -> io::Result<Self> {
         let info = RunInfo::of(&options.state, id);
-        let mut instances: BTreeMap<(i32, u64), (usize, Event)> = BTreeMap::new();
+        let mut instances: BTreeMap<(HostName, i32, u64), (usize, At<Event>)> = BTreeMap::new();
         let mut began = None;
         let mut last = None;
         // A run that ended before its first record has no journal.
@@ -56,17 +57,17 @@ impl RunView {
             let at = value["at"].as_str().and_then(|at| at.parse().ok());
             began = began.or(at);
             last = at.filter(|_| value["event"] != "superseded_by").or(last);
-            let Ok(event) = serde_json::from_value(value) else {
+            let Ok(event) = serde_json::from_value::<At<Event>>(value) else {
                 continue;
             };
-            if let Event::Instance { pid, started, .. } = &event {
+            if let Event::Instance { pid, started, .. } = &event.event {
                 let number = instances.len();
-                let id = (*pid, *started);
+                let id = (event.host.clone(), *pid, *started);
                 let number = instances.get(&id).map_or(number, |(number, _)| *number);
                 instances.insert(id, (number, event));
             }
         }
-        let mut instances: Vec<(usize, Event)> = instances.into_values().collect();
+        let mut instances: Vec<(usize, At<Event>)> = instances.into_values().collect();
         instances.sort_by_key(|(number, _)| *number);
         let targets = runs::plan_targets(&options.state, id);
         Ok(Self {
@@ -105,6 +106,9 @@ impl RunView {
             |began| format!("{}{}", action(began, ids), operator(began)),
         );
         let mut lines = vec![line("Run", &info.id), line("", &what)];
+        if !info.host.is_local() {
+            lines.push(line("Host", info.host.as_str()));
+        }
         let at = info.at.map(|at| local_time(at, "%Y-%m-%d %H:%M:%S"));
         let took = self.took_us.map_or_else(String::new, |took| {
             format!(", for {}.{:03}s", took / 1_000_000, took / 1000 % 1000)
@@ -125,7 +129,7 @@ impl RunView {
     fn instance_lines(&self) -> Vec<String> {
         let mut outcomes: BTreeMap<Outcome, Vec<String>> = BTreeMap::new();
         let mut failures = Vec::new();
-        for event in &self.instances {
+        for At { event, host } in &self.instances {
             let Event::Instance {
                 group,
                 pid,
@@ -136,7 +140,7 @@ impl RunView {
             else {
                 continue;
             };
-            let name = format!("{group} pid {pid}");
+            let name = format!("{group} {}", process(host, *pid));
             failures.extend(failure.as_ref().map(|f| format!("{name}: {}", f.text)));
             outcomes.entry(*outcome).or_default().push(name);
         }
@@ -243,6 +247,7 @@ impl TargetView {
 
     fn add_to(&self, lines: &mut Vec<String>) {
         let TargetReport {
+            host,
             path,
             from,
             to,
@@ -255,7 +260,12 @@ impl TargetView {
             .as_ref()
             .map_or(String::new(), |s| format!(" from {s}"));
         let text = format!(
-            "{} sha256:{} -> sha256:{}{source}",
+            "{}{} sha256:{} -> sha256:{}{source}",
+            if host.is_local() {
+                String::new()
+            } else {
+                format!("{host}: ")
+            },
             path.display(),
             from.as_deref().map_or("?", short),
             short(to)

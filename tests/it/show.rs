@@ -76,6 +76,69 @@ fn a_run_is_shown_with_its_change_and_its_instances() {
     assert!(json["next"][0].as_str().unwrap().contains(&run));
 }
 
+/// Replaces the host in the files of a run.
+fn rename_host(fleet: &Fleet, run: &str, to: [&str; 2]) {
+    for name in ["events.jsonl", "plan.json"] {
+        let path = fleet.path("state/runs").join(run).join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = text
+            .replace(",\"host\":\"local\"", to[0])
+            .replace("\"host\": \"local\",", to[1]);
+        std::fs::write(&path, text).unwrap();
+    }
+}
+
+#[test]
+fn a_run_of_another_host_is_shown_with_its_name() {
+    let fleet = Fleet::start(2);
+    let [run, ..] = install(&fleet, "two");
+    let names = [",\"host\":\"edge-081\"", "\"host\": \"edge-081\","];
+    rename_host(&fleet, &run, names);
+    let shown = text(&mut show(&fleet, &["@"]));
+    for wanted in [
+        "Host edge-081\n",
+        "confirmed 2 instances: web edge-081 pid ",
+        "Target edge-081: /",
+    ] {
+        assert!(shown.contains(wanted), "{wanted}\n{shown}");
+    }
+    let json = CommandResult::of(&mut show(&fleet, &["-o", "json", "@"])).json;
+    assert_eq!(json["host"], "edge-081");
+    for list in ["instances", "targets"] {
+        assert_eq!(json[list][0]["host"], "edge-081", "{json:#}");
+    }
+    let mut history = Command::new(fleet.exe());
+    let state = fleet.path("state");
+    history.args(["history", "@", "--state"]).arg(&state);
+    let replayed = text(&mut history);
+    assert!(replayed.contains(" web edge-081 pid "), "{replayed}");
+    let mut list = Command::new(fleet.exe());
+    let listed = text(list.args(["history", "--state"]).arg(&state));
+    assert!(listed.contains("HOST") && listed.contains("edge-081"));
+}
+
+#[test]
+fn a_run_without_hosts_is_of_this_machine() {
+    let fleet = Fleet::start(1);
+    let [run, ..] = install(&fleet, "two");
+    rename_host(&fleet, &run, ["", ""]);
+    let json = CommandResult::of(&mut show(&fleet, &["-o", "json", "@"])).json;
+    assert_eq!(json["host"], "local");
+    for list in ["instances", "targets"] {
+        assert_eq!(json[list][0]["host"], "local", "{json:#}");
+    }
+    let mut history = Command::new(fleet.exe());
+    history.args(["history", "@", "-o", "jsonl", "--state"]);
+    let lines = text(history.arg(fleet.path("state")));
+    assert!(lines.lines().count() > 5, "{lines}");
+    for line in lines.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["host"], "local", "{line}");
+    }
+    // Its plan is read too.
+    fleet.continue_run("revert", &[&run]).expect(0);
+}
+
 #[test]
 fn a_run_that_failed_is_shown_with_its_failures() {
     let fleet = Fleet::start(1);

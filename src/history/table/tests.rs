@@ -1,9 +1,10 @@
+#![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 use std::{collections::BTreeMap, path::Path};
 
 use serde_json::json;
 
 use super::*;
-use crate::{runs::RunEnded, tests::check_snapshots};
+use crate::{inventory::HostName, runs::RunEnded, tests::check_snapshots};
 
 /// Returns a run whose moment is not shown: the time zone of the machine would show in it.
 fn run(id: &str, reason: Option<&str>, end: Option<&str>, open: bool) -> RunInfo {
@@ -44,7 +45,7 @@ fn run(id: &str, reason: Option<&str>, end: Option<&str>, open: bool) -> RunInfo
 
 fn table() -> RunTable {
     let ids = ShortIds::of(Path::new("/nowhere"));
-    let mut table = RunTable::new();
+    let mut table = RunTable::new(false);
     let never_began = RunInfo {
         began: None,
         ..run("01a21bb5e159745f83da5a81f5a5dc8f", None, None, false)
@@ -91,6 +92,20 @@ fn the_list_is_its_snapshot_at_every_width() {
     ];
     let texts: BTreeMap<String, String> = texts.map(|(name, text)| (name.into(), text)).into();
     check_snapshots("src/history/table/tests/snapshots", &texts);
+}
+
+#[test]
+fn a_run_of_another_host_gives_each_run_a_cell_with_its_host() {
+    let ids = ShortIds::of(Path::new("/nowhere"));
+    let mut table = RunTable::new(true);
+    let run = RunInfo {
+        host: HostName::new("edge-081").unwrap(),
+        ..run("01a21bb4e159745f83da5a81f5a5dc8f", None, None, false)
+    };
+    table.add(&run, &ids, "");
+    let lines = table.table.lines(None);
+    let cells = |line: usize| lines[line].split_whitespace().nth(1);
+    assert_eq!((cells(0), cells(1)), (Some("HOST"), Some("edge-081")));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 use super::*;
 use crate::{
     event::{Failure, TargetKind, Verdict},
+    inventory::HostName,
     report::{CommandContext, Look, RunReport},
 };
 
@@ -16,9 +17,14 @@ fn instance(pid: i32, wave: usize, target: &str) -> Instance {
 
 /// Returns the text of a dry run over `/a`, which changes, and `/b`, which is adopted.
 fn text_of(instances: Vec<Instance>, verbose: bool) -> String {
-    let target = |path: &str, to: &str| TargetReport {
+    text_over(&[HostName::local()], instances, verbose)
+}
+
+/// Returns the text of a dry run over `/a` and `/b` of each host.
+fn text_over(hosts: &[HostName], instances: Vec<Instance>, verbose: bool) -> String {
+    let target = |host: &HostName, path: &str, to: &str| TargetReport {
         key: None,
-        host: crate::inventory::HostName::local(),
+        host: host.clone(),
         path: path.into(),
         kind: TargetKind::File,
         from: Some("old".into()),
@@ -46,7 +52,8 @@ fn text_of(instances: Vec<Instance>, verbose: bool) -> String {
         },
     };
     let waves = (1..=last).map(wave).collect();
-    let targets = vec![target("/a", "new"), target("/b", "old")];
+    let of_host = |host| [target(host, "/a", "new"), target(host, "/b", "old")];
+    let targets = hosts.iter().flat_map(of_host).collect();
     let report = RunReport {
         waves,
         ..RunReport::new(Verdict::Converged, String::new(), targets, instances)
@@ -180,5 +187,43 @@ fn a_large_wave_is_counted_and_unvalidated_instances_are_named() {
             .filter(|line| line.contains(" pid "))
             .count(),
         34
+    );
+}
+
+fn hosts(all: usize) -> Vec<HostName> {
+    let host = |n| HostName::new(&format!("edge-{n:03}")).unwrap();
+    (1..=all).map(host).collect()
+}
+
+#[test]
+fn a_target_is_read_by_the_instances_of_its_own_host_alone() {
+    let hosts = hosts(2);
+    let at = |host: usize, pid, wave| Instance {
+        host: hosts[host].clone(),
+        ..instance(pid, wave, "/a")
+    };
+    let text = text_over(&hosts, vec![at(0, 1, 1), at(1, 1, 2)], false);
+    assert!(!text.contains("is installed with wave"), "{text}");
+    let text = text_over(&hosts, vec![at(0, 1, 1), at(0, 2, 2)], false);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("edge-001: /a: "), "{text}");
+    assert!(lines[1].contains("is installed with wave 1"), "{text}");
+}
+
+#[test]
+fn a_target_that_400_hosts_have_is_one_line_that_names_ten() {
+    let hosts = hosts(400);
+    let instances = hosts.iter().zip(1..).map(|(host, pid)| Instance {
+        host: host.clone(),
+        validated: false,
+        ..instance(pid, 1, "/a")
+    });
+    let text = text_over(&hosts, instances.collect(), false);
+    assert!(text.lines().count() < 10, "{text}");
+    assert!(text.contains("400 hosts (edge-001, edge-002, "), "{text}");
+    assert!(text.contains(" and 390 more): /a: sha256:old"), "{text}");
+    assert!(
+        text.contains("not validated: edge-001 pid 1, edge-002 pid 2, "),
+        "{text}"
     );
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
-    event::Abort,
+    event::{Abort, At},
     report::junit::{self, Origin},
     tests::check_snapshots,
 };
@@ -20,14 +20,14 @@ const OLD: &str = "348367ea9a2935d8a1d2f0c1b6a4c7e90f5a2b1c3d4e5f60718293a4b5c6d
 const NEW: &str = "e75dff62d0698c1b2a3f4e5d6c7b8a9900112233445566778899aabbccddeeff";
 
 /// A run that ended with one verdict.
-struct Case {
-    verdict: Verdict,
-    events: Vec<Event>,
-    report: RunReport,
+pub(super) struct Case {
+    pub(super) verdict: Verdict,
+    pub(super) events: Vec<At<Event>>,
+    pub(super) report: RunReport,
 }
 
 impl Case {
-    fn summary(self) -> (Vec<Event>, Summary) {
+    pub(super) fn summary(self) -> (Vec<At<Event>>, Summary) {
         let fleet = screen::quote("/etc/hello/my fleet.toml");
         let state = screen::quote("/srv/état");
         let context = CommandContext {
@@ -40,6 +40,10 @@ impl Case {
         };
         (self.events, Summary::new(self.report, &context))
     }
+}
+
+fn local(events: Vec<Event>) -> Vec<At<Event>> {
+    events.into_iter().map(At::local).collect()
 }
 
 fn web(pid: i32, outcome: Outcome, failure: Option<(FailureKind, &str)>) -> Instance {
@@ -161,7 +165,7 @@ fn converged() -> Case {
     let reason = "every instance proved the new config";
     Case {
         verdict: Verdict::Converged,
-        events,
+        events: local(events),
         report: ran(Verdict::Converged, reason, NEW, instances),
     }
 }
@@ -170,7 +174,7 @@ fn converged() -> Case {
 fn aborted(verdict: Verdict, events: Vec<Event>, reason: &str) -> Case {
     Case {
         verdict,
-        events,
+        events: local(events),
         report: Abort::new(verdict, reason).into(),
     }
 }
@@ -183,7 +187,7 @@ fn refused() -> Case {
         .map(|(pid, why)| web(pid, Outcome::Refused, Some((Outcome::Refused.into(), why))));
     Case {
         verdict: Verdict::Refused,
-        events: survey(2),
+        events: local(survey(2)),
         report: Abort::refused(instances.to_vec()).into(),
     }
 }
@@ -206,7 +210,7 @@ fn reverted() -> Case {
     ];
     Case {
         verdict: Verdict::Reverted,
-        events,
+        events: local(events),
         report: ran(Verdict::Reverted, why, OLD, instances),
     }
 }
@@ -236,7 +240,7 @@ fn mixed() -> Case {
     let reason = "pid 4711: the process ended";
     Case {
         verdict: Verdict::Mixed,
-        events,
+        events: local(events),
         report: ran(Verdict::Mixed, reason, OLD, vec![died, stuck]),
     }
 }
@@ -260,7 +264,7 @@ fn partial() -> Case {
     let instances = vec![confirmed(4711), wrong_answer(Outcome::Reverted)];
     Case {
         verdict: Verdict::Partial,
-        events,
+        events: local(events),
         report: ran(Verdict::Partial, why, NEW, instances),
     }
 }
@@ -274,7 +278,7 @@ fn unproven() -> Case {
     let reason = "nothing proves of pid 4711 which config it runs";
     Case {
         verdict: Verdict::Unproven,
-        events,
+        events: local(events),
         report: ran(Verdict::Unproven, reason, NEW, vec![instance]),
     }
 }
@@ -360,7 +364,9 @@ fn printed(case: Case, output: Output, columns: fn() -> Option<usize>) -> (Strin
         ..Reporter::new(output, false, false)
     };
     let (events, summary) = case.summary();
-    events.iter().for_each(|event| reporter.event(event));
+    for At { host, event } in &events {
+        reporter.event_of(host, event);
+    }
     reporter.finish(&summary);
     let [stdout, stderr] = kept.map(|kept| {
         let bytes = kept.0.lock().unwrap().clone();
@@ -369,14 +375,14 @@ fn printed(case: Case, output: Output, columns: fn() -> Option<usize>) -> (Strin
     (stdout, stderr)
 }
 
-fn on_screen(case: Case, columns: fn() -> Option<usize>) -> String {
+pub(super) fn on_screen(case: Case, columns: fn() -> Option<usize>) -> String {
     let (stdout, stderr) = printed(case, Output::Screen, columns);
     assert_eq!(stdout, "", "stdout is for data");
     stderr
 }
 
 /// Returns the object on stdout, with one key on each line.
-fn as_json(case: Case) -> String {
+pub(super) fn as_json(case: Case) -> String {
     let (stdout, _) = printed(case, Output::Json, || None);
     assert_eq!(stdout.lines().count(), 1, "{stdout}");
     let object: serde_json::Value = serde_json::from_str(&stdout).unwrap();
@@ -384,7 +390,7 @@ fn as_json(case: Case) -> String {
 }
 
 /// Returns the JUnit report, with one element on each line.
-fn as_junit(summary: &Summary) -> String {
+pub(super) fn as_junit(summary: &Summary) -> String {
     let origin = Origin {
         timestamp: "2026-01-31T12:00:00".into(),
         hostname: "host".into(),

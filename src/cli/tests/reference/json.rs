@@ -23,6 +23,7 @@ const ROWS: &[(Subject, &str, &str, &str)] = &[
     (Subject::Result, "TargetKind", "A target", "kind"),
     (Subject::Result, "SourceReport", "A target", "source"),
     (Subject::Result, "KeyReport", "A target", "key"),
+    (Subject::Result, "HostReport", "A run", "hosts"),
     (Subject::Result, "EntryReport", "A target", "entries"),
     (Subject::Result, "EntryChange", "A target", "entries"),
     (Subject::Result, "Failure", "An instance", "failure"),
