@@ -235,11 +235,11 @@ impl Agent {
                 RefusedKind::NotAllowed,
                 "the first frame must choose the dialect".into(),
             ),
-            Request::Status { groups } => match self.selected(&groups) {
+            Request::Status { groups } => match self.selected(&groups, groups.is_empty()) {
                 Ok(fleet) => lines(self.status(fleet).await, "instances"),
                 Err(Refused { kind, text }) => refuse(kind, text),
             },
-            Request::Doctor { groups, pid } => match self.selected(&groups) {
+            Request::Doctor { groups, pid } => match self.selected(&groups, groups.is_empty()) {
                 Ok(fleet) => self.doctor(fleet, pid).await,
                 Err(Refused { kind, text }) => refuse(kind, text),
             },
@@ -275,7 +275,7 @@ impl Agent {
     }
 
     /// Returns those groups of the host's own file that a request names, or all of them.
-    fn selected(&self, groups: &[String]) -> Result<Fleet, Refused> {
+    fn selected(&self, groups: &[String], every: bool) -> Result<Fleet, Refused> {
         let fleet = self
             .fleet
             .as_ref()
@@ -289,7 +289,7 @@ impl Agent {
         }
         fleet
             .clone()
-            .select(&known, groups.is_empty())
+            .select(&known, every)
             .map_err(|why| refused(RefusedKind::NoGroup, why.to_string()))
     }
 }

@@ -4,11 +4,29 @@ use crate::{
     change::{ChangeRequest, Changes},
     event::{Abort, Event, Interrupts, Verdict},
     execute::{RunOptions, execute},
-    fleet::{Count, Fleet},
+    fleet::{Count, Fleet, Share},
+    inventory::{Expression, HostName},
     report::{CommandContext, Look, RunReport, Summary},
     runs::{self, ShortIds, Verb},
     session::{BroadcastOrder, survey_broadcast},
 };
+
+mod over_hosts;
+
+/// The hosts of a broadcast over other machines, and its groups there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Selection {
+    /// The hosts that `--on` selects; all if it is empty.
+    pub on: Expression,
+    /// Those of them that are not part of it.
+    pub except: Expression,
+    /// Replaces `max_unreachable` of the file.
+    pub max_unreachable: Option<Share>,
+    /// The groups; the only one of each host if it is empty.
+    pub groups: Vec<String>,
+    /// Without a name, every group of a host.
+    pub every: bool,
+}
 
 /// Checked options of the command.
 #[derive(Debug, Clone)]
@@ -27,6 +45,8 @@ pub(crate) struct Options {
     pub verb: Verb,
     /// Open runs that this one takes the place of if it proves every instance.
     pub replaces: Vec<String>,
+    /// The hosts, if the fleet has any.
+    pub selection: Selection,
     /// The options that every command with a run has.
     pub shared: RunOptions,
 }
@@ -34,8 +54,8 @@ pub(crate) struct Options {
 /// Runs the command to its verdict, and reports every end.
 pub(crate) async fn run(options: Options, mut interrupts: Interrupts) -> Verdict {
     let mut reporter = options.shared.reporter();
-    let report = carry_out(&options, &mut interrupts, &mut |event| {
-        reporter.event(event);
+    let report = carry_out(&options, &mut interrupts, &mut |host, event| {
+        reporter.event_of(host, event);
     })
     .await;
     let summary = summarize(&options, report);
@@ -47,7 +67,7 @@ pub(crate) async fn run(options: Options, mut interrupts: Interrupts) -> Verdict
 pub(crate) async fn carry_out(
     options: &Options,
     interrupts: &mut Interrupts,
-    on_event: &mut impl FnMut(&Event),
+    on_event: &mut impl FnMut(&HostName, &Event),
 ) -> RunReport {
     let report = attempt(options, interrupts, on_event).await;
     report.unwrap_or_else(RunReport::from)
@@ -81,8 +101,12 @@ fn command_context(options: &Options, run: &str) -> CommandContext {
 async fn attempt(
     options: &Options,
     interrupts: &mut Interrupts,
-    on_event: &mut impl FnMut(&Event),
+    on_event: &mut impl FnMut(&HostName, &Event),
 ) -> Result<RunReport, Abort> {
+    if let Some(hosts) = &options.fleet.hosts {
+        return over_hosts::attempt(options, hosts, interrupts, on_event).await;
+    }
+    let mut of_this_host = |event: &Event| on_event(&HostName::local(), event);
     let order = BroadcastOrder {
         fleet: options.fleet.clone(),
         changes: Changes::read(&options.change)?,
@@ -93,6 +117,6 @@ async fn attempt(
         replaces: options.replaces.clone(),
         options: options.shared.of_session(&runs::new_id()),
     };
-    let prepared = survey_broadcast(order, interrupts, on_event).await?;
-    execute(prepared, interrupts, on_event).await
+    let prepared = survey_broadcast(order, interrupts, &mut of_this_host).await?;
+    execute(prepared, interrupts, &mut of_this_host).await
 }

@@ -20,6 +20,7 @@ pub(crate) use self::{
 use crate::{
     event::{Abort, Direction, Event, Interrupts, Outcome, Verdict},
     fleet::OnFailure,
+    inventory::HostName,
     protocol::{Freshness, HostLink, Moment, SessionRequest},
 };
 
@@ -87,11 +88,12 @@ struct Engine<'a, L, G, R> {
     quiet_since: Instant,
 }
 
-/// Runs a prepared plan. The verdict is what was seen at the end. Each event goes to `report`.
+/// Runs a prepared plan. The verdict is what was seen at the end. Each event goes to `report`
+/// with its host; those of the engine itself are of `local`.
 ///
 /// # Errors
 /// Fails if the run ended before it touched anything.
-pub(crate) async fn run<L: HostLink, G: GateRunner, R: FnMut(&Event)>(
+pub(crate) async fn run<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)>(
     plan: &mut FleetPlan<L>,
     options: EngineOptions,
     interrupts: &mut Interrupts,
@@ -122,7 +124,7 @@ pub(crate) async fn run<L: HostLink, G: GateRunner, R: FnMut(&Event)>(
     })
 }
 
-impl<L: HostLink, G: GateRunner, R: FnMut(&Event)> Engine<'_, L, G, R> {
+impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R> {
     async fn run(&mut self) -> Result<Verdict, Abort> {
         for index in 0..self.plan.waves.len() {
             if let Err(escalation) = self.wave(index).await {

@@ -1,25 +1,31 @@
 //! From prepared hosts to a verdict: waves, engine, summary. A broadcast, a resume and a revert
 //! share these steps.
 
-use std::collections::BTreeMap;
-
 use crate::{
     engine::{self, EngineOptions, FleetPlan, GroupPolicy, RunEnd},
     event::{Abort, At, Event, Interrupts, Verdict, check_interrupts},
-    protocol::{Finish, HostPlan, HostRows},
+    inventory::HostName,
+    protocol::{Finish, HostRows},
     report::RunReport,
     runs::Verb,
     session::{Prepared, RunContext, RunningSession},
 };
 
 mod command;
+mod decision;
 mod dry_run;
 mod gate;
+mod index;
 mod options;
+mod over_hosts;
+mod policies;
 mod reason;
 
-pub(crate) use self::options::RunOptions;
 use self::{gate::OperatorGates, reason::Reasons};
+pub(crate) use self::{
+    options::RunOptions,
+    over_hosts::{Candidates, HostsOrder, execute_over_hosts},
+};
 
 /// A run over prepared hosts, besides their plans.
 #[derive(Debug)]
@@ -103,9 +109,8 @@ async fn carry_out(
         return Ok(report_of(Verdict::of(ends, false), reason, rows));
     }
     check_interrupts(interrupts)?;
-    let waves = waves_of(&host_plan);
-    let session = prepared.begin(&waves, interrupts);
-    let mut plan = FleetPlan::new(vec![(session.await?, host_plan)], run.groups.clone());
+    let session = prepared.begin(None, interrupts).await?;
+    let mut plan = FleetPlan::new(vec![(session, host_plan)], run.groups.clone());
     on_event(&Event::Waves {
         instances: plan.waves.iter().map(|wave| wave.instances).collect(),
     });
@@ -114,17 +119,9 @@ async fn carry_out(
         parallel: run.parallel,
     };
     let mut gates = OperatorGates { run: &run.id };
-    let ended = engine::run(&mut plan, options, interrupts, &mut gates, on_event).await;
+    let mut report = |_: &HostName, event: &Event| on_event(event);
+    let ended = engine::run(&mut plan, options, interrupts, &mut gates, &mut report).await;
     conclude(run, plan, (ended, has_work), interrupts, on_event).await
-}
-
-/// Returns the numbers of the instances of each wave on one host.
-fn waves_of(plan: &HostPlan) -> Vec<(u16, Vec<u32>)> {
-    let mut waves: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
-    for (number, entry) in (0..).zip(&plan.entries) {
-        waves.entry(entry.wave).or_default().push(number);
-    }
-    waves.into_iter().collect()
 }
 
 /// Ends a run on its hosts, and reports it.

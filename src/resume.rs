@@ -3,6 +3,7 @@
 use crate::{
     event::{Abort, Event, Interrupts, Verdict},
     execute::execute,
+    inventory::HostName,
     report::{CommandContext, Look, RunReport, Summary},
     runs::{self, ShortIds, Verb},
     screen,
@@ -11,14 +12,15 @@ use crate::{
 
 mod last;
 mod options;
+mod over_hosts;
 
 pub(crate) use self::{last::last, options::Options};
 
 /// Runs the command to its verdict, and reports every end.
 pub(crate) async fn run(options: Options, mut interrupts: Interrupts) -> Verdict {
     let mut reporter = options.shared.reporter();
-    let report = carry_out(&options, &mut interrupts, &mut |event| {
-        reporter.event(event);
+    let report = carry_out(&options, &mut interrupts, &mut |host, event| {
+        reporter.event_of(host, event);
     })
     .await;
     let summary = summarize(&options, report);
@@ -30,7 +32,7 @@ pub(crate) async fn run(options: Options, mut interrupts: Interrupts) -> Verdict
 pub(crate) async fn carry_out(
     options: &Options,
     interrupts: &mut Interrupts,
-    on_event: &mut impl FnMut(&Event),
+    on_event: &mut impl FnMut(&HostName, &Event),
 ) -> RunReport {
     let report = attempt(options, interrupts, on_event).await;
     report.unwrap_or_else(RunReport::from)
@@ -68,14 +70,18 @@ fn command_context(options: &Options, report: &RunReport) -> CommandContext {
 async fn attempt(
     options: &Options,
     interrupts: &mut Interrupts,
-    on_event: &mut impl FnMut(&Event),
+    on_event: &mut impl FnMut(&HostName, &Event),
 ) -> Result<RunReport, Abort> {
+    if let Some(run) = over_hosts::find(options)? {
+        return over_hosts::attempt(options, run, interrupts, on_event).await;
+    }
+    let mut of_this_host = |event: &Event| on_event(&HostName::local(), event);
     let order = RecoverOrder {
         verb: options.verb,
         run: options.run.clone(),
         fleet: options.fleet.clone(),
         options: options.shared.of_session(&runs::new_id()),
     };
-    let prepared = survey_recovery(order, interrupts, on_event).await?;
-    execute(prepared, interrupts, on_event).await
+    let prepared = survey_recovery(order, interrupts, &mut of_this_host).await?;
+    execute(prepared, interrupts, &mut of_this_host).await
 }

@@ -27,6 +27,7 @@ mod last_change;
 mod last_seen;
 mod layout;
 mod open_runs;
+mod over_hosts;
 mod proof_cache;
 mod retention;
 mod run_name;
@@ -39,7 +40,7 @@ mod syslog;
 pub(crate) use self::{
     doubts::{next, unreadable},
     forget::{NotForgotten, OpenRuns, forget_bytes, forget_run},
-    format::{Operator, Readings, RunBegan, RunEnded, first_event_schema},
+    format::{Operator, OverHosts, Readings, RunBegan, RunEnded, first_event_schema},
     info::{OldRun, RunInfo, events, run_ids},
     interrupted::{
         InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord, later, plan_targets,
@@ -48,6 +49,7 @@ pub(crate) use self::{
     last_change::{LastChange, last_change},
     last_seen::{LastInstance, LastSeen},
     open_runs::{left_over, marked_runs, open_runs, targets as open_targets, unlisted},
+    over_hosts::{RunOverHosts, over_hosts},
     proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload},
     retention::{Retention, prune},
     run_name::{Matches, ShortIds, digits, find},
@@ -103,6 +105,8 @@ pub(crate) struct Record<'a> {
     pub waves: usize,
     /// Old and new bytes.
     pub contents: Vec<&'a Content>,
+    /// The hosts of a run over other machines; none of a run on this one.
+    pub over: Option<OverHosts>,
 }
 
 /// Returns the id of a new run: a UUIDv7, which sorts by time.

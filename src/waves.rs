@@ -2,13 +2,6 @@
 //! policies of groups. It knows no process and no file.
 
 mod apart;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the coordinator of a run over hosts checks its counts"
-    )
-)]
 mod counts;
 mod ends;
 mod parts;
@@ -30,13 +23,6 @@ use crate::{
 };
 
 pub(crate) use self::policy::{WaveEntry, WaveError, WavePolicy};
-#[cfg_attr(
-    not(test),
-    expect(
-        unused_imports,
-        reason = "the coordinator of a run over hosts checks its counts and labels"
-    )
-)]
 pub(crate) use self::{
     counts::{CountPolicy, WrongCount, check_per_host},
     selections::check_labels,

@@ -51,5 +51,6 @@ fn group(group: &Group) -> GroupGreeting {
         kind: group.kind.clone(),
         count: group.count.to_string(),
         validator: !group.validate.is_empty(),
+        canary: group.has_canary(),
     }
 }

@@ -5,10 +5,10 @@ use crate::{
     event::{Abort, Event, Interrupts, Verdict},
     inventory::HostName,
     protocol::{
-        Finish, HostLink as _, Need, Progress, Refused, RefusedKind, RunAnswer, RunFrame, RunLine,
-        RunVerb, SurveyOrder,
+        ChangeOrder, ContinuedRun, Finish, HostLink as _, Need, Progress, Refused, RefusedKind,
+        RunAnswer, RunFrame, RunLine, RunVerb, SurveyOrder,
     },
-    runs::Verb,
+    runs::{self, RunInfo, Verb},
     session::{
         BroadcastOrder, Prepared, RecoverOrder, RunningSession, SessionOptions, survey_broadcast,
         survey_recovery,
@@ -160,7 +160,7 @@ impl AgentRun {
                     .into_iter()
                     .map(|(wave, numbers)| (wave, numbers.0))
                     .collect();
-                match prepared.begin(&by_wave, interrupts).await {
+                match prepared.begin(Some(&by_wave), interrupts).await {
                     Ok(session) => {
                         self.stage = Stage::Running(Box::new(session));
                         Ok(RunAnswer::Accepted)
@@ -211,7 +211,13 @@ impl AgentRun {
         interrupts: &mut Interrupts,
         emit: &mut dyn FnMut(&Event),
     ) -> Result<Result<RunAnswer, Abort>, Refused> {
-        let fleet = agent.selected(&order.groups)?;
+        let fleet = agent.selected(&order.groups, order.every)?;
+        if matches!(order.others, ChangeOrder::Put { .. }) && fleet.groups.len() > 1 {
+            return Err(Refused {
+                kind: RefusedKind::NotAllowed,
+                text: "one content is for one group, and this host has several of them".into(),
+            });
+        }
         let changes = self.candidates.changes(&order).map_err(|why| Refused {
             kind: RefusedKind::BadDigest,
             text: why.to_string(),
@@ -237,6 +243,7 @@ impl AgentRun {
         };
         let prepared = match order.of {
             Some(of) => {
+                check_known(&options, &of)?;
                 let verb = if of.revert {
                     Verb::Revert
                 } else {
@@ -306,6 +313,31 @@ impl AgentRun {
         };
         session.finish(end, interrupts, &mut emit).await;
     }
+}
+
+/// Checks that an earlier run can be continued here.
+///
+/// # Errors
+/// Fails if this host knows nothing of the run, or if there is nothing to resume.
+fn check_known(options: &SessionOptions, of: &ContinuedRun) -> Result<(), Refused> {
+    let refuse = |text: String| {
+        Err(Refused {
+            kind: RefusedKind::NoRun,
+            text,
+        })
+    };
+    let Ok(id) = runs::find(&options.state, &of.run) else {
+        return refuse(format!("nothing is known of run {}", of.run));
+    };
+    let info = RunInfo::of(&options.state, &id);
+    if !of.revert && !info.open && !info.running {
+        return refuse(format!(
+            "run {} came to its end: {}",
+            of.run,
+            info.verdict()
+        ));
+    }
+    Ok(())
 }
 
 impl Agent {

@@ -3,8 +3,8 @@
 use std::{path::Path, process::ExitCode};
 
 use super::{
-    fleet_file::FleetArg, mistaken::this_command_with, refusal::UsageError, run::run_mutating,
-    run_args::RunArgs, values::OnFailure,
+    fleet_file::FleetArg, hosts::RunHostsArgs, mistaken::this_command_with, refusal::UsageError,
+    run::run_mutating, run_args::RunArgs, status::NO_HOSTS, values::OnFailure,
 };
 use crate::{
     broadcast,
@@ -24,6 +24,8 @@ pub(super) struct BroadcastArgs {
     /// Reload every group.
     #[arg(help_heading = "Instances", long, conflicts_with = "groups")]
     all: bool,
+    #[command(flatten)]
+    hosts: RunHostsArgs,
     #[command(flatten)]
     pub(super) fleet: FleetArg,
     /// Install this file or directory.
@@ -146,8 +148,13 @@ pub(super) fn options(mut args: BroadcastArgs) -> Result<broadcast::Options, Usa
         ));
     }
     let names_groups = args.config.iter().any(|config| config.contains('='));
-    let mut fleet = args.fleet.load(&args.groups, args.all || names_groups)?;
+    let every = args.all || names_groups;
+    let mut fleet = args.fleet.load_for_run(&args.groups, every)?;
+    if fleet.hosts.is_none() && !args.hosts.is_empty() {
+        return Err(NO_HOSTS.to_owned().into());
+    }
     let change = change_request(&args.config, &args.set, args.prune, &mut fleet)?;
+    let selection = selection(args.hosts, args.groups, every, &fleet);
     if args.overwrite {
         check_overwrite(&change, &fleet)?;
     }
@@ -168,8 +175,36 @@ pub(super) fn options(mut args: BroadcastArgs) -> Result<broadcast::Options, Usa
         verb: Verb::Broadcast,
         replaces: Vec::new(),
         count: args.count,
+        selection,
         shared,
     })
+}
+
+/// Returns the hosts and groups of a run over other machines.
+fn selection(
+    hosts: RunHostsArgs,
+    groups: Vec<String>,
+    every: bool,
+    fleet: &Fleet,
+) -> broadcast::Selection {
+    let (on, except, max_unreachable) = hosts.parts();
+    let groups = if groups.is_empty() {
+        // The groups of the file; a file without any leaves the choice to each host.
+        fleet
+            .groups
+            .iter()
+            .map(|group| group.name.clone())
+            .collect()
+    } else {
+        groups
+    };
+    broadcast::Selection {
+        on,
+        except,
+        max_unreachable,
+        groups,
+        every,
+    }
 }
 
 /// Returns the change of `--config`, `--set` and `--prune`. If `--config` names groups, all others
@@ -320,7 +355,8 @@ impl Overrides {
     fn apply(self, fleet: &mut Fleet) -> Result<(), String> {
         let waves: Vec<WaveEnd> = self.waves.into_iter().map(WaveEnd::from).collect();
         fleet::check_waves(&waves).map_err(|why| format!("--waves: {why}"))?;
-        for rollout in fleet.groups.iter_mut().map(|group| &mut group.rollout) {
+        let of_groups = fleet.groups.iter_mut().map(|group| &mut group.rollout);
+        for rollout in of_groups.chain([&mut fleet.rollout]) {
             if !waves.is_empty() {
                 rollout.waves.clone_from(&waves);
             }

@@ -54,6 +54,26 @@ impl FleetArg {
             .or_else(|| DEFAULT_FILES.into_iter().map(PathBuf::from).find(exists))
     }
 
+    /// Loads the fleet of a run: that of this machine with `groups` of it, or one with hosts, whose
+    /// own files may have other groups. Of the groups of such a file those stay that are named.
+    ///
+    /// # Errors
+    /// Fails as [`FleetArg::load`] does.
+    pub(super) fn load_for_run(self, groups: &[String], every: bool) -> Result<Fleet, FleetError> {
+        if let Some(path) = self.clone().path() {
+            let mut fleet = Fleet::load(&path)?;
+            if fleet.hosts.is_some() {
+                if groups.is_empty() && fleet.groups.len() > 1 {
+                    return fleet.select(groups, every);
+                }
+                let is_named = |name: &String| groups.is_empty() || groups.contains(name);
+                fleet.groups.retain(|group| is_named(&group.name));
+                return Ok(fleet);
+            }
+        }
+        self.load(groups, every)
+    }
+
     /// Loads the fleet of this machine and selects `groups` of it, or every group. Without a fleet
     /// file, one group may be the name of a kind.
     ///

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::{fleet_file::FleetArg, refusal::UsageError, run::run_readonly, values::OutputArg};
-use crate::{inventory::Expression, reach};
+use crate::{fleet::Share, inventory::Expression, reach};
 
 /// The options that select hosts.
 #[derive(Debug, Default, clap::Args)]
@@ -23,6 +23,32 @@ impl SelectArgs {
     /// Returns what `--on` and what `--except` select.
     pub(super) fn expressions(self) -> (Expression, Expression) {
         (joined(self.on), joined(self.except))
+    }
+}
+
+/// The options of a run over hosts.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct RunHostsArgs {
+    #[command(flatten)]
+    select: SelectArgs,
+    /// Go without up to this many hosts that are not reached.
+    ///
+    /// A number, or a percentage of the selected hosts. Such a host is skipped and named, and the
+    /// run is at best partial. The option replaces `max_unreachable` of the fleet file.
+    #[arg(help_heading = "Hosts", long, value_name = "N|N%")]
+    max_unreachable: Option<Share>,
+}
+
+impl RunHostsArgs {
+    /// Tells whether none of the options is given.
+    pub(super) fn is_empty(&self) -> bool {
+        self.select.on.is_empty() && self.select.except.is_empty() && self.max_unreachable.is_none()
+    }
+
+    /// Returns what `--on` and `--except` select, and the value of `--max-unreachable`.
+    pub(super) fn parts(self) -> (Expression, Expression, Option<Share>) {
+        let (on, except) = self.select.expressions();
+        (on, except, self.max_unreachable)
     }
 }
 

@@ -1,15 +1,24 @@
 //! `hello resume` and `hello revert`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use super::{
+    hosts::RunHostsArgs,
     refusal::{UsageError, fail, fail_with},
     run::run_mutating,
     run_args::RunArgs,
 };
 use crate::{
-    event::Verdict, execute::RunOptions, fleet::Fleet, report::remove_leftovers, resume,
-    runs::Verb, screen,
+    event::Verdict,
+    execute::RunOptions,
+    fleet::{Fleet, FleetError},
+    report::remove_leftovers,
+    resume,
+    runs::Verb,
+    screen,
 };
 
 #[derive(Debug, clap::Args)]
@@ -51,6 +60,8 @@ struct ContinueArgs {
     /// groups were wrong. Groups that the file does not have stay as they are.
     #[arg(help_heading = "Instances", long, value_name = "FILE")]
     fleet: Option<PathBuf>,
+    #[command(flatten)]
+    hosts: RunHostsArgs,
     #[command(flatten)]
     shared: RunArgs,
 }
@@ -114,20 +125,30 @@ fn choose(shared: &RunOptions, yes: bool) -> Result<Option<String>, ExitCode> {
     }
 }
 
+/// Loads a fleet file with every group, or with its hosts.
+fn load(path: &Path) -> Result<Fleet, FleetError> {
+    let fleet = Fleet::load(path)?;
+    if fleet.hosts.is_some() {
+        return Ok(fleet);
+    }
+    fleet.select(&[], true)
+}
+
 fn options(
     verb: Verb,
     run: Option<String>,
     more: ContinueArgs,
 ) -> Result<resume::Options, UsageError> {
     let shared = more.shared.checked()?;
-    let fleet = more
-        .fleet
-        .map(|path| Fleet::load(&path)?.of_this_machine()?.select(&[], true))
-        .transpose()?;
+    let fleet = more.fleet.map(|path| load(&path)).transpose()?;
+    let (on, except, max_unreachable) = more.hosts.parts();
     Ok(resume::Options {
         verb,
         run,
         fleet,
+        on,
+        except,
+        max_unreachable,
         shared,
     })
 }

@@ -20,7 +20,8 @@ use crate::{
 };
 
 /// Why a selection of hosts cannot be used.
-const NO_HOSTS: &str = "--on and --except select hosts, and the fleet file has no [hosts]";
+pub(super) const NO_HOSTS: &str =
+    "--on and --except select hosts, and the fleet file has no [hosts]";
 
 /// The shortest interval between two looks: each reads all processes of the machine.
 const SHORTEST: Duration = Duration::from_millis(100);

@@ -7,6 +7,7 @@ use futures_util::{StreamExt, stream};
 use super::{Engine, GateRunner, RunHost};
 use crate::{
     event::{Abort, Event, Instance, Outcome},
+    inventory::HostName,
     protocol::{Concluded, HostLink, Lost, Numbers, SessionAnswer, SessionRequest},
 };
 
@@ -21,10 +22,10 @@ pub(super) struct Answers {
     pub(super) instances: Vec<Instance>,
 }
 
-impl<L: HostLink, G: GateRunner, R: FnMut(&Event)> Engine<'_, L, G, R> {
+impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R> {
     /// Reports an event of the coordinator, which each host's journal has as well.
     pub(super) fn note(&mut self, event: &Event) {
-        (self.report)(event);
+        (self.report)(&HostName::local(), event);
         for host in self.plan.hosts.iter_mut().filter(|host| host.is_there()) {
             host.link.note(event);
         }
@@ -58,7 +59,8 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&Event)> Engine<'_, L, G, R> {
             .map(|(index, host)| {
                 let (request, report) = (request(index), &report);
                 async move {
-                    let mut emit = |event: &Event| report.borrow_mut()(event);
+                    let name = host.link.name().clone();
+                    let mut emit = |event: &Event| report.borrow_mut()(&name, event);
                     let answer = host.link.request(request, interrupts, &mut emit);
                     (index, answer.await)
                 }

@@ -4,10 +4,11 @@ use super::{Engine, GateRunner};
 use crate::{
     event::{Direction, Event, Outcome, Verdict},
     fleet::Unproven,
+    inventory::HostName,
     protocol::{HostLink, SessionRequest},
 };
 
-impl<L: HostLink, G: GateRunner, R: FnMut(&Event)> Engine<'_, L, G, R> {
+impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R> {
     /// Returns the verdict of what is there on every host.
     pub(super) async fn final_verdict(&mut self, direction: Direction) -> Verdict {
         let fresh = self.fresh_since(self.quiet_since);

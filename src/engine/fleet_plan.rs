@@ -24,7 +24,7 @@ pub(crate) struct RunHost<L> {
     /// True if the rollback content of all of that is known.
     pub(super) can_roll_back: bool,
     /// Why it is lost, if it is.
-    pub(super) lost: Option<String>,
+    pub(crate) lost: Option<String>,
 }
 
 /// What the coordinator's file says of a group.

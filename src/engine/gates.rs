@@ -6,6 +6,7 @@ use super::{Engine, Escalation};
 use crate::{
     event::{Abort, Event, Instance, Interrupts, Phase, Verdict},
     fleet::OnFailure,
+    inventory::HostName,
     protocol::{HostLink, SessionRequest},
 };
 
@@ -33,7 +34,7 @@ pub(crate) trait GateRunner {
     ) -> GateEnd;
 }
 
-impl<L: HostLink, G: GateRunner, R: FnMut(&Event)> Engine<'_, L, G, R> {
+impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R> {
     pub(super) async fn gates(&mut self, index: usize) -> Result<(), Escalation> {
         for gate in self.plan.waves[index].gates.clone() {
             self.gate(index, &gate).await?;
@@ -43,12 +44,13 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&Event)> Engine<'_, L, G, R> {
 
     /// Runs one gate. Every exit status but 0 fails it.
     async fn gate(&mut self, index: usize, command: &[String]) -> Result<(), Escalation> {
-        (self.report)(&Event::Phase {
+        let phase = Event::Phase {
             phase: Phase::Judging,
             done: 0,
             all: 0,
             limit: Some(self.gate_runner.limit()),
-        });
+        };
+        (self.report)(&HostName::local(), &phase);
         let number = self.plan.waves[index].number;
         let request = SessionRequest::Describe { wave: number };
         let described = self.ask(&request, |host| host.is_in(number)).await;

@@ -5,10 +5,11 @@ use std::{collections::BTreeSet, time::Instant};
 use super::{Engine, GateRunner, fleet_plan::InstanceId};
 use crate::{
     event::{Abort, Direction, Event, Verdict},
+    inventory::HostName,
     protocol::{HostLink, Scope, SessionRequest},
 };
 
-impl<L: HostLink, G: GateRunner, R: FnMut(&Event)> Engine<'_, L, G, R> {
+impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R> {
     /// Rolls back those of `failed` that may have been signalled, on the hosts that are `meant`.
     ///
     /// # Errors

@@ -95,7 +95,15 @@ fn run_session<J: EventStore>(
         immediate: traits.0,
         parallel: 1,
     };
-    let ended = block_on(run(&mut plan, options, interrupts, &mut gates, report));
+    let ended = block_on(run(
+        &mut plan,
+        options,
+        interrupts,
+        &mut gates,
+        &mut |_: &HostName, event: &Event| {
+            report(event);
+        },
+    ));
     let (plan, host) = plan.hosts.remove(0).link.into_parts();
     let Host::Script(script) = host else {
         unreachable!("it was a script")

@@ -48,11 +48,15 @@ impl Absent {
         self.hosts.iter().filter(is_away)
     }
 
+    /// Tells whether the run has lost a host that it had begun.
+    pub(super) fn has_lost(&self) -> bool {
+        self.hosts.iter().any(|host| host.state == HostState::Lost)
+    }
+
     /// Tells whether a host of the fleet is not accounted for.
     pub(super) fn leaves_hosts(&self) -> bool {
-        let is_left = |host: &HostReport| {
-            matches!(host.state, HostState::Unreachable | HostState::Lost)
-        };
+        let is_left =
+            |host: &HostReport| matches!(host.state, HostState::Unreachable | HostState::Lost);
         self.hosts.iter().any(is_left)
     }
 
@@ -177,11 +181,16 @@ pub(super) fn worst(aborts: Vec<(HostName, Abort)>) -> Option<Abort> {
             continue;
         }
         joined.by_validation |= abort.by_validation;
-        joined.instances.extend(abort.instances.into_iter().map(|mut instance| {
-            instance.host = name.clone();
-            instance
-        }));
-        match reasons.iter_mut().find(|(reason, _)| *reason == abort.reason) {
+        joined
+            .instances
+            .extend(abort.instances.into_iter().map(|mut instance| {
+                instance.host = name.clone();
+                instance
+            }));
+        match reasons
+            .iter_mut()
+            .find(|(reason, _)| *reason == abort.reason)
+        {
             Some((_, hosts)) => hosts.push(name),
             None => reasons.push((abort.reason, vec![name])),
         }

@@ -1,12 +1,12 @@
 //! A run over other machines: connect, survey all, accept everywhere, then the engine.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
 use futures_util::{StreamExt, stream};
 
 use super::{
     FleetRun,
-    decision::{Ready, decide},
+    decision::{Absent, Ready, decide, worst},
     dry_run,
     gate::OperatorGates,
     index::{self, Index},
@@ -15,14 +15,16 @@ use super::{
     report_of,
 };
 use crate::{
-    engine::{self, EngineOptions, FleetPlan, RunEnd},
-    event::{Abort, At, Event, Interrupts, Outcome, Verdict, check_interrupts},
-    fleet::{Fleet, Hosts, Share},
+    engine::{self, EngineOptions, FleetPlan, RunEnd, RunHost},
+    event::{
+        Abort, Event, Failure, HostState, Instance, Interrupts, Outcome, Verdict, check_interrupts,
+    },
+    fleet::{Count, Fleet, Hosts, Share},
     hosts::{
         CandidateBytes, FleetSurvey, ReadyHost, RemoteRun, claimed_operator, select, survey_hosts,
     },
     inventory::{Expression, HostEntry, HostName},
-    protocol::{Finish, HostLink, HostPlan, HostRows, SurveyOrder},
+    protocol::{Finish, HostLink, HostPlan, HostRows, InstanceEntry, SurveyOrder},
     report::RunReport,
     runs::Verb,
     session::SessionOptions,
@@ -49,6 +51,8 @@ pub(crate) struct HostsOrder<'a> {
     pub(crate) except: &'a Expression,
     /// Replaces [`Hosts::max_unreachable`].
     pub(crate) max_unreachable: Option<Share>,
+    /// Replaces the count of every group over all hosts.
+    pub(crate) count: Option<Count>,
     /// The verb, for the index of the run.
     pub(crate) verb: Verb,
     /// What each host is asked to survey.
@@ -116,7 +120,7 @@ impl RunOverHosts<'_> {
         on_event: &mut dyn FnMut(&HostName, &Event),
     ) -> Result<RunReport, Abort> {
         let order = self.order;
-        let groups = group_policies(order.fleet, &self.ready.hosts);
+        let groups = group_policies((order.fleet, order.count), &self.ready.hosts);
         let first = self.ready.hosts.first();
         let run = FleetRun {
             id: order.options.id.clone(),
@@ -124,12 +128,20 @@ impl RunOverHosts<'_> {
             back: first.is_some_and(|host| host.back),
             now: first.is_some_and(|host| host.now),
             dry_run: order.order.dry_run,
-            unreplaced: self.ready.hosts.iter().find_map(|host| host.unreplaced.clone()),
+            unreplaced: self
+                .ready
+                .hosts
+                .iter()
+                .find_map(|host| host.unreplaced.clone()),
             groups: groups.iter().map(|group| group.policy.clone()).collect(),
             parallel: order.hosts.parallel,
         };
-        let mut plans: Vec<HostPlan> =
-            self.ready.hosts.iter().map(|host| host.plan.clone()).collect();
+        let mut plans: Vec<HostPlan> = self
+            .ready
+            .hosts
+            .iter()
+            .map(|host| host.plan.clone())
+            .collect();
         check_counts(&self.entries, &plans, &groups)?;
         if !run.now && !run.back {
             set_waves(&mut plans, &self.entries, &groups, &order.fleet.order)?;
@@ -163,7 +175,10 @@ impl RunOverHosts<'_> {
         };
         let mut gates = OperatorGates { run: &run.id };
         let ended = engine::run(&mut plan, options, interrupts, &mut gates, &mut report).await;
-        let ended = ended.map(|end| without_absent(end, &absent));
+        let ended = ended.map(|end| RunEnd {
+            verdict: absent.worsen(end.verdict),
+            ..end
+        });
         let end = HostsEnd {
             ended,
             has_work,
@@ -194,11 +209,7 @@ impl RunOverHosts<'_> {
     }
 
     /// Ends a run that has nothing to do on any host.
-    async fn unchanged(
-        self,
-        run: &FleetRun,
-        interrupts: &Interrupts,
-    ) -> Result<RunReport, Abort> {
+    async fn unchanged(self, run: &FleetRun, interrupts: &Interrupts) -> Result<RunReport, Abort> {
         let asked = self.ready.hosts.into_iter().map(|host| async move {
             let mut link = host.run;
             let unchanged = link.unchanged(interrupts).await;
@@ -233,10 +244,13 @@ async fn begin_all(
     plans: &[HostPlan],
     (parallel, interrupts): (usize, &Interrupts),
 ) -> Result<Vec<RemoteRun>, Abort> {
-    let asked = links.into_iter().zip(plans).map(|(mut link, plan)| async move {
-        let begun = link.begin(super::waves_of(plan), interrupts).await;
-        (link, begun)
-    });
+    let asked = links
+        .into_iter()
+        .zip(plans)
+        .map(|(mut link, plan)| async move {
+            let begun = link.begin(waves_of(plan), interrupts).await;
+            (link, begun)
+        });
     let begun: Vec<_> = stream::iter(asked).buffered(parallel).collect().await;
     let refused = begun.iter().any(|(_, begun)| begun.is_err());
     let mut links = Vec::new();
@@ -256,6 +270,15 @@ async fn begin_all(
         Some(abort) => Err(abort),
         None => Ok(links),
     }
+}
+
+/// Returns the numbers of the instances of each wave on one host.
+fn waves_of(plan: &HostPlan) -> Vec<(u16, Vec<u32>)> {
+    let mut waves: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
+    for (number, entry) in (0..).zip(&plan.entries) {
+        waves.entry(entry.wave).or_default().push(number);
+    }
+    waves.into_iter().collect()
 }
 
 /// How the engine ended, and what else decides the verdict.
@@ -334,7 +357,10 @@ async fn conclude(
             (name, finished)
         }
     });
-    let finished: Vec<_> = stream::iter(finished).buffered(run.parallel).collect().await;
+    let finished: Vec<_> = stream::iter(finished)
+        .buffered(run.parallel)
+        .collect()
+        .await;
     for (name, finished) in finished {
         if let Err(lost) = finished {
             let why = format!("{}; the run stays open there", lost.0);
@@ -345,7 +371,7 @@ async fn conclude(
     drop(report);
     let report = RunReport {
         run: run.id.clone(),
-        gates: gates.into_iter().map(At::local).collect(),
+        gates,
         back: run.back,
         hosts: absent.reports(),
         ..report_of(verdict, reason.clone(), rows)
@@ -355,7 +381,9 @@ async fn conclude(
         reason,
         counts: report.counts(),
     };
-    index.end(&finished, (ended.is_ok(), &absent), interrupts).await;
+    index
+        .end(&finished, (ended.is_ok(), &absent), interrupts)
+        .await;
     on_event(&HostName::local(), &finished);
     ended.map(|_| report)
 }
@@ -399,9 +427,10 @@ fn add(rows: &mut HostRows, name: &HostName, of_host: HostRows) {
         target.host = name.clone();
         target
     }));
-    rows.instances.extend(instances.into_iter().map(|mut instance| {
-        instance.host = name.clone();
-        instance
-    }));
+    rows.instances
+        .extend(instances.into_iter().map(|mut instance| {
+            instance.host = name.clone();
+            instance
+        }));
     rows.notes.extend(notes);
 }

@@ -14,6 +14,15 @@ pub struct Count {
 }
 
 impl Count {
+    /// Returns the count that any number satisfies.
+    #[must_use]
+    pub fn any() -> Self {
+        Self {
+            min: 0,
+            max: usize::MAX,
+        }
+    }
+
     /// Tells whether `found` instances are enough, and the `passed` of them, which no check
     /// refused, are not too many.
     #[must_use]

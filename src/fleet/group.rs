@@ -114,6 +114,13 @@ pub struct Group {
 }
 
 impl Group {
+    /// Tells whether one instance goes first alone: the program has no kind, or a bad config ends
+    /// it.
+    #[must_use]
+    pub fn has_canary(&self) -> bool {
+        self.kind.is_none() || self.on_bad_config == OnBadConfig::Dies
+    }
+
     /// Tells whether its instances are probed at endpoints of their own.
     #[must_use]
     pub fn needs_endpoint(&self) -> bool {

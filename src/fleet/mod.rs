@@ -122,6 +122,8 @@ pub struct Fleet {
     pub groups: Vec<Group>,
     /// The groups that each group of the file comes after, also of groups that are not in a run.
     pub order: Order,
+    /// The rollout of groups that only hosts know.
+    pub rollout: Rollout,
     /// The machines of the fleet; none if it is this machine alone.
     pub hosts: Option<Hosts>,
     /// The name and labels that this host gives itself towards a coordinator.
@@ -149,6 +151,7 @@ impl Fleet {
         let error = |fault: ConfigError| shown_fault(&fault, bytes, path);
         let raw::Contents {
             groups,
+            rollout,
             hosts,
             agent,
         } = raw::read(bytes).map_err(error)?;
@@ -172,6 +175,7 @@ impl Fleet {
             path: Some(path.into()),
             groups,
             order,
+            rollout,
             hosts,
             agent,
         })

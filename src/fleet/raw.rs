@@ -61,6 +61,7 @@ struct RawFleet {
 /// The contents of a `fleet.toml`, with every default filled in.
 pub(super) struct Contents {
     pub(super) groups: Vec<Group>,
+    pub(super) rollout: Rollout,
     pub(super) hosts: Option<Hosts>,
     pub(super) agent: Option<Agent>,
 }
@@ -129,6 +130,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents, ConfigError> {
     check_order(&mut groups, &after_spans).map_err(fault)?;
     Ok(Contents {
         groups,
+        rollout,
         hosts,
         agent: raw.agent.map(agent).transpose().map_err(fault)?,
     })

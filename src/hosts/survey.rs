@@ -168,7 +168,9 @@ fn unready(entry: &HostEntry, state: HostState, abort: Abort) -> UnreadyHost {
 fn unanswered(entry: &HostEntry, error: &CallError) -> UnreadyHost {
     let (state, verdict) = match error {
         // A host without one of the groups is no part of the run.
-        CallError::Refused(refused) if refused.kind == RefusedKind::NoGroup => {
+        CallError::Refused(refused)
+            if matches!(refused.kind, RefusedKind::NoGroup | RefusedKind::NoRun) =>
+        {
             (HostState::Excluded, Verdict::NoMatch)
         }
         CallError::Refused(_) => (HostState::Refused, Verdict::Refused),

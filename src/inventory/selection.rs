@@ -207,6 +207,23 @@ impl Expression {
         })
     }
 
+    /// Returns the terms that select these hosts by their names.
+    #[must_use]
+    pub fn of_hosts(hosts: &[HostName]) -> Self {
+        let term = |host: &HostName| host.as_str().parse().ok();
+        Self(hosts.iter().filter_map(term).collect())
+    }
+
+    /// Tells whether the terms select a host, without a look at earlier runs.
+    #[must_use]
+    pub fn fits(&self, host: &HostEntry) -> bool {
+        let no_run = |_: &str, _, _: &HostName| false;
+        let (negated, wanted): (Vec<_>, Vec<_>) =
+            self.0.iter().partition(|term| matches!(term, Term::Not(_)));
+        (wanted.is_empty() || wanted.iter().any(|term| term.fits(host, &no_run)))
+            && negated.iter().all(|term| term.fits(host, &no_run))
+    }
+
     /// Returns the indexes of the hosts that the terms select, in the order of `hosts`. `of_run`
     /// tells whether a host ended so in an earlier run.
     ///

@@ -1,6 +1,6 @@
 //! The wave in which each instance is signalled.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use super::readers::group_by_targets;
 use crate::{
@@ -21,22 +21,6 @@ pub(crate) struct Wave {
     pub number: usize,
     /// Its instances, by the targets that they read.
     pub steps: Vec<Step>,
-    /// The pause before every proven instance is probed again.
-    pub bake: Duration,
-    /// Commands that must exit with 0 before the next wave.
-    pub gates: Vec<Vec<String>>,
-}
-
-impl Wave {
-    /// Returns a wave of these steps.
-    pub(crate) fn new(number: usize, steps: Vec<Step>) -> Self {
-        Self {
-            number,
-            steps,
-            bake: Duration::ZERO,
-            gates: Vec::new(),
-        }
-    }
 }
 
 /// Splits each step by wave; `order` is that of the file.
@@ -146,23 +130,5 @@ fn wave(mut steps: Vec<Step>, number: usize) -> Wave {
         .iter_mut()
         .flat_map(|s| &mut s.instances)
         .for_each(|m| m.instance.wave = number);
-    let mut wave = Wave {
-        number,
-        steps: Vec::new(),
-        bake: Duration::ZERO,
-        gates: Vec::new(),
-    };
-    for instance in steps
-        .iter()
-        .flat_map(|s| &s.instances)
-        .filter(|m| m.instance.outcome != Outcome::Unchanged)
-    {
-        let rollout = &instance.group.rollout;
-        wave.bake = wave.bake.max(rollout.bake);
-        if !rollout.gate.is_empty() && !wave.gates.contains(&rollout.gate) {
-            wave.gates.push(rollout.gate.clone());
-        }
-    }
-    wave.steps = steps;
-    wave
+    Wave { number, steps }
 }

@@ -45,6 +45,8 @@ pub(crate) enum RefusedKind {
     NotAllowed,
     /// There is no common dialect.
     Skewed,
+    /// The host knows nothing of the earlier run, or has nothing to do for it.
+    NoRun,
     /// The number of a request is below the last one.
     Old,
     /// The number of a request leaves one out.

@@ -64,6 +64,9 @@ pub(crate) struct GroupGreeting {
     pub(crate) count: String,
     /// True if a validator judges its configs.
     pub(crate) validator: bool,
+    /// True if one instance goes first alone: it has no kind, or a bad config ends its program.
+    #[serde(default)]
+    pub(crate) canary: bool,
 }
 
 /// An open run of a host.

@@ -49,8 +49,11 @@ pub(crate) struct ContinuedRun {
 /// A run as its hosts survey it. It names groups, and no command, path of a target, signal or kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SurveyOrder {
-    /// The groups; all of a host if it is empty.
+    /// The groups; the only one of a host if it is empty.
     pub(crate) groups: Vec<String>,
+    /// Without a name, every group of a host.
+    #[serde(default)]
+    pub(crate) every: bool,
     /// The changes of groups that were named.
     #[serde(default)]
     pub(crate) named: BTreeMap<String, ChangeOrder>,

@@ -1,6 +1,11 @@
 //! The options of `hello resume` and `hello revert`.
 
-use crate::{execute::RunOptions, fleet::Fleet, runs::Verb};
+use crate::{
+    execute::RunOptions,
+    fleet::{Fleet, Share},
+    inventory::Expression,
+    runs::Verb,
+};
 
 /// Checked options of the commands.
 #[derive(Debug, Clone)]
@@ -11,6 +16,12 @@ pub(crate) struct Options {
     pub run: Option<String>,
     /// Today's fleet: its groups replace those of the same name in the journal.
     pub fleet: Option<Fleet>,
+    /// The hosts of a run over other machines; all of its own if it is empty.
+    pub on: Expression,
+    /// Those of them that are not part of it.
+    pub except: Expression,
+    /// Replaces `max_unreachable` of the file.
+    pub max_unreachable: Option<Share>,
     /// The options that every command with a run has.
     pub shared: RunOptions,
 }

@@ -33,6 +33,18 @@ pub(super) struct PlanFile<'a, I> {
     pub(super) targets: Cow<'a, [TargetReport]>,
     pub(super) instances: Vec<I>,
     pub(super) readings: Cow<'a, [Readings<'a>]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) over: Option<OverHosts>,
+}
+
+/// The hosts of a run over other machines. Their own journals have its instances and bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OverHosts {
+    /// The coordinator's fleet file.
+    #[serde(with = "crate::exact")]
+    pub(crate) fleet: PathBuf,
+    /// The hosts that the run has begun on.
+    pub(crate) hosts: Vec<HostName>,
 }
 
 /// The answers of one process from before the run.

@@ -235,13 +235,8 @@ impl Journal {
     /// # Errors
     /// Fails if the journal cannot be written.
     pub(crate) fn record(&mut self, event: &Event) -> io::Result<()> {
-        let mut line = line(event.host().unwrap_or(&self.host), event)?;
-        if self.torn {
-            line.insert(0, b'\n');
-        }
-        self.torn = true;
-        self.events.write_all(&line)?;
-        self.torn = false;
+        let host = self.host.clone();
+        self.append(&host, event)?;
         if matches!(
             event,
             Event::Intent { .. }
@@ -256,6 +251,28 @@ impl Journal {
         // A mixed run stays open: the operator must decide, and its bytes are needed.
         self.closed =
             matches!(event, Event::Finished { verdict, .. } if *verdict != Verdict::Mixed);
+        Ok(())
+    }
+
+    /// Appends an event of another host, whose own journal has it too.
+    ///
+    /// # Errors
+    /// Fails if the journal cannot be written.
+    pub(crate) fn record_of(&mut self, host: &HostName, event: &Event) -> io::Result<()> {
+        if *host == self.host {
+            return self.record(event);
+        }
+        self.append(host, event)
+    }
+
+    fn append(&mut self, host: &HostName, event: &Event) -> io::Result<()> {
+        let mut line = line(event.host().unwrap_or(host), event)?;
+        if self.torn {
+            line.insert(0, b'\n');
+        }
+        self.torn = true;
+        self.events.write_all(&line)?;
+        self.torn = false;
         Ok(())
     }
 
@@ -345,6 +362,7 @@ fn write_plan(dir: &Path, record: &Record<'_>, began: &RunBegan) -> io::Result<F
         targets: (&record.targets).into(),
         instances: record.instances.clone(),
         readings: (&record.readings).into(),
+        over: record.over.clone(),
     };
     let file = state_dir::create(&dir.join("plan.json"), b"")?;
     let mut file = BufWriter::with_capacity(1 << 16, file);

@@ -52,7 +52,10 @@ pub(super) fn arrange(plan: Plan, waves: &Waves) -> Result<(Plan, Vec<u32>), Abo
     let mut waves = Vec::new();
     for (number, (steps, of_wave)) in arranged {
         numbers.extend(of_wave);
-        waves.push(Wave::new(usize::from(number), steps));
+        waves.push(Wave {
+            number: usize::from(number),
+            steps,
+        });
     }
     Ok((Plan { waves, ..plan }, numbers))
 }

@@ -158,16 +158,23 @@ impl Prepared {
         Err(Abort::refused(changed))
     }
 
-    /// Begins the run: from here on its journal has every event.
+    /// Begins the run in the waves of its coordinator, or in those of its own plan. From here on its
+    /// journal has every event.
     ///
     /// # Errors
     /// Fails if the journal cannot be begun; nothing was touched.
     pub(crate) async fn begin(
         self,
-        waves: &Waves,
+        waves: Option<&Waves>,
         interrupts: &Interrupts,
     ) -> Result<RunningSession, Abort> {
-        let (plan, numbers) = arrange(self.plan, waves)?;
+        let (plan, numbers) = match waves {
+            Some(waves) => arrange(self.plan, waves)?,
+            None => {
+                let numbers = (0..).take(instances(&self.plan).count()).collect();
+                (self.plan, numbers)
+            }
+        };
         let record = record(&self.context, &plan);
         let state = &self.context.options.state;
         let begun = Journal::begin(state, &record, interrupts).await;

@@ -34,6 +34,7 @@ pub(super) fn record<'a>(context: &'a RunContext, plan: &'a Plan) -> Record<'a> 
             .collect(),
         waves: plan.waves.len(),
         contents: contents.collect(),
+        over: None,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     event::{Event, Instance, Interrupts, Outcome, TargetReport, Verdict, check_interrupts},
     execute::RunOptions,
     fleet::Fleet,
+    inventory::{Expression, HostName},
     names,
     report::{Reporter, RunReport, Summary},
     resume,
@@ -81,11 +82,14 @@ impl Attempt<'_> {
             verb: Verb::Revert,
             run: Some(run.to_owned()),
             fleet: None,
+            on: Expression::default(),
+            except: Expression::default(),
+            max_unreachable: None,
             shared: self.shared.clone(),
         };
         self.reporter.begin();
         let reporter = &mut *self.reporter;
-        let mut on_event = |event: &Event| reporter.event(event);
+        let mut on_event = |_: &HostName, event: &Event| reporter.event(event);
         let report = resume::carry_out(&options, self.interrupts, &mut on_event).await;
         self.end(report, |report| resume::summarize(&options, report))
     }
@@ -113,12 +117,13 @@ impl Attempt<'_> {
             now: false,
             verb: Verb::Watch,
             replaces,
+            selection: broadcast::Selection::default(),
             shared: self.shared.clone(),
         };
         self.reporter.begin();
         let reporter = &mut *self.reporter;
         let mut no_rollback = None;
-        let mut on_event = |event: &Event| {
+        let mut on_event = |_: &HostName, event: &Event| {
             if let Event::NoRollbackContent { path, why } = event {
                 no_rollback.get_or_insert_with(|| format!("`{}`: {why}", path.display()));
             }

@@ -1,7 +1,7 @@
 //! What the waves of a run are made from, and why there are none.
 
 use crate::{
-    fleet::{Group, OnBadConfig, WaveEnd},
+    fleet::{Group, WaveEnd},
     inventory::Unmatched,
 };
 
@@ -43,7 +43,7 @@ impl<'a> WavePolicy<'a> {
             name: &group.name,
             after: &group.after,
             waves: group.rollout.waves.iter().collect(),
-            canary: group.kind.is_none() || group.on_bad_config == OnBadConfig::Dies,
+            canary: group.has_canary(),
             spread: group.rollout.spread.as_deref(),
             apart: group.rollout.apart.as_deref(),
         }

@@ -57,13 +57,6 @@ impl<'a> Selections<'a> {
 ///
 /// # Errors
 /// Fails with the first label that no host has.
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the coordinator of a run over hosts checks its labels"
-    )
-)]
 pub(crate) fn check_labels(
     hosts: &[HostEntry],
     policies: &[WavePolicy<'_>],

@@ -100,8 +100,6 @@ impl Case {
             Wave {
                 number: usize::try_from(index).unwrap() + 1,
                 steps,
-                bake: Duration::ZERO,
-                gates: Vec::new(),
             }
         };
         let mut host = ScriptHost::default();

@@ -1,0 +1,97 @@
+//! A broadcast over the hosts of a fleet file.
+
+use std::collections::BTreeMap;
+
+use super::Options;
+use crate::{
+    change::{Change, Changes},
+    event::{Abort, Event, Interrupts, Verdict},
+    execute::{Candidates, HostsOrder, execute_over_hosts},
+    fleet::Hosts,
+    inventory::HostName,
+    protocol::{ChangeOrder, MAX_BLOB, SurveyOrder},
+    report::RunReport,
+    runs,
+};
+
+/// Carries out the command on every host that it selects.
+pub(super) async fn attempt(
+    options: &Options,
+    hosts: &Hosts,
+    interrupts: &mut Interrupts,
+    on_event: &mut dyn FnMut(&HostName, &Event),
+) -> Result<RunReport, Abort> {
+    let changes = Changes::read(&options.change)?;
+    let mut candidates = Candidates::default();
+    let mut named = BTreeMap::new();
+    let mut others = ChangeOrder::Adopt;
+    for (group, change) in changes.all() {
+        let order = change_order(change, &mut candidates)?;
+        match group {
+            Some(group) => drop(named.insert(group.to_owned(), order)),
+            None => others = order,
+        }
+    }
+    let shared = &options.shared;
+    let session = shared.of_session(&runs::new_id());
+    let selection = &options.selection;
+    let order = HostsOrder {
+        fleet: &options.fleet,
+        hosts,
+        on: &selection.on,
+        except: &selection.except,
+        max_unreachable: selection.max_unreachable,
+        count: options.count,
+        verb: options.verb,
+        order: SurveyOrder {
+            groups: selection.groups.clone(),
+            every: selection.every,
+            named,
+            others,
+            prune: changes.prune,
+            overwrite: options.overwrite,
+            validate: shared.validate,
+            include_unresponsive: shared.include_unresponsive,
+            now: options.now,
+            dry_run: shared.dry_run,
+            timeout: shared.timeout,
+            lock_timeout: shared.lock_timeout,
+            of: None,
+            reason: shared.reason.clone(),
+            command: session.command.clone(),
+        },
+        candidates,
+        options: session,
+    };
+    execute_over_hosts(&order, interrupts, on_event).await
+}
+
+/// Returns a change as hosts are told of it, and adds its bytes to the candidates.
+fn change_order(change: &Change, candidates: &mut Candidates) -> Result<ChangeOrder, Abort> {
+    let (named, kind, content) = match change {
+        Change::Adopt => return Ok(ChangeOrder::Adopt),
+        Change::Set(edits) => return Ok(ChangeOrder::Set(edits.clone())),
+        Change::Put {
+            named,
+            kind,
+            content,
+        } => (named, kind, content),
+    };
+    let invalid = |why: String| {
+        let why = format!("`{}` cannot be used: {why}", named.display());
+        Abort::new(Verdict::Invalid, why)
+    };
+    let content = content.as_ref().map_err(|why| invalid(why.to_string()))?;
+    if content.bytes.len() > MAX_BLOB {
+        let limit = MAX_BLOB >> 20;
+        return Err(invalid(format!("it has more than {limit} MiB")));
+    }
+    let (sha256, bytes) = (content.sha256.clone(), content.bytes.clone());
+    candidates.0.insert(sha256.clone(), bytes);
+    Ok(ChangeOrder::Put {
+        named: named.display().to_string(),
+        form: *kind,
+        sha256,
+        len: content.bytes.len(),
+    })
+}

@@ -1,0 +1,97 @@
+//! A resume or revert of a run over other machines. Each host goes by its own journal.
+
+use std::collections::BTreeMap;
+
+use super::Options;
+use crate::{
+    event::{Abort, Event, Interrupts, Verdict},
+    execute::{Candidates, HostsOrder, execute_over_hosts},
+    fleet::Fleet,
+    inventory::{Expression, HostName},
+    protocol::{ChangeOrder, ContinuedRun, SurveyOrder},
+    report::RunReport,
+    runs::{self, RunOverHosts, Verb},
+};
+
+/// Returns the run over hosts that the command means; none if its run is on this machine.
+///
+/// # Errors
+/// Fails if the fleet has hosts and no run is known.
+pub(super) fn find(options: &Options) -> Result<Option<RunOverHosts>, Abort> {
+    let known = runs::over_hosts(&options.shared.state, options.run.as_deref());
+    let fleet = options.fleet.as_ref().filter(|fleet| fleet.hosts.is_some());
+    match (known, fleet, &options.run) {
+        (Some(run), ..) => Ok(Some(run)),
+        (None, None, _) => Ok(None),
+        // Without an index here, the hosts know the run by its whole id.
+        (None, Some(fleet), Some(run)) => Ok(Some(RunOverHosts {
+            id: run.clone(),
+            fleet: fleet.path.clone().unwrap_or_default(),
+            hosts: Vec::new(),
+        })),
+        (None, Some(_), None) => Err(Abort::new(
+            Verdict::Usage,
+            "no run over hosts is open here: name the run; `hello hosts` lists the open ones",
+        )),
+    }
+}
+
+/// Carries out the command on the hosts of the run.
+pub(super) async fn attempt(
+    options: &Options,
+    run: RunOverHosts,
+    interrupts: &mut Interrupts,
+    on_event: &mut dyn FnMut(&HostName, &Event),
+) -> Result<RunReport, Abort> {
+    let fleet = match &options.fleet {
+        Some(fleet) => fleet.clone(),
+        None => Fleet::load(&run.fleet).map_err(|why| {
+            let hint = "name the file of the hosts with --fleet";
+            Abort::new(Verdict::Usage, format!("{why}; {hint}"))
+        })?,
+    };
+    let Some(hosts) = &fleet.hosts else {
+        let id = &run.id;
+        let why = format!("run {id} was over hosts, and the fleet file names none");
+        return Err(Abort::new(Verdict::Usage, why));
+    };
+    let on = if options.on.is_empty() {
+        Expression::of_hosts(&run.hosts)
+    } else {
+        options.on.clone()
+    };
+    let shared = &options.shared;
+    let session = shared.of_session(&runs::new_id());
+    let order = HostsOrder {
+        fleet: &fleet,
+        hosts,
+        on: &on,
+        except: &options.except,
+        max_unreachable: options.max_unreachable,
+        count: None,
+        verb: options.verb,
+        order: SurveyOrder {
+            groups: Vec::new(),
+            every: true,
+            named: BTreeMap::new(),
+            others: ChangeOrder::Adopt,
+            prune: false,
+            overwrite: false,
+            validate: shared.validate,
+            include_unresponsive: shared.include_unresponsive,
+            now: false,
+            dry_run: shared.dry_run,
+            timeout: shared.timeout,
+            lock_timeout: shared.lock_timeout,
+            of: Some(ContinuedRun {
+                run: run.id,
+                revert: options.verb == Verb::Revert,
+            }),
+            reason: shared.reason.clone(),
+            command: session.command.clone(),
+        },
+        candidates: Candidates::default(),
+        options: session,
+    };
+    execute_over_hosts(&order, interrupts, on_event).await
+}
