@@ -55,6 +55,7 @@ pub(super) async fn begin(
         over: Some(OverHosts {
             fleet: order.fleet.path.clone().unwrap_or_else(PathBuf::new),
             hosts: hosts.collect(),
+            groups: plan.groups.iter().map(|group| group.name.clone()).collect(),
         }),
     };
     let journal = Journal::begin(&options.state, &record, interrupts);

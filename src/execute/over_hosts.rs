@@ -175,10 +175,6 @@ impl RunOverHosts<'_> {
         };
         let mut gates = OperatorGates { run: &run.id };
         let ended = engine::run(&mut plan, options, interrupts, &mut gates, &mut report).await;
-        let ended = ended.map(|end| RunEnd {
-            verdict: absent.worsen(end.verdict),
-            ..end
-        });
         let end = HostsEnd {
             ended,
             has_work,
@@ -339,7 +335,8 @@ async fn conclude(
     let (verdict, reason, gates) = match &ended {
         Ok(end) => {
             let reason = Reasons::new(run, &rows.instances, has_work).ended(end);
-            (end.verdict, absent.with_reason(reason), end.gates.clone())
+            let verdict = absent.worsen(end.verdict);
+            (verdict, absent.with_reason(reason), end.gates.clone())
         }
         Err(abort) => (abort.verdict, abort.reason.clone(), Vec::new()),
     };

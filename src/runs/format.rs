@@ -45,6 +45,8 @@ pub(crate) struct OverHosts {
     pub(crate) fleet: PathBuf,
     /// The hosts that the run has begun on.
     pub(crate) hosts: Vec<HostName>,
+    /// The groups of the run.
+    pub(crate) groups: Vec<String>,
 }
 
 /// The answers of one process from before the run.

@@ -96,6 +96,12 @@ impl Operator {
     }
 }
 
+/// Iterates over the groups of a run, also of one over other machines.
+fn group_names<'a>(record: &'a Record<'_>) -> impl Iterator<Item = &'a String> {
+    let over = record.over.iter().flat_map(|over| &over.groups);
+    record.groups.iter().map(|group| &group.name).chain(over)
+}
+
 impl RunBegan {
     fn of(record: &Record<'_>) -> Self {
         let mut room = MAX_TEXT;
@@ -115,12 +121,7 @@ impl RunBegan {
             boot_id: super::boot_id(),
             command,
             reason: record.reason.map(cut),
-            groups: record
-                .groups
-                .iter()
-                .take(MAX_GROUPS)
-                .map(|g| g.name.clone())
-                .collect(),
+            groups: group_names(record).take(MAX_GROUPS).cloned().collect(),
             instances: record.instances.len(),
             targets: record.targets.len(),
             waves: record.waves,
