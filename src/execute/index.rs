@@ -22,6 +22,8 @@ pub(super) struct Index {
     options: SessionOptions,
     /// The earlier run that this one continues.
     of: Option<String>,
+    /// The hosts of this run.
+    hosts: Vec<HostName>,
 }
 
 /// Begins the index of a run.
@@ -37,6 +39,7 @@ pub(super) async fn begin(
     let of = order.order.of.as_ref().map(|of| of.run.clone());
     let instances: Vec<Instance> = plan.hosts.iter().flat_map(instances_of).collect();
     let hosts = plan.hosts.iter().map(|host| host.link.name().clone());
+    let hosts: Vec<HostName> = hosts.collect();
     let record = Record {
         id: &options.id,
         host: HostName::local(),
@@ -54,7 +57,7 @@ pub(super) async fn begin(
         contents: Vec::new(),
         over: Some(OverHosts {
             fleet: order.fleet.path.clone().unwrap_or_else(PathBuf::new),
-            hosts: hosts.collect(),
+            hosts: hosts.clone(),
             groups: plan.groups.iter().map(|group| group.name.clone()).collect(),
         }),
     };
@@ -71,6 +74,7 @@ pub(super) async fn begin(
         journal,
         options: options.clone(),
         of,
+        hosts,
     })
 }
 
@@ -98,6 +102,14 @@ impl Index {
         }
     }
 
+    /// Tells whether the earlier run has hosts that are no part of this one.
+    fn leaves_hosts(&self, absent: &Absent) -> bool {
+        let of = self.of.as_deref();
+        let earlier = of.and_then(|of| runs::over_hosts(&self.options.state, Some(of)));
+        let is_left = |host: &HostName| !self.hosts.contains(host) && !absent.is_done(host);
+        earlier.is_some_and(|earlier| earlier.hosts.iter().any(is_left))
+    }
+
     /// Records the end. The earlier run is closed as well, unless a host of it is left.
     pub(super) async fn end(
         mut self,
@@ -108,21 +120,19 @@ impl Index {
         let SessionOptions {
             state, id, keep, ..
         } = &self.options;
-        if is_over && !absent.leaves_hosts() {
+        if is_over && !absent.leaves_hosts() && !self.leaves_hosts(absent) {
             let until = interrupted(interrupts, 1);
             let of = self.of.as_deref();
             for run in runs::supersede(state, id, of, &[], &[], until).await {
                 let _ = self.journal.record(&Event::Superseded { run });
             }
         }
-        let _ = self.journal.record(finished);
-        // A run that has lost a host is open: what happens there is not known.
-        let kept = if absent.has_lost() {
-            ProofsKept::No
-        } else {
-            ProofsKept::Yes
-        };
-        self.journal.close(finished, kept);
+        // A run that has lost a host is open there, so it is open here: a resume without a name
+        // must find it.
+        if !absent.has_lost() {
+            let _ = self.journal.record(finished);
+            self.journal.close(finished, ProofsKept::Yes);
+        }
         let until = interrupted(interrupts, 0);
         let _ = runs::prune(state, *keep, id, until).await;
     }

@@ -58,6 +58,8 @@ pub(crate) struct HostsOrder<'a> {
     /// What each host is asked to survey.
     pub(crate) order: SurveyOrder,
     pub(crate) candidates: Candidates,
+    /// Every selected host has begun the earlier run: one that does not know it is refused.
+    pub(crate) must_know: bool,
     /// The options of the command.
     pub(crate) options: SessionOptions,
 }
@@ -82,6 +84,7 @@ pub(crate) async fn execute_over_hosts(
         operator: &operator,
         order: &order.order,
         candidates: &order.candidates,
+        must_know: order.must_know,
         interrupts,
     };
     let surveyed = survey_hosts(&survey, &selected, on_event).await;
@@ -147,7 +150,8 @@ impl RunOverHosts<'_> {
             set_waves(&mut plans, &self.entries, &groups, &order.fleet.order)?;
         }
         let has_work = plans.iter().any(|plan| plan.has_work);
-        let must_record = plans.iter().any(|plan| plan.must_record);
+        // Without a host that is left, the earlier run has come to its end everywhere.
+        let must_record = plans.is_empty() || plans.iter().any(|plan| plan.must_record);
         if run.dry_run {
             return Ok(self.preview(&run, plans, has_work));
         }
@@ -160,7 +164,14 @@ impl RunOverHosts<'_> {
         let links = begin_all(links, &plans, (run.parallel, interrupts)).await?;
         let hosts = links.into_iter().zip(plans).collect();
         let mut plan = FleetPlan::new(hosts, run.groups.clone());
-        let mut index = index::begin(order, &plan, interrupts).await?;
+        let mut index = match index::begin(order, &plan, interrupts).await {
+            Ok(index) => index,
+            Err(abort) => {
+                let ends = plan.hosts.into_iter().map(|host| host.link.bye());
+                futures_util::future::join_all(ends).await;
+                return Err(abort);
+            }
+        };
         let mut report = |host: &HostName, event: &Event| {
             index.record(host, event);
             on_event(host, event);
@@ -310,7 +321,10 @@ async fn conclude(
                 Some(why) => Err(why),
                 None => {
                     let rows = host.link.close_up(interrupts, &mut emit).await;
-                    rows.map_err(|lost| lost.0)
+                    rows.map_err(|lost| {
+                        emit(&host_lost(&name, &lost.0));
+                        lost.0
+                    })
                 }
             };
             (host, rows)
@@ -401,8 +415,9 @@ fn rows_of_lost(host: &RunHost<RemoteRun>, why: &str) -> HostRows {
         let mut instance = Instance::new(name, entry.pid, entry.started);
         instance.wave = usize::from(entry.wave);
         instance.outcome = entry.outcome;
-        instance.failure = (entry.outcome == Outcome::TimedOut).then(|| Failure {
-            kind: Outcome::TimedOut.into(),
+        let is_unknown = matches!(entry.outcome, Outcome::TimedOut | Outcome::RevertFailed);
+        instance.failure = is_unknown.then(|| Failure {
+            kind: entry.outcome.into(),
             text: why.to_owned(),
         });
         instance

@@ -53,6 +53,8 @@ pub(crate) struct FleetSurvey<'a, C> {
     pub(crate) operator: &'a Operator,
     pub(crate) order: &'a SurveyOrder,
     pub(crate) candidates: &'a C,
+    /// A host that does not know the earlier run is refused.
+    pub(crate) must_know: bool,
     pub(crate) interrupts: &'a Interrupts,
 }
 
@@ -145,13 +147,15 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
                 })
             }
             Ok(_) => {
+                run.bye().await;
                 let abort = Abort::new(Verdict::Refused, "it answered something else than a plan");
                 Err(unready(entry, HostState::Refused, abort))
             }
-            Err(error) => Err(UnreadyHost {
-                version,
-                ..unanswered(entry, &error)
-            }),
+            Err(error) => {
+                let unready = unanswered(entry, &error, self.must_know);
+                run.bye().await;
+                Err(UnreadyHost { version, ..unready })
+            }
         }
     }
 }
@@ -165,8 +169,14 @@ fn unready(entry: &HostEntry, state: HostState, abort: Abort) -> UnreadyHost {
     }
 }
 
-fn unanswered(entry: &HostEntry, error: &CallError) -> UnreadyHost {
+fn unanswered(entry: &HostEntry, error: &CallError, must_know: bool) -> UnreadyHost {
     let (state, verdict) = match error {
+        CallError::Refused(refused) if refused.kind == RefusedKind::Done => {
+            (HostState::Done, Verdict::NoMatch)
+        }
+        CallError::Refused(refused) if refused.kind == RefusedKind::NoRun && must_know => {
+            (HostState::Refused, Verdict::Refused)
+        }
         // A host without one of the groups is no part of the run.
         CallError::Refused(refused)
             if matches!(refused.kind, RefusedKind::NoGroup | RefusedKind::NoRun) =>
