@@ -76,7 +76,7 @@ impl Absent {
         if unreached.is_empty() {
             return reason;
         }
-        let hosts = names::list(unreached.into_iter(), ", ", MOST);
+        let hosts = names::list(unreached, ", ", MOST);
         format!("{reason}; unreachable and skipped: {hosts}")
     }
 }

@@ -1,8 +1,6 @@
 //! The index of a run over hosts: a journal in the coordinator's state directory. The journals of
 //! the hosts are what a later run goes by; this one names the hosts, and what was seen of them.
 
-use std::path::PathBuf;
-
 use super::{decision::Absent, over_hosts::HostsOrder};
 use crate::{
     engine::FleetPlan,
@@ -53,7 +51,7 @@ pub(super) async fn begin(
         waves: plan.waves.len(),
         contents: Vec::new(),
         over: Some(OverHosts {
-            fleet: order.fleet.path.clone().unwrap_or_else(PathBuf::new),
+            fleet: order.fleet.path.clone().unwrap_or_default(),
             hosts: hosts.collect(),
             groups: plan.groups.iter().map(|group| group.name.clone()).collect(),
         }),

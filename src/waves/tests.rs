@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 use std::collections::BTreeMap;
 
-use super::*;
+use super::{counts::WrongCount, *};
 use crate::{
     fleet::{Count, Share, WaveEnd},
     inventory::HostName,
