@@ -29,6 +29,7 @@
 //! ----------------------------------------------------------------------------------------------
 //! words    runs (journal, stored bytes)   change -> step -> event · kernel (what /proc/PID says)
 //!          protocol (frames between coordinator and agent) -> inventory (names, labels, terms)
+//!          waves (which instances are signalled together) -> fleet
 //!          fleet -> assertion · tree -> config -> diagnostic · identity · self_report · trust
 //!          runtime
 //! floor    screen (all that is printed)   exact (paths in JSON)   names (lists in sentences)
@@ -80,3 +81,4 @@ mod tests;
 mod tree;
 mod trust;
 mod watch;
+mod waves;

@@ -123,7 +123,7 @@ impl Plan {
         let restart = candidate::check(&steps, &desired)?;
         let order: Vec<&Group> = groups.iter().collect();
         Ok(Self {
-            waves: waves::in_waves(steps, &order, &request.fleet.order),
+            waves: waves::in_waves(steps, &order, &request.fleet.order)?,
             newcomers: Vec::new(),
             skipped,
             restart,

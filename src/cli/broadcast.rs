@@ -11,7 +11,7 @@ use crate::{
     change::ChangeRequest,
     diagnostic,
     execute::Validate,
-    fleet::{self, Count, Fleet, Group, OnBadConfig, Share, Validation},
+    fleet::{self, Count, Fleet, Group, OnBadConfig, Share, Validation, WaveEnd},
     runs::Verb,
 };
 
@@ -318,10 +318,11 @@ impl Overrides {
     /// # Errors
     /// Fails if the waves do not grow.
     fn apply(self, fleet: &mut Fleet) -> Result<(), String> {
-        fleet::check_waves(&self.waves).map_err(|why| format!("--waves: {why}"))?;
+        let waves: Vec<WaveEnd> = self.waves.into_iter().map(WaveEnd::from).collect();
+        fleet::check_waves(&waves).map_err(|why| format!("--waves: {why}"))?;
         for rollout in fleet.groups.iter_mut().map(|group| &mut group.rollout) {
-            if !self.waves.is_empty() {
-                rollout.waves.clone_from(&self.waves);
+            if !waves.is_empty() {
+                rollout.waves.clone_from(&waves);
             }
             if let Some(max) = self.max_failures {
                 rollout.max_failures = max;

@@ -36,13 +36,13 @@ impl std::fmt::Display for Count {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CountError {
     /// A range with an end that is no number.
-    #[error("count = {0:?} is not 3, 3.., ..5 or 3..5")]
+    #[error("{0:?} is not 3, 3.., ..5 or 3..5")]
     Range(String),
     /// Neither a number nor a range.
-    #[error("count = {0:?} is not a number")]
+    #[error("{0:?} is not a number of instances, such as 3, 3.., ..5 or 3..5")]
     Number(String),
     /// A range that ends before it begins.
-    #[error("count = {0:?} has its ends in the wrong order")]
+    #[error("{0:?} has its ends in the wrong order")]
     Order(String),
 }
 

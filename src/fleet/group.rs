@@ -13,7 +13,7 @@ use super::{
     rollout::Rollout,
     source::ContentSource,
 };
-use crate::assertion::Assertion;
+use crate::{assertion::Assertion, inventory::Expression};
 
 /// One resolved group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,12 @@ pub struct Group {
     pub users: Vec<String>,
     /// The number of instances, checked before anything is touched.
     pub count: Count,
+    /// The hosts of the group; none if every host of the fleet is one.
+    #[serde(default)]
+    pub hosts: Option<Expression>,
+    /// The number of instances on each of its hosts; none if any number will do.
+    #[serde(default)]
+    pub per_host: Option<Count>,
     /// The targets that an instance reads, changed as one step. For each target the first path that
     /// exists counts. Empty for a group that is only signalled and confirmed.
     pub config: Vec<Vec<PathBase>>,

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::Share;
 use crate::inventory::{AddressFault, Expression, HostEntry, HostName, check_address, is_label};
 
 /// The command that connects to a host, unless the file has another: the system's `ssh`, which
@@ -47,6 +48,8 @@ pub struct Hosts {
     pub parallel: usize,
     /// The longest time in which a host sends nothing.
     pub silence: Duration,
+    /// The number of hosts that a run may go without because they are not reached.
+    pub max_unreachable: Share,
 }
 
 /// The name and labels that a host gives itself in its own file.

@@ -47,7 +47,7 @@ pub use self::{
     order::{Graph, Order, outside_order},
     path_base::PathBase,
     reading::{Reading, Repeated, TitleError},
-    rollout::{OnFailure, Rollout, Share, ShareError, WavesError, check_waves},
+    rollout::{OnFailure, Rollout, Share, ShareError, WaveEnd, WavesError, check_waves},
     source::{
         Address, AddressError, CREDENTIALS, CommandRevision, ContentSource, Key, Origin,
         StoreAccess, StoreCommands,

@@ -19,7 +19,7 @@ use super::{
     key_target::check_spelling,
     rollout::RawRollout,
     source::{ContentSource, Key},
-    spanned::{SpannedError, argv, spanned},
+    spanned::{SpannedError, argv, spanned, terms},
     validation::validation,
 };
 use crate::{
@@ -91,6 +91,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents, ConfigError> {
             ),
         )));
     }
+    if raw.hosts.is_none() {
+        check_no_host_keys(&raw).map_err(fault)?;
+    }
     // The budget of the top-level table is shared by all groups that set none of their own.
     let rollout = Rollout {
         alone: false,
@@ -129,6 +132,22 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents, ConfigError> {
         hosts,
         agent: raw.agent.map(agent).transpose().map_err(fault)?,
     })
+}
+
+/// Checks that a file without `[hosts]` has no key about hosts, which nothing would read.
+fn check_no_host_keys(raw: &RawFleet) -> Result<(), SpannedError> {
+    let of_groups = raw
+        .group
+        .iter()
+        .flat_map(|group| group.get_ref().host_keys());
+    match raw.rollout.host_keys().chain(of_groups).next() {
+        None => Ok(()),
+        Some((key, span)) => Err(spanned(
+            span,
+            format!("{key} is about hosts, and this file has no [hosts]"),
+        )
+        .hinted("name the hosts in [hosts], or remove the key")),
+    }
 }
 
 /// Returns the key of `url`, with the access that a `[[store]]` of the file `bytes` gives it. The
@@ -234,6 +253,8 @@ fn resolve(
         pid_file: optional_paths(raw.pid_file.take())?,
         users: optional_words(raw.user.take())?,
         count: count(raw.count.take())?,
+        hosts: raw.hosts.take().map(|on| terms(&on)).transpose()?,
+        per_host: raw.per_host.take().map(|n| values::count(&n)).transpose()?,
         config,
         config_under: optional(raw.config_under.take(), values::paths)?,
         reading: reading(&mut raw)?,

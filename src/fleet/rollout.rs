@@ -1,6 +1,6 @@
 //! The waves of a run, the failures that it tolerates, and its reaction to more of them.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, ops::Range, str::FromStr, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,9 @@ use toml::{Spanned, Value};
 use super::{
     argv, parse_duration,
     shapes::{DurationText, ShareText, Waves},
-    spanned::{SpannedError, spanned},
+    spanned::{SpannedError, label, spanned},
 };
+use crate::inventory::{Expression, TermError};
 
 /// A text that is no share of a group.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,19 +27,25 @@ pub enum WavesError {
     /// A value in it is neither a number nor a text.
     #[error("{0} is neither a number such as 1 nor a percentage such as \"25%\"")]
     Type(Value),
+    /// A table in it has another form than `{ on = "TERM" }`.
+    #[error("{0} is not {{ on = \"TERM\" }}, which names the hosts of a wave")]
+    Table(Value),
+    /// The text that names the hosts of a wave is no term.
+    #[error("{{ on = {0:?} }}: {1}")]
+    Term(String, TermError),
     /// The list is empty.
     #[error("no wave in it: [\"100%\"] is all at once")]
     None,
     /// A wave signals no instance.
     #[error("a wave of {0} has no instances")]
-    Empty(Share),
+    Empty(WaveEnd),
     /// A wave does not add to the one before.
     #[error("waves are cumulative: {wave} after {before} adds no instances")]
     NotLarger {
         /// The wave.
-        wave: Share,
+        wave: WaveEnd,
         /// The one before it.
-        before: Share,
+        before: WaveEnd,
     },
 }
 
@@ -126,6 +133,35 @@ impl fmt::Display for Share {
     }
 }
 
+/// The instances of a group that have been signalled by the end of a wave: a share of them, or all
+/// of some hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum WaveEnd {
+    /// This many.
+    Share(Share),
+    /// Those of the hosts that the terms select, and all before them.
+    Hosts {
+        /// The terms.
+        on: Expression,
+    },
+}
+
+impl From<Share> for WaveEnd {
+    fn from(share: Share) -> Self {
+        Self::Share(share)
+    }
+}
+
+impl fmt::Display for WaveEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Share(share) => share.fmt(f),
+            Self::Hosts { on } => write!(f, "{{ on = \"{on}\" }}"),
+        }
+    }
+}
+
 /// The reaction of a run to more failures than it tolerates.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
@@ -145,7 +181,13 @@ pub enum OnFailure {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {
     /// The cumulative size of each wave; a last one of 100% is implied.
-    pub waves: Vec<Share>,
+    pub waves: Vec<WaveEnd>,
+    /// The label whose values alternate in the order in which hosts are taken.
+    #[serde(default)]
+    pub spread: Option<String>,
+    /// The label of which no two hosts with the same value are signalled in one wave of a run.
+    #[serde(default)]
+    pub apart: Option<String>,
     /// The number of failures that the run tolerates. These instances are rolled back alone.
     pub max_failures: Share,
     /// True if failures are counted over this group alone. Otherwise they are counted over all
@@ -164,7 +206,9 @@ pub struct Rollout {
 impl Default for Rollout {
     fn default() -> Self {
         Self {
-            waves: vec![Share::Count(1), Share::Part(10_000)],
+            waves: vec![Share::Count(1).into(), Share::Part(10_000).into()],
+            spread: None,
+            apart: None,
             max_failures: Share::Count(0),
             alone: false,
             max_unresponsive: Share::Count(0),
@@ -183,6 +227,12 @@ pub(super) struct RawRollout {
     /// How many are signalled by the end of each wave. Default: `["1", "100%"]`.
     #[schemars(with = "Option<Waves>")]
     waves: Option<Spanned<Value>>,
+    /// The label of hosts whose values alternate, so that no early wave is of one value.
+    #[schemars(with = "Option<String>")]
+    spread: Option<Spanned<String>>,
+    /// The label of hosts of which no two with the same value are signalled in one wave.
+    #[schemars(with = "Option<String>")]
+    apart: Option<Spanned<String>>,
     /// How many instances may fail; they alone are rolled back. Default: 0.
     #[schemars(with = "Option<ShareText>")]
     max_failures: Option<Spanned<Value>>,
@@ -200,6 +250,22 @@ pub(super) struct RawRollout {
 }
 
 impl RawRollout {
+    /// Returns the keys that are about hosts, each with its position.
+    pub(super) fn host_keys(&self) -> impl Iterator<Item = (&'static str, Range<usize>)> {
+        let names_hosts = |raw: &Spanned<Value>| match raw.get_ref() {
+            Value::Array(list) => list.iter().any(Value::is_table),
+            single => single.is_table(),
+        };
+        let waves = self.waves.as_ref().filter(|raw| names_hosts(raw));
+        [
+            ("`waves` with `{ on = .. }`", waves.map(Spanned::span)),
+            ("`spread`", self.spread.as_ref().map(Spanned::span)),
+            ("`apart`", self.apart.as_ref().map(Spanned::span)),
+        ]
+        .into_iter()
+        .filter_map(|(key, span)| Some((key, span?)))
+    }
+
     /// Takes from `base` each key that is not set here.
     pub(super) fn over(self, base: &Rollout) -> Result<Rollout, SpannedError> {
         let optional = |raw: Option<Spanned<Value>>| {
@@ -212,6 +278,8 @@ impl RawRollout {
                 Some(raw) => waves(raw.get_ref()).map_err(|why| spanned(raw.span(), why))?,
                 None => base.waves.clone(),
             },
+            spread: self.spread.map(label).transpose()?.or(base.spread.clone()),
+            apart: self.apart.map(label).transpose()?.or(base.apart.clone()),
             alone: base.alone || max_failures.is_some(),
             max_failures: max_failures.unwrap_or(base.max_failures),
             max_unresponsive: optional(self.max_unresponsive)?.unwrap_or(base.max_unresponsive),
@@ -227,7 +295,11 @@ impl RawRollout {
     }
 }
 
-fn share(value: &Value) -> Result<Share, WavesError> {
+/// Reads a number or a percentage.
+///
+/// # Errors
+/// Fails if the value is neither.
+pub(super) fn share(value: &Value) -> Result<Share, WavesError> {
     match value {
         Value::String(text) => Ok(text.parse()?),
         Value::Integer(n) => Ok(n.to_string().parse()?),
@@ -235,14 +307,30 @@ fn share(value: &Value) -> Result<Share, WavesError> {
     }
 }
 
+/// Reads one wave.
+fn wave_end(value: &Value) -> Result<WaveEnd, WavesError> {
+    let Value::Table(table) = value else {
+        return share(value).map(WaveEnd::Share);
+    };
+    let Some(text) = table.get("on").and_then(Value::as_str) else {
+        return Err(WavesError::Table(value.clone()));
+    };
+    if table.len() > 1 {
+        return Err(WavesError::Table(value.clone()));
+    }
+    Expression::of_file(text)
+        .map(|on| WaveEnd::Hosts { on })
+        .map_err(|why| WavesError::Term(text.into(), why))
+}
+
 /// Reads one wave, or a list of them.
-fn waves(value: &Value) -> Result<Vec<Share>, WavesError> {
+fn waves(value: &Value) -> Result<Vec<WaveEnd>, WavesError> {
     let waves = match value {
         Value::Array(list) if list.is_empty() => {
             return Err(WavesError::None);
         }
-        Value::Array(list) => list.iter().map(share).collect::<Result<_, _>>()?,
-        single => vec![share(single)?],
+        Value::Array(list) => list.iter().map(wave_end).collect::<Result<_, _>>()?,
+        single => vec![wave_end(single)?],
     };
     check_waves(&waves).map(|()| waves)
 }
@@ -267,24 +355,29 @@ fn gate(raw: Vec<Spanned<String>>) -> Result<Vec<String>, SpannedError> {
     }
 }
 
-/// Checks that each wave is larger than the one before: waves are cumulative.
+/// Checks that each wave is larger than the one before: waves are cumulative. Only a run knows
+/// which hosts a term selects, so of two waves of hosts equal terms alone are refused.
 ///
 /// # Errors
 /// Fails with the first wave that is not.
-pub fn check_waves(waves: &[Share]) -> Result<(), WavesError> {
-    for (index, wave) in waves.iter().enumerate() {
-        let adds_none = |before: &Share| match (before, wave) {
+pub fn check_waves(waves: &[WaveEnd]) -> Result<(), WavesError> {
+    let adds_none = |before: &WaveEnd, wave: &WaveEnd| match (before, wave) {
+        (WaveEnd::Share(Share::Part(10_000)), _) => true,
+        (WaveEnd::Share(before), WaveEnd::Share(wave)) => match (before, wave) {
             (Share::Count(before), Share::Count(wave)) => wave <= before,
             (Share::Part(before), Share::Part(wave)) => wave <= before,
-            (before, _) => *before == Share::Part(10_000),
-        };
-        if matches!(wave, Share::Count(0) | Share::Part(0)) {
-            return Err(WavesError::Empty(*wave));
+            _ => false,
+        },
+        (before, wave) => before == wave,
+    };
+    for (index, wave) in waves.iter().enumerate() {
+        if let WaveEnd::Share(Share::Count(0) | Share::Part(0)) = wave {
+            return Err(WavesError::Empty(wave.clone()));
         }
-        if let Some(before) = waves[..index].iter().find(|before| adds_none(before)) {
+        if let Some(before) = waves[..index].iter().find(|before| adds_none(before, wave)) {
             return Err(WavesError::NotLarger {
-                wave: *wave,
-                before: *before,
+                wave: wave.clone(),
+                before: before.clone(),
             });
         }
     }

@@ -78,9 +78,27 @@ pub(super) enum ShareText {
 #[serde(untagged)]
 pub(super) enum Waves {
     /// One.
-    Share(ShareText),
+    Wave(WaveText),
     /// Several.
-    List(#[schemars(length(min = 1))] Vec<ShareText>),
+    List(#[schemars(length(min = 1))] Vec<WaveText>),
+}
+
+/// One wave: a share of the instances, or hosts.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+pub(super) enum WaveText {
+    /// A number of instances, or a percentage of a group.
+    Share(ShareText),
+    /// All instances of some hosts.
+    Hosts(WaveHosts),
+}
+
+/// The hosts of a wave.
+#[derive(JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WaveHosts {
+    /// The hosts, as `--on` selects them.
+    on: String,
 }
 
 /// A host: a name, which may have ranges, or a table.

@@ -1,10 +1,11 @@
-//! An error in a value of `fleet.toml`, with its position.
+//! Values of `fleet.toml` that several tables have, and an error in a value, with its position.
 
 use std::ops::Range;
 
 use toml::Spanned;
 
 use super::argv;
+use crate::inventory::{Expression, is_label};
 
 /// An error in a value, with its position.
 pub(super) struct SpannedError {
@@ -49,4 +50,18 @@ pub(super) fn argument(arg: &str, more: &[&str], at: &Range<usize>) -> Result<()
             at: at.clone(),
         })
     })
+}
+
+/// Reads the name of a label of hosts.
+pub(super) fn label(raw: Spanned<String>) -> Result<String, SpannedError> {
+    if is_label(raw.get_ref(), "") {
+        return Ok(raw.into_inner());
+    }
+    let why = format!("{:?} cannot be a label of a host", raw.get_ref());
+    Err(spanned(raw.span(), why))
+}
+
+/// Reads terms that select hosts.
+pub(super) fn terms(raw: &Spanned<String>) -> Result<Expression, SpannedError> {
+    Expression::of_file(raw.get_ref()).map_err(|why| spanned(raw.span(), why))
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use glob::Pattern;
+use serde::{Deserialize, Serialize};
 
 use super::{HostEntry, HostName, RangeError, expand};
 
@@ -49,6 +50,9 @@ pub enum TermError {
     /// The term after `@` is not `RUN:STATE`.
     #[error("{0:?} is not @RUN:failed, @RUN:unreachable, @RUN:lost or @RUN:touched")]
     Run(String),
+    /// A file has a term about an earlier run.
+    #[error("a fleet file cannot name an earlier run, such as {0:?}")]
+    OfFile(String),
 }
 
 /// A term that selects no host.
@@ -57,8 +61,9 @@ pub enum TermError {
 pub struct Unmatched(pub Term);
 
 /// Terms between commas. They form a union, less what their negations name; without any other term
-/// a negation is taken from all hosts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// a negation is taken from all hosts. It is stored as its text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Expression(Vec<Term>);
 
 impl FromStr for Term {
@@ -112,6 +117,20 @@ impl FromStr for Expression {
     }
 }
 
+impl TryFrom<String> for Expression {
+    type Error = TermError;
+
+    fn try_from(text: String) -> Result<Self, TermError> {
+        text.parse()
+    }
+}
+
+impl From<Expression> for String {
+    fn from(expression: Expression) -> Self {
+        expression.to_string()
+    }
+}
+
 impl Ended {
     const ALL: [Self; 4] = [Self::Failed, Self::Unreachable, Self::Lost, Self::Touched];
 
@@ -152,6 +171,17 @@ impl Term {
 }
 
 impl Expression {
+    /// Reads the terms of a fleet file. They cannot name an earlier run: each run would change what
+    /// the file means.
+    ///
+    /// # Errors
+    /// Fails if a text between two commas is no term, or if a term is about an earlier run.
+    pub fn of_file(text: &str) -> Result<Self, TermError> {
+        let terms: Self = text.parse()?;
+        let run = terms.runs().next().map(|(run, _)| format!("@{run}"));
+        run.map_or(Ok(terms), |run| Err(TermError::OfFile(run)))
+    }
+
     /// Adds the terms of another expression.
     pub fn extend(&mut self, other: Self) {
         self.0.extend(other.0);

@@ -87,7 +87,7 @@ impl Plan {
         let unread = unread_steps(&steps, changes);
         let restart = candidate::check(&steps, &BTreeMap::new())?;
         Ok(Self {
-            waves: in_waves(steps, unread, request),
+            waves: in_waves(steps, unread, request)?,
             newcomers: Vec::new(),
             skipped,
             restart,
@@ -170,16 +170,20 @@ fn unread_steps(steps: &[Step], changes: BTreeMap<&Path, TargetChange>) -> Vec<S
 }
 
 /// Puts the steps in waves; those without instances belong to the first.
-fn in_waves(steps: Vec<Step>, unread: Vec<Step>, request: RecoveryRequest<'_>) -> Vec<waves::Wave> {
+fn in_waves(
+    steps: Vec<Step>,
+    unread: Vec<Step>,
+    request: RecoveryRequest<'_>,
+) -> Result<Vec<waves::Wave>, Abort> {
     let order: Vec<&Group> = request.left.groups.iter().collect();
     let mut waves = if request.at_once {
         waves::single_wave(steps)
     } else {
-        waves::in_waves(steps, &order, &request.left.order)
+        waves::in_waves(steps, &order, &request.left.order)?
     };
     match waves.first_mut() {
         Some(first) => first.steps.extend(unread),
         None => waves = waves::single_wave(unread),
     }
-    waves
+    Ok(waves)
 }

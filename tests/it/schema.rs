@@ -245,6 +245,9 @@ fn a_wrong_key_or_value_is_not_as_the_schema_says() {
         "config = [[\"/a\", \"{env:A}\"], [\"/b\"]]",
         "confirm = []",
         "[group.rollout]\nwaves = [1, \"25%\"]",
+        "[group.rollout]\nwaves = [{ on = \"a\" }, 1]\nspread = \"zone\"\napart = \"pair\"",
+        "hosts = \"role=a\"\nper_host = \"1..\"",
+        "[hosts]\nlist = [\"a\"]\nmax_unreachable = \"1%\"",
         "[[group.confirm]]\nexec = [\"x\"]\nchanged = true",
     ] {
         assert!(validator.is_valid(&file(good)), "{good}");
@@ -263,6 +266,10 @@ fn a_wrong_key_or_value_is_not_as_the_schema_says() {
         "speaks = \"none \"",
         "samples = 0",
         "[group.rollout]\nwave = 1",
+        "[group.rollout]\nwaves = [{ in = \"a\" }]",
+        "[group.rollout]\nwaves = [{ on = \"a\", x = 1 }]",
+        "per_host = true",
+        "[hosts]\nlist = [\"a\"]\nmax_unreachable = \"some\"",
         "[group.rollout]\nmax_failures = \"some\"",
         "[[group.confirm]]\nexec = [\"x\"]\nequal = \"a\"",
         "[[group.confirm]]\nhttp = \"http://{listen}\"\nstatus = 100",

@@ -1,6 +1,6 @@
 //! A `[[group]]` as it is written, and the defaults of its kind.
 
-use std::path::PathBuf;
+use std::{ops::Range, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -53,6 +53,12 @@ pub(super) struct RawGroup {
     /// The number of instances: `3`, `"3.."`, `"..5"` or `"3..5"`. Default: `"1.."`.
     #[schemars(with = "Option<CountText>")]
     pub(super) count: Option<Spanned<Value>>,
+    /// The hosts of the group, as `--on` selects them. Default: every host of `[hosts]`.
+    #[schemars(with = "Option<String>")]
+    pub(super) hosts: Option<Spanned<String>>,
+    /// The number of instances on each host of the group, as `count`. Default: any number.
+    #[schemars(with = "Option<CountText>")]
+    pub(super) per_host: Option<Spanned<Value>>,
     /// The config: a place, a list of which the first that exists counts, or a list of lists; or
     /// the URL of a key.
     #[schemars(with = "Option<Targets>")]
@@ -178,6 +184,17 @@ pub(super) fn defaults(kind: Option<&Spanned<String>>) -> Result<RawGroup, Spann
 }
 
 impl RawGroup {
+    /// Returns the keys that are about hosts, each with its position.
+    pub(super) fn host_keys(&self) -> impl Iterator<Item = (&'static str, Range<usize>)> {
+        let own = [
+            ("`hosts`", self.hosts.as_ref().map(Spanned::span)),
+            ("`per_host`", self.per_host.as_ref().map(Spanned::span)),
+        ];
+        own.into_iter()
+            .filter_map(|(key, span)| Some((key, span?)))
+            .chain(self.rollout.iter().flat_map(RawRollout::host_keys))
+    }
+
     /// Takes from `base`, the keys of its kind, each key that the group does not set itself.
     pub(super) fn over(self, base: Self) -> Self {
         Self {

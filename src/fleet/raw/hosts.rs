@@ -10,12 +10,11 @@ use super::values::duration;
 use crate::{
     fleet::{
         hosts::{Agent, Connect, DEFAULT_PARALLEL, DEFAULT_SILENCE, Hosts, Via},
-        shapes::{DurationText, HostText},
-        spanned::{SpannedError, spanned},
+        rollout::{Share, share},
+        shapes::{DurationText, HostText, ShareText},
+        spanned::{SpannedError, spanned, terms},
     },
-    inventory::{
-        Expression, HostEntry, HostName, MAX_HOSTS, check_address, check_distinct, expand, is_label,
-    },
+    inventory::{HostEntry, HostName, MAX_HOSTS, check_address, check_distinct, expand, is_label},
 };
 
 /// The most hosts that are worked on at once: each costs three descriptors.
@@ -46,6 +45,9 @@ pub(super) struct RawHosts {
     /// The longest time in which a host sends nothing, from `"5s"` to `"1h"`. Default: `"20s"`.
     #[schemars(with = "Option<DurationText>")]
     silence: Option<Spanned<String>>,
+    /// The hosts that a run may go without because they are not reached. Default: 0.
+    #[schemars(with = "Option<ShareText>")]
+    max_unreachable: Option<Spanned<Value>>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -123,6 +125,9 @@ pub(super) fn hosts(raw: Spanned<RawHosts>) -> Result<Hosts, SpannedError> {
         via: raw.via.into_iter().map(via).collect::<Result<_, _>>()?,
         parallel: raw.parallel.map_or(Ok(DEFAULT_PARALLEL), parallel)?,
         silence: raw.silence.map_or(Ok(DEFAULT_SILENCE), silence)?,
+        max_unreachable: raw
+            .max_unreachable
+            .map_or(Ok(Share::Count(0)), max_unreachable)?,
     })
 }
 
@@ -184,17 +189,7 @@ fn connect(raw: Spanned<Vec<String>>) -> Result<Connect, SpannedError> {
 
 fn via(raw: Spanned<RawVia>) -> Result<Via, SpannedError> {
     let RawVia { on, connect: words } = raw.into_inner();
-    let at = on.span();
-    let on: Expression = on
-        .get_ref()
-        .parse()
-        .map_err(|why| spanned(at.clone(), why))?;
-    if on.runs().next().is_some() {
-        return Err(spanned(
-            at,
-            "`on` of a connection cannot name an earlier run",
-        ));
-    }
+    let on = terms(&on)?;
     let connect = connect(words)?;
     Ok(Via { on, connect })
 }
@@ -207,6 +202,10 @@ fn parallel(raw: Spanned<usize>) -> Result<usize, SpannedError> {
             format!("{n} is not between 1 and {MAX_PARALLEL}"),
         )),
     }
+}
+
+fn max_unreachable(raw: Spanned<Value>) -> Result<Share, SpannedError> {
+    share(raw.get_ref()).map_err(|why| spanned(raw.span(), why))
 }
 
 fn silence(raw: Spanned<String>) -> Result<std::time::Duration, SpannedError> {

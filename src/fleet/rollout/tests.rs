@@ -96,8 +96,8 @@ fn waves_that_add_no_instances_are_refused() {
         check_waves(
             &text
                 .split(',')
-                .map(|t| t.parse().unwrap())
-                .collect::<Vec<Share>>(),
+                .map(|t| t.parse::<Share>().unwrap().into())
+                .collect::<Vec<WaveEnd>>(),
         )
     };
     // Whether a number or a percentage is more depends on the group.
@@ -136,7 +136,10 @@ fn a_group_without_a_rollout_has_the_default() {
     let text = format!("version = 1\n{}", group("a", ""));
     let rollout = read(&text).remove(0).rollout;
     assert_eq!(rollout, Rollout::default());
-    assert_eq!(rollout.waves, [Share::Count(1), Share::Part(10_000)]);
+    assert_eq!(
+        rollout.waves,
+        [Share::Count(1).into(), Share::Part(10_000).into()]
+    );
     assert_eq!(rollout.on_failure, OnFailure::Revert);
 }
 
@@ -154,7 +157,9 @@ fn a_group_overrides_the_rollout_of_the_fleet() {
         group("c", "[group.rollout]\nbake = \"2s\"\n")
     ));
     let of_fleet = Rollout {
-        waves: vec![Share::Count(2), Share::Part(50)],
+        waves: vec![Share::Count(2).into(), Share::Part(50).into()],
+        spread: None,
+        apart: None,
         max_failures: Share::Part(1_000),
         alone: false,
         max_unresponsive: Share::Count(1),
@@ -163,7 +168,9 @@ fn a_group_overrides_the_rollout_of_the_fleet() {
         on_failure: OnFailure::Stop,
     };
     let of_group = Rollout {
-        waves: vec![Share::Part(10_000)],
+        waves: vec![Share::Part(10_000).into()],
+        spread: None,
+        apart: None,
         max_failures: Share::Count(0),
         alone: true,
         max_unresponsive: Share::Part(100),

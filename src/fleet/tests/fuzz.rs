@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::fleet::Fleet;
 
 /// Keys of a group, and some that do not exist.
-const KEYS: [&str; 39] = [
+const KEYS: [&str; 43] = [
     "name",
     "kind",
     "match",
@@ -17,6 +17,8 @@ const KEYS: [&str; 39] = [
     "pid_file",
     "user",
     "count",
+    "hosts",
+    "per_host",
     "config",
     "config_under",
     "source",
@@ -43,6 +45,8 @@ const KEYS: [&str; 39] = [
     "after",
     "unproven",
     "rollout.waves",
+    "rollout.spread",
+    "rollout.apart",
     "rollout.bake",
     "rollout.gate",
     "rollout.max_unresponsive",
@@ -59,6 +63,7 @@ fn value() -> impl Strategy<Value = String> {
         any::<f64>().prop_map(|number| format!("{number:e}")),
         "[0-9]{1,25}(s|ms|h|d|%|\\.\\.)?".prop_map(|text| format!("'{text}'")),
         Just("true".to_owned()),
+        Just("[{ on = 'zone=a' }, '25%']".to_owned()),
         Just("{ exe = 'x', args = ['serve'] }".to_owned()),
         Just("[{ http = 'http://{listen}/', read = 'json:/a', changed = true }]".to_owned()),
     ];
@@ -90,7 +95,7 @@ proptest! {
             .collect();
         if let Err(e) = Fleet::parse(
             format!(
-                "version = 1\n[[group]]\nname = \
+                "version = 1\n[hosts]\nlist = ['a']\n[[group]]\nname = \
                 'a'\n{kind}{lines}"
             )
             .as_bytes(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::{
-    fleet::{Connect, ConnectError, Fleet, FleetError},
+    fleet::{Connect, ConnectError, Count, Fleet, FleetError, Share, WaveEnd},
     inventory::{HostEntry, HostName},
 };
 
@@ -67,6 +67,152 @@ fn a_fault_of_a_host_is_shown_with_its_line() {
     ] {
         let fault = load(hosts).unwrap_err().to_string();
         assert!(fault.contains(wanted), "{hosts}: {fault}");
+    }
+}
+
+const LIST: &str = "[hosts]\nlist = [\"a\"]\n";
+
+#[test]
+fn a_group_has_hosts_and_a_number_on_each() {
+    let group = "[[group]]\nkind = \"hello\"\n";
+    let fleet = load(&format!("{LIST}{group}")).unwrap();
+    assert_eq!(fleet.groups[0].hosts, None);
+    assert_eq!(fleet.groups[0].per_host, None);
+    let keys = "hosts = \"role=edge,!zone=lab\"\nper_host = \"1..\"\n";
+    let fleet = load(&format!("{LIST}{group}{keys}")).unwrap();
+    let group = &fleet.groups[0];
+    let hosts = group.hosts.as_ref().unwrap().to_string();
+    assert_eq!(hosts, "role=edge,!zone=lab");
+    let one_or_more = Count {
+        min: 1,
+        max: usize::MAX,
+    };
+    assert_eq!(group.per_host, Some(one_or_more));
+}
+
+#[test]
+fn a_group_takes_the_keys_about_hosts_from_the_rollout_of_the_file() {
+    let top = "[rollout]\nwaves = [{ on = \"canary=yes\" }, \"25%\"]\nspread = \"zone\"\n\
+               apart = \"pair\"\n";
+    let own = "[[group]]\nname = \"own\"\nkind = \"hello\"\n[group.rollout]\n\
+               waves = { on = \"a\" }\napart = \"rack\"\n";
+    let group = "[[group]]\nkind = \"hello\"\n";
+    let fleet = load(&format!("{LIST}{top}{group}{own}")).unwrap();
+    let rollout = &fleet.groups[0].rollout;
+    let canary = WaveEnd::Hosts {
+        on: "canary=yes".parse().unwrap(),
+    };
+    assert_eq!(rollout.waves, [canary, Share::Part(2_500).into()]);
+    assert_eq!(rollout.spread.as_deref(), Some("zone"));
+    assert_eq!(rollout.apart.as_deref(), Some("pair"));
+    let rollout = &fleet.groups[1].rollout;
+    let text: Vec<String> = rollout.waves.iter().map(ToString::to_string).collect();
+    assert_eq!(text, ["{ on = \"a\" }"]);
+    assert_eq!(rollout.spread.as_deref(), Some("zone"));
+    assert_eq!(rollout.apart.as_deref(), Some("rack"));
+}
+
+#[test]
+fn a_run_may_go_without_no_host_unless_the_file_says_so() {
+    let max = |keys: &str| {
+        let fleet = load(&format!("{LIST}{keys}")).unwrap();
+        fleet.hosts.unwrap().max_unreachable
+    };
+    assert_eq!(max(""), Share::Count(0));
+    assert_eq!(max("max_unreachable = 2"), Share::Count(2));
+    assert_eq!(max("max_unreachable = \"1%\""), Share::Part(100));
+}
+
+#[test]
+fn a_fault_in_a_key_about_hosts_is_shown_with_its_place() {
+    let group = "[[group]]\nkind = \"hello\"\n";
+    for (keys, place, wanted) in [
+        ("hosts = \"a,,b\"", "line 6, column 9", "an empty term"),
+        ("hosts = \"@7:lost\"", "line 6, column 9", "earlier run"),
+        ("per_host = \"2..1\"", "line 6, column 12", "wrong order"),
+        (
+            "rollout.spread = \"-\"",
+            "line 6, column 18",
+            "cannot be a label",
+        ),
+        (
+            "rollout.apart = \"a b\"",
+            "line 6, column 17",
+            "cannot be a label",
+        ),
+        (
+            "rollout.waves = [{ in = \"a\" }]",
+            "line 6, column 17",
+            "{ on = \"TERM\" }",
+        ),
+        (
+            "rollout.waves = [{ on = \"a\", x = 1 }]",
+            "line 6, column 17",
+            "{ on = \"TERM\" }",
+        ),
+        (
+            "rollout.waves = [{ on = \"e[1\" }]",
+            "line 6, column 17",
+            "do not fit together",
+        ),
+        (
+            "rollout.waves = [{ on = \"@7:lost\" }]",
+            "line 6, column 17",
+            "earlier run",
+        ),
+        (
+            "rollout.waves = [{ on = \"a\" }, 1, { on = \"a\" }]",
+            "line 6, column 17",
+            "{ on = \"a\" } after { on = \"a\" }",
+        ),
+        (
+            "rollout.waves = [\"100%\", { on = \"a\" }]",
+            "line 6, column 17",
+            "adds no instances",
+        ),
+    ] {
+        let fault = load(&format!("{LIST}{group}{keys}")).unwrap_err();
+        let fault = fault.to_string();
+        assert!(fault.contains(place), "{keys}: {fault}");
+        assert!(fault.contains(wanted), "{keys}: {fault}");
+    }
+    let fault = load(&format!("{LIST}max_unreachable = \"101%\"")).unwrap_err();
+    let fault = fault.to_string();
+    assert!(fault.contains("line 4, column 19"), "{fault}");
+}
+
+#[test]
+fn a_key_about_hosts_is_a_fault_where_the_file_has_none() {
+    let group = "[[group]]\nkind = \"hello\"\n";
+    for (keys, line, key) in [
+        (format!("{group}hosts = \"a\""), "line 4", "`hosts`"),
+        (format!("{group}per_host = 1"), "line 4", "`per_host`"),
+        (
+            format!("{group}rollout.spread = \"zone\""),
+            "line 4",
+            "`spread`",
+        ),
+        (
+            format!("{group}rollout.waves = [1, {{ on = \"a\" }}]"),
+            "line 4",
+            "`waves` with `{ on = .. }`",
+        ),
+        (
+            format!("[rollout]\napart = \"pair\"\n{group}"),
+            "line 3",
+            "`apart`",
+        ),
+        (
+            format!("[rollout]\nwaves = {{ on = \"a\" }}\n{group}"),
+            "line 3",
+            "`waves` with `{ on = .. }`",
+        ),
+    ] {
+        let fault = load(&keys).unwrap_err().to_string();
+        assert!(fault.contains(line), "{fault}");
+        let wanted = format!("{key} is about hosts, and this file has no [hosts]");
+        assert!(fault.contains(&wanted), "{fault}");
+        assert!(load(&format!("{keys}\n{LIST}")).is_ok(), "{keys}");
     }
 }
 

@@ -16,14 +16,15 @@ fn every_key() -> String {
                \"-Ws\"]], user = \"app\", cgroup = \"/a/*\", \
                unit = \"api\", pid_file = \"/run/api.pid\", port = 80";
     format!(
-        "version = 1\n[[group]]\nname = \"first\"\nkind = \"hello\"\n[[group]]\nname = \
+        "version = 1\n[hosts]\nlist = [\"a\"]\n\
+         [[group]]\nname = \"first\"\nkind = \"hello\"\n[[group]]\nname = \
          \"api\"\nkind = \"hello\"\n\
          match = {{ {keys}, listens = \"unix:/run/*.s\" }}\nexclude = \
          {{ {keys}, listens = \"tcp:[::1]:80\" }}\n\
          leader = {{ {keys}, listens = \"tcp:80\" }}\nworker = {{ {keys}, listens = \"{{arg:-l}}\" \
          }}\n\
          pid_file = [\"{{arg:--pid}}/x\", \"/run/a.pid\"]\nuser = [\"{{self}}\", \"app\"]\ncount \
-         = \"3..\"\n\
+         = \"3..\"\nhosts = \"role=api,!zone=lab\"\nper_host = \"1..\"\n\
          config = [[\"{{arg:-c}}\", \"{{cwd}}/a\"], [\"/etc/a.d\"]]\nconfig_under = \
          \"/etc\"\ngetopt = \"a:b\"\nrepeated = \"all\"\n\
          title = \"x {{argv}}\"\nbase = [\"{{arg:-p}}\", \"{{built:--p=}}\"]\nbuilt = \
@@ -48,7 +49,8 @@ fn every_key() -> String {
          [[group.reject]]\nhttp = \"http://{{listen}}/\"\nread = \"header:A\"\ncontains = \
          \"x\"\n[[group.reject]]\nhttp = \"http://x/\"\nread = \"json:/a\"\nchanged = true\n\
          [[group.reject]]\nhttp = \"http://x/\"\nread = \"status\"\nequals = \"1\"\n\
-         [group.rollout]\nwaves = [\"1\", \"0.5%\", \"100%\"]\nmax_failures = \
+         [group.rollout]\nwaves = [{{ on = \"canary=yes\" }}, \"1\", \"0.5%\", \"100%\"]\n\
+         spread = \"zone\"\napart = \"pair\"\nmax_failures = \
          \"25%\"\nmax_unresponsive = \
          2\nbake = \"1s\"\ngate = [\"g\"]\non_failure = \"stop\"\n"
     )
@@ -117,4 +119,21 @@ fn a_group_with_a_key_reads_back_as_the_same() {
     old["source"] = "{config}.new".into();
     let old: Group = serde_json::from_value(old).unwrap();
     assert_eq!(old.source, Some(ContentSource::Path("{config}.new".into())));
+}
+
+#[test]
+fn a_group_of_an_earlier_version_has_no_keys_about_hosts() {
+    let text = "version = 1\n[[group]]\nkind = \"hello\"\n";
+    let fleet = Fleet::parse(text.as_bytes(), Path::new("fleet.toml")).unwrap();
+    let mut old = serde_json::to_value(&fleet.groups[0]).unwrap();
+    assert_eq!(old["rollout"]["waves"], serde_json::json!(["1", "100%"]));
+    for key in ["hosts", "per_host"] {
+        assert!(old.as_object_mut().unwrap().remove(key).is_some(), "{key}");
+    }
+    for key in ["spread", "apart"] {
+        let rollout = old["rollout"].as_object_mut().unwrap();
+        assert!(rollout.remove(key).is_some(), "{key}");
+    }
+    let old: Group = serde_json::from_value(old).unwrap();
+    assert_eq!(old, fleet.groups[0]);
 }

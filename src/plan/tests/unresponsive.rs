@@ -29,7 +29,7 @@ impl Scenario {
     fn plan(&self) -> Result<Plan, Abort> {
         let mut group = (*group("web", 1, true)).clone();
         group.rollout.max_unresponsive = self.max;
-        group.rollout.waves = vec![Share::Count(1)];
+        group.rollout.waves = vec![Share::Count(1).into()];
         let group = Arc::new(group);
         let targets = paths(&["/e"]);
         let unresponsive = |pid| {

@@ -37,7 +37,7 @@ const FLOORS: &[&[&str]] = &[
     &["step"],
     &["protocol"],
     &["event"],
-    &["kernel"],
+    &["kernel", "waves"],
     &["fleet"],
     &["assertion"],
     &["tree"],
