@@ -51,6 +51,9 @@ impl Input {
 
     /// Returns the next frame; none at the end.
     pub(super) async fn next(&mut self) -> Option<Result<Value, FrameError>> {
+        if self.has_ended {
+            return None;
+        }
         let terminated = async {
             match &mut self.terminate {
                 Some(signal) => signal.recv().await,

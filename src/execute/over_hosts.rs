@@ -11,7 +11,7 @@ use super::{
     gate::OperatorGates,
     hosts_end::HostsEnd,
     index,
-    policies::{check_counts, group_policies, set_waves},
+    policies::{check_counts, check_keys, group_policies, set_waves},
     reason::Reasons,
     report_of,
 };
@@ -71,7 +71,8 @@ pub(crate) async fn execute_over_hosts(
     interrupts: &mut Interrupts,
     on_event: &mut dyn FnMut(&HostName, &Event),
 ) -> Result<RunReport, Abort> {
-    let selected = select(order.hosts, order.on, order.except)
+    let terms = (order.on, order.except);
+    let selected = select(order.hosts, terms, Some(&order.options.state))
         .await
         .map_err(|fault| Abort::new(fault.verdict(), fault.to_string()))?;
     let operator = claimed_operator();
@@ -80,6 +81,7 @@ pub(crate) async fn execute_over_hosts(
         hosts: order.hosts,
         operator: &operator,
         order: &order.order,
+        hosts_of: &hosts_of(order.fleet),
         candidates: &order.candidates,
         interrupts,
     };
@@ -93,6 +95,14 @@ pub(crate) async fn execute_over_hosts(
         ready,
     };
     run.carry_out(interrupts, on_event).await
+}
+
+/// Returns the hosts of each group of the coordinator's file that has some of its own.
+fn hosts_of(fleet: &Fleet) -> BTreeMap<String, Expression> {
+    let groups = fleet.groups.iter();
+    groups
+        .filter_map(|group| Some((group.name.clone(), group.hosts.clone()?)))
+        .collect()
 }
 
 /// Returns the inventory entries of the hosts that are ready.
@@ -141,7 +151,11 @@ impl RunOverHosts<'_> {
             .iter()
             .map(|host| host.plan.clone())
             .collect();
-        check_counts(&self.entries, &plans, &groups)?;
+        check_keys(&self.entries, &plans)?;
+        // A run that is continued has the instances that are left of it.
+        if order.order.of.is_none() {
+            check_counts(&self.entries, &plans, &groups)?;
+        }
         if !run.now && !run.back {
             set_waves(&mut plans, &self.entries, &groups, &order.fleet.order)?;
         }
@@ -160,6 +174,9 @@ impl RunOverHosts<'_> {
         let hosts = links.into_iter().zip(plans).collect();
         let mut plan = FleetPlan::new(hosts, run.groups.clone());
         let mut index = index::begin(order, &plan, interrupts).await?;
+        absent
+            .events()
+            .for_each(|event| index.record(&HostName::local(), &event));
         let mut report = |host: &HostName, event: &Event| {
             index.record(host, event);
             on_event(host, event);

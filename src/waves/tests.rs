@@ -216,6 +216,21 @@ fn two_hosts_of_a_pair_are_never_in_one_wave_of_any_groups() {
 }
 
 #[test]
+fn a_host_apart_from_others_takes_one_wave_for_all_its_groups() {
+    let one: &[(&str, &str)] = &[("pair", "1")];
+    let hosts = hosts(&[("a", one), ("b", one)]);
+    let ends = ends("100%");
+    let apart = |name| WavePolicy {
+        apart: Some("pair"),
+        ..policy(name, &ends)
+    };
+    let entries = [entry(0, 0), entry(0, 1), entry(1, 0), entry(1, 1)];
+    let policies = [apart("web"), apart("db")];
+    let waves = assign(&entries, &hosts, &policies, &Order::new()).unwrap();
+    assert_eq!(waves, [1, 2, 1, 2]);
+}
+
+#[test]
 fn hosts_with_one_value_take_turns_in_little_time() {
     let one: &[(&str, &str)] = &[("pair", "1")];
     let hosts: Vec<HostEntry> = vec![hosts(&[("a", one)]).remove(0); 20_000];
