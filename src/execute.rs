@@ -15,6 +15,7 @@ mod command;
 mod decision;
 mod dry_run;
 mod gate;
+mod hosts_end;
 mod index;
 mod options;
 mod over_hosts;

@@ -6,7 +6,7 @@ pub use self::{
     host_name::{HostName, NameError},
     printed::{Format, InventoryError, read},
     ranges::{RangeError, expand},
-    selection::{Expression, Term, TermError, Unmatched},
+    selection::{Ended, Expression, Term, TermError, Unmatched},
 };
 
 mod address;

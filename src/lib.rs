@@ -1,19 +1,20 @@
 //! `hello` reloads the configuration of a whole fleet by `SIGHUP`, and proves that it took effect.
 //!
 //! ```text
-//! doors    main -> cli -+-> broadcast -+-> execute -+-> plan
-//!                       |   resume    -+            +-> engine -> host
+//! doors    main -> cli -+-> broadcast -+-> execute -+-> engine (entries and answers)
+//!                       |   resume    -+            +-> hosts, session
 //!                       |              +-> report
 //!                       +-> watch -> broadcast, resume, serve
 //!                       +-> diff -> status ------> host
 //!                       +-> doctor --------------> host
 //!                       +-> history, show, forget -> report
 //!                       +-> reach --------------> hosts -> host
-//!                       +-> agent -> status
+//!                       +-> agent -> status, session
 //!                       +-> serve
 //!                       +-> check
 //! ----------------------------------------------------------------------------------------------
 //! hosts    the other machines: inventory command, connections, one fan-out
+//! session  what a run holds on this machine; carries out what an engine asks -> plan
 //! ----------------------------------------------------------------------------------------------
 //! host     local        the verbs on this machine: survey, prepare, commit, check
 //!          reload       sends the signal, decides what proves it, starts again

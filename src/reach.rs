@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use self::{answer::Answer, row::HostRow, table::print};
+use std::path::PathBuf;
+
 use crate::{
     event::Verdict,
     fleet::{Fleet, Hosts},
@@ -29,6 +31,8 @@ pub(crate) struct Options {
     pub on: Expression,
     /// The hosts that are not meant.
     pub except: Expression,
+    /// The state directory, which knows how hosts ended in a run.
+    pub state: Option<PathBuf>,
     /// The format on stdout; `Screen` is a table.
     pub output: Output,
 }
@@ -48,7 +52,13 @@ pub(crate) async fn run(options: Options) -> u8 {
         );
         return fail(options.output, Verdict::Usage, &why, &[], no_rows());
     };
-    let selected = match select(hosts, &options.on, &options.except).await {
+    let selected = match select(
+        hosts,
+        (&options.on, &options.except),
+        options.state.as_deref(),
+    )
+    .await
+    {
         Ok(selected) => selected,
         Err(why) => {
             let (verdict, why) = (why.verdict(), why.to_string());

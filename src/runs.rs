@@ -20,6 +20,7 @@ use crate::{
 mod doubts;
 mod forget;
 mod format;
+mod host_ends;
 mod info;
 mod interrupted;
 mod journal;
@@ -41,6 +42,7 @@ pub(crate) use self::{
     doubts::{next, unreadable},
     forget::{NotForgotten, OpenRuns, forget_bytes, forget_run},
     format::{Operator, OverHosts, Readings, RunBegan, RunEnded, first_event_schema},
+    host_ends::HostEnds,
     info::{OldRun, RunInfo, events, run_ids},
     interrupted::{
         InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord, later, plan_targets,

@@ -24,7 +24,7 @@ use crate::{
 
 pub(crate) use self::policy::{WaveEntry, WaveError, WavePolicy};
 pub(crate) use self::{
-    counts::{CountPolicy, WrongCount, check_per_host},
+    counts::{CountPolicy, check_per_host},
     selections::check_labels,
 };
 

@@ -363,6 +363,22 @@ fn check_known(options: &SessionOptions, of: &ContinuedRun) -> Result<(), Refuse
     refuse(RefusedKind::OtherEnd, next)
 }
 
+/// Tells whether a run resumes the run `id`, or a run that resumes it.
+fn resumes(state: &Path, later: &RunInfo, id: &str) -> bool {
+    let mut began = later.began.clone();
+    for _ in 0..MOST_RESUMES {
+        let of = began
+            .filter(|began| began.verb == Verb::Resume)
+            .and_then(|began| began.of);
+        match of {
+            Some(of) if of == id => return true,
+            Some(of) => began = RunInfo::of(state, &of).began,
+            None => return false,
+        }
+    }
+    false
+}
+
 /// Tells whether every instance of an ended run is on the config that the run installs, also where
 /// a later run resumed it.
 fn has_reached_goal(state: &Path, mut info: RunInfo) -> bool {
@@ -375,10 +391,7 @@ fn has_reached_goal(state: &Path, mut info: RunInfo) -> bool {
             }
             Some(RunEnded::SupersededBy { run, .. }) => {
                 let later = RunInfo::of(state, &run);
-                let resumes = later.began.as_ref().is_some_and(|began| {
-                    began.verb == Verb::Resume && began.of.as_deref() == Some(info.id.as_str())
-                });
-                if !resumes || later.open {
+                if later.open || !resumes(state, &later, &info.id) {
                     return false;
                 }
                 info = later;

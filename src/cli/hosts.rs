@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::{fleet_file::FleetArg, refusal::UsageError, run::run_readonly, values::OutputArg};
+use super::{
+    fleet_file::FleetArg, refusal::UsageError, run::run_readonly, state::StateArg,
+    values::OutputArg,
+};
 use crate::{fleet::Share, inventory::Expression, reach};
 
 /// The options that select hosts.
@@ -65,16 +68,20 @@ pub(super) struct HostsArgs {
     #[command(flatten)]
     fleet: FleetArg,
     #[command(flatten)]
+    state: StateArg,
+    #[command(flatten)]
     output: OutputArg,
 }
 
 pub(super) fn hosts(args: HostsArgs) -> ExitCode {
     let (on, except) = args.select.expressions();
+    let state = args.state.resolve().ok().map(|state| state.path);
     match args.fleet.load_with_hosts() {
         Ok(fleet) => run_readonly(reach::run(reach::Options {
             fleet,
             on,
             except,
+            state,
             output: args.output.form(),
         })),
         Err(e) => UsageError::from(e).fail(),

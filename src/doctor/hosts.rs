@@ -23,7 +23,7 @@ pub(super) async fn report(
     options: &Options,
     hosts: &Hosts,
 ) -> Result<(Report, Verdict), SelectFault> {
-    let selected = select(hosts, &options.on, &options.except).await?;
+    let selected = select(hosts, (&options.on, &options.except), None).await?;
     let request = Request::Doctor {
         groups: options.groups.clone(),
         pid: options.pid,

@@ -17,6 +17,7 @@ use crate::{
     fleet::{Fleet, Group, Rollout, Share},
     host::{Host, local::script::ScriptHost},
     plan::{Plan, Wave},
+    protocol::{HostPlan, InstanceEntry},
     runs::ProvenInstance,
     session::{EventStore, HostSession},
     step::{Content, PlannedInstance, Step},

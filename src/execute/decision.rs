@@ -2,7 +2,7 @@
 //! without.
 
 use crate::{
-    event::{Abort, HostState, Verdict},
+    event::{Abort, Event, HostState, Verdict},
     fleet::Share,
     hosts::{ReadyHost, UnreadyHost},
     inventory::HostName,
@@ -50,6 +50,15 @@ impl Absent {
         self.hosts.clone()
     }
 
+    /// Returns the event of each host.
+    pub(super) fn events(&self) -> impl Iterator<Item = Event> {
+        self.hosts.iter().map(|host| Event::Host {
+            host: host.name.clone(),
+            state: host.state,
+            why: host.why.clone(),
+        })
+    }
+
     fn unreached(&self) -> impl Iterator<Item = &HostReport> {
         let is_away = |host: &&HostReport| host.state == HostState::Unreachable;
         self.hosts.iter().filter(is_away)
@@ -83,7 +92,7 @@ impl Absent {
         if unreached.is_empty() {
             return reason;
         }
-        let hosts = names::list(unreached.into_iter(), ", ", MOST);
+        let hosts = names::list(unreached, ", ", MOST);
         format!("{reason}; unreachable and skipped: {hosts}")
     }
 }
@@ -94,7 +103,7 @@ impl Absent {
 /// Fails if more hosts than `max_unreachable` were not reached, or if another host is not ready.
 /// The first of these decides: too many unreachable, no match, busy, refused, invalid, restart.
 pub(super) async fn decide(
-    surveyed: Vec<Result<ReadyHost, UnreadyHost>>,
+    surveyed: Vec<Result<ReadyHost, Box<UnreadyHost>>>,
     max_unreachable: Share,
 ) -> Result<Ready, Abort> {
     let total = surveyed.len();
@@ -103,7 +112,7 @@ pub(super) async fn decide(
     for surveyed in surveyed {
         match surveyed {
             Ok(host) => ready.push(host),
-            Err(host) => unready.push(host),
+            Err(host) => unready.push(*host),
         }
     }
     match judge(&ready, unready, (total, max_unreachable)) {

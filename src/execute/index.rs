@@ -1,8 +1,6 @@
 //! The index of a run over hosts: a journal in the coordinator's state directory. The journals of
 //! the hosts are what a later run goes by; this one names the hosts, and what was seen of them.
 
-use std::path::PathBuf;
-
 use super::{decision::Absent, over_hosts::HostsOrder};
 use crate::{
     engine::FleetPlan,
@@ -11,9 +9,12 @@ use crate::{
     hosts::RemoteRun,
     inventory::HostName,
     protocol::HostLink,
-    runs::{self, Journal, NotBegun, OverHosts, ProofsKept, Record},
+    runs::{self, Journal, NotBegun, OverHosts, ProofsKept, Record, RunInfo},
     session::SessionOptions,
 };
+
+/// The most runs that are followed, each of which resumes the one before.
+const MOST_RESUMES: usize = 100;
 
 /// The index of one run.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ pub(super) async fn begin(
         waves: plan.waves.len(),
         contents: Vec::new(),
         over: Some(OverHosts {
-            fleet: order.fleet.path.clone().unwrap_or_else(PathBuf::new),
+            fleet: order.fleet.path.clone().unwrap_or_default(),
             hosts: hosts.clone(),
             groups: plan.groups.iter().map(|group| group.name.clone()).collect(),
         }),
@@ -102,10 +103,9 @@ impl Index {
         }
     }
 
-    /// Tells whether the earlier run has hosts that are no part of this one.
-    fn leaves_hosts(&self, absent: &Absent) -> bool {
-        let of = self.of.as_deref();
-        let earlier = of.and_then(|of| runs::over_hosts(&self.options.state, Some(of)));
+    /// Tells whether an earlier run has hosts that are no part of this one.
+    fn leaves_hosts(&self, earlier: &str, absent: &Absent) -> bool {
+        let earlier = runs::over_hosts(&self.options.state, Some(earlier));
         let is_left = |host: &HostName| !self.hosts.contains(host) && !absent.is_done(host);
         earlier.is_some_and(|earlier| earlier.hosts.iter().any(is_left))
     }
@@ -120,12 +120,20 @@ impl Index {
         let SessionOptions {
             state, id, keep, ..
         } = &self.options;
-        if is_over && !absent.leaves_hosts() && !self.leaves_hosts(absent) {
+        // A run that was resumed more than once is closed with those that resumed it.
+        let mut of = self.of.clone();
+        for _ in 0..MOST_RESUMES {
+            let Some(earlier) = of.take() else { break };
+            if !is_over || absent.leaves_hosts() || self.leaves_hosts(&earlier, absent) {
+                break;
+            }
             let until = interrupted(interrupts, 1);
-            let of = self.of.as_deref();
-            for run in runs::supersede(state, id, of, &[], &[], until).await {
+            for run in runs::supersede(state, id, Some(&earlier), &[], &[], until).await {
                 let _ = self.journal.record(&Event::Superseded { run });
             }
+            of = RunInfo::of(state, &earlier)
+                .began
+                .and_then(|began| began.of);
         }
         // A run that has lost a host is open there, so it is open here: a resume without a name
         // must find it.

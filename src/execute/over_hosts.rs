@@ -1,30 +1,29 @@
 //! A run over other machines: connect, survey all, accept everywhere, then the engine.
 
-use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{StreamExt, stream};
 
 use super::{
     FleetRun,
-    decision::{Absent, Ready, decide, worst},
+    decision::{Ready, decide, worst},
     dry_run,
     gate::OperatorGates,
-    index::{self, Index},
-    policies::{check_counts, group_policies, set_waves},
+    hosts_end::HostsEnd,
+    index,
+    policies::{check_counts, check_keys, group_policies, set_waves},
     reason::Reasons,
     report_of,
 };
 use crate::{
-    engine::{self, EngineOptions, FleetPlan, RunEnd, RunHost},
-    event::{
-        Abort, Event, Failure, HostState, Instance, Interrupts, Outcome, Verdict, check_interrupts,
-    },
+    engine::{self, EngineOptions, FleetPlan},
+    event::{Abort, Event, Interrupts, Verdict, check_interrupts},
     fleet::{Count, Fleet, Hosts, Share},
     hosts::{
         CandidateBytes, FleetSurvey, ReadyHost, RemoteRun, claimed_operator, select, survey_hosts,
     },
     inventory::{Expression, HostEntry, HostName},
-    protocol::{Finish, HostLink, HostPlan, HostRows, InstanceEntry, SurveyOrder},
+    protocol::{HostLink, HostPlan, HostRows, SurveyOrder},
     report::RunReport,
     runs::Verb,
     session::SessionOptions,
@@ -74,7 +73,8 @@ pub(crate) async fn execute_over_hosts(
     interrupts: &mut Interrupts,
     on_event: &mut dyn FnMut(&HostName, &Event),
 ) -> Result<RunReport, Abort> {
-    let selected = select(order.hosts, order.on, order.except)
+    let terms = (order.on, order.except);
+    let selected = select(order.hosts, terms, Some(&order.options.state))
         .await
         .map_err(|fault| Abort::new(fault.verdict(), fault.to_string()))?;
     let operator = claimed_operator();
@@ -83,6 +83,7 @@ pub(crate) async fn execute_over_hosts(
         hosts: order.hosts,
         operator: &operator,
         order: &order.order,
+        hosts_of: &hosts_of(order.fleet),
         candidates: &order.candidates,
         must_know: order.must_know,
         interrupts,
@@ -97,6 +98,14 @@ pub(crate) async fn execute_over_hosts(
         ready,
     };
     run.carry_out(interrupts, on_event).await
+}
+
+/// Returns the hosts of each group of the coordinator's file that has some of its own.
+fn hosts_of(fleet: &Fleet) -> BTreeMap<String, Expression> {
+    let groups = fleet.groups.iter();
+    groups
+        .filter_map(|group| Some((group.name.clone(), group.hosts.clone()?)))
+        .collect()
 }
 
 /// Returns the inventory entries of the hosts that are ready.
@@ -145,7 +154,11 @@ impl RunOverHosts<'_> {
             .iter()
             .map(|host| host.plan.clone())
             .collect();
-        check_counts(&self.entries, &plans, &groups)?;
+        check_keys(&self.entries, &plans)?;
+        // A run that is continued has the instances that are left of it.
+        if order.order.of.is_none() {
+            check_counts(&self.entries, &plans, &groups)?;
+        }
         if !run.now && !run.back {
             set_waves(&mut plans, &self.entries, &groups, &order.fleet.order)?;
         }
@@ -172,6 +185,9 @@ impl RunOverHosts<'_> {
                 return Err(abort);
             }
         };
+        absent
+            .events()
+            .for_each(|event| index.record(&HostName::local(), &event));
         let mut report = |host: &HostName, event: &Event| {
             index.record(host, event);
             on_event(host, event);
@@ -187,11 +203,13 @@ impl RunOverHosts<'_> {
         let mut gates = OperatorGates { run: &run.id };
         let ended = engine::run(&mut plan, options, interrupts, &mut gates, &mut report).await;
         let end = HostsEnd {
+            run: &run,
             ended,
             has_work,
             absent,
+            interrupts,
         };
-        conclude(&run, plan, end, (index, interrupts), on_event).await
+        end.conclude(plan, index, on_event).await
     }
 
     /// Shows what the run would do on every host.
@@ -288,148 +306,8 @@ fn waves_of(plan: &HostPlan) -> Vec<(u16, Vec<u32>)> {
     waves.into_iter().collect()
 }
 
-/// How the engine ended, and what else decides the verdict.
-struct HostsEnd {
-    ended: Result<RunEnd, Abort>,
-    has_work: bool,
-    absent: Absent,
-}
-
-/// Ends the run on every host, and reports it.
-async fn conclude(
-    run: &FleetRun,
-    plan: FleetPlan<RemoteRun>,
-    end: HostsEnd,
-    (mut index, interrupts): (Index, &Interrupts),
-    on_event: &mut dyn FnMut(&HostName, &Event),
-) -> Result<RunReport, Abort> {
-    let HostsEnd {
-        ended,
-        has_work,
-        mut absent,
-    } = end;
-    let report = RefCell::new(|host: &HostName, event: &Event| {
-        index.record(host, event);
-        on_event(host, event);
-    });
-    let closed = plan.hosts.into_iter().map(|mut host| {
-        let report = &report;
-        async move {
-            let name = host.link.name().clone();
-            let mut emit = |event: &Event| report.borrow_mut()(&name, event);
-            let rows = match host.lost.take() {
-                Some(why) => Err(why),
-                None => {
-                    let rows = host.link.close_up(interrupts, &mut emit).await;
-                    rows.map_err(|lost| {
-                        emit(&host_lost(&name, &lost.0));
-                        lost.0
-                    })
-                }
-            };
-            (host, rows)
-        }
-    });
-    let closed: Vec<_> = stream::iter(closed).buffered(run.parallel).collect().await;
-    let mut rows = HostRows::default();
-    let mut links = Vec::new();
-    for (host, of_host) in closed {
-        let name = host.link.name().clone();
-        match of_host {
-            Ok(of_host) => {
-                add(&mut rows, &name, of_host);
-                links.push(host.link);
-            }
-            Err(why) => {
-                add(&mut rows, &name, rows_of_lost(&host, &why));
-                absent.lose(name, why);
-            }
-        }
-    }
-    let (verdict, reason, gates) = match &ended {
-        Ok(end) => {
-            let reason = Reasons::new(run, &rows.instances, has_work).ended(end);
-            let verdict = absent.worsen(end.verdict);
-            (verdict, absent.with_reason(reason), end.gates.clone())
-        }
-        Err(abort) => (abort.verdict, abort.reason.clone(), Vec::new()),
-    };
-    let end = Finish {
-        verdict,
-        reason: reason.clone(),
-        supersedes: ended.is_ok(),
-    };
-    let finished = links.into_iter().map(|link| {
-        let (report, end) = (&report, end.clone());
-        async move {
-            let name = link.name().clone();
-            let mut emit = |event: &Event| report.borrow_mut()(&name, event);
-            let finished = link.finish(end, interrupts, &mut emit).await;
-            (name, finished)
-        }
-    });
-    let finished: Vec<_> = stream::iter(finished)
-        .buffered(run.parallel)
-        .collect()
-        .await;
-    for (name, finished) in finished {
-        if let Err(lost) = finished {
-            let why = format!("{}; the run stays open there", lost.0);
-            report.borrow_mut()(&name, &host_lost(&name, &why));
-            absent.lose(name, why);
-        }
-    }
-    drop(report);
-    let report = RunReport {
-        run: run.id.clone(),
-        gates,
-        back: run.back,
-        hosts: absent.reports(),
-        ..report_of(verdict, reason.clone(), rows)
-    };
-    let finished = Event::Finished {
-        verdict,
-        reason,
-        counts: report.counts(),
-    };
-    index
-        .end(&finished, (ended.is_ok(), &absent), interrupts)
-        .await;
-    on_event(&HostName::local(), &finished);
-    ended.map(|_| report)
-}
-
-fn host_lost(name: &HostName, why: &str) -> Event {
-    Event::Host {
-        host: name.clone(),
-        state: HostState::Lost,
-        why: Some(why.to_owned()),
-    }
-}
-
-/// Returns the rows of a host that is lost: the last outcomes that it has reported.
-fn rows_of_lost(host: &RunHost<RemoteRun>, why: &str) -> HostRows {
-    let group = |index: u16| host.plan.groups.get(usize::from(index));
-    let row = |entry: &InstanceEntry| {
-        let name = group(entry.group).map_or("", String::as_str);
-        let mut instance = Instance::new(name, entry.pid, entry.started);
-        instance.wave = usize::from(entry.wave);
-        instance.outcome = entry.outcome;
-        let is_unknown = matches!(entry.outcome, Outcome::TimedOut | Outcome::RevertFailed);
-        instance.failure = is_unknown.then(|| Failure {
-            kind: entry.outcome.into(),
-            text: why.to_owned(),
-        });
-        instance
-    };
-    HostRows {
-        instances: host.plan.entries.iter().map(row).collect(),
-        ..HostRows::default()
-    }
-}
-
 /// Adds the rows of a host, which name it.
-fn add(rows: &mut HostRows, name: &HostName, of_host: HostRows) {
+pub(super) fn add(rows: &mut HostRows, name: &HostName, of_host: HostRows) {
     let HostRows {
         targets,
         instances,

@@ -177,3 +177,25 @@ pub(super) fn set_waves(
     }
     Ok(())
 }
+
+/// Checks that no key of a store is the target of several hosts: each would replace it, and only
+/// the first could.
+///
+/// # Errors
+/// Fails with `Usage` if one is.
+pub(super) fn check_keys(entries: &[HostEntry], plans: &[HostPlan]) -> Result<(), Abort> {
+    let mut owners: BTreeMap<&str, &HostEntry> = BTreeMap::new();
+    for (entry, plan) in entries.iter().zip(plans) {
+        for key in &plan.keys {
+            if let Some(other) = owners.insert(key, entry) {
+                let (one, two) = (&other.name, &entry.name);
+                let why = format!(
+                    "`{key}` is the target of a group on {one} and on {two}: a key that several \
+                     hosts read is changed once, and reloaded by `source` on each of them"
+                );
+                return Err(Abort::new(Verdict::Usage, why));
+            }
+        }
+    }
+    Ok(())
+}

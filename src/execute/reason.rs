@@ -134,7 +134,7 @@ impl<'a> Reasons<'a> {
         let failed = self
             .instances
             .iter()
-            .filter(|i| !is_good(i) && !(is_skipped(i) && is_unresponsive(i)))
+            .filter(|i| !(is_good(i) || is_skipped(i) && is_unresponsive(i)))
             .find_map(|i| Some((i.pid, &i.failure.as_ref()?.text)));
         match failed {
             Some((pid, why)) => format!("pid {pid}: {why}"),

@@ -1,12 +1,16 @@
 //! The hosts that a command is about: those of the fleet that `--on` and `--except` name.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use super::inventory::{InventoryFault, gather};
 use crate::{
     event::Verdict,
     fleet::Hosts,
-    inventory::{Expression, HostEntry, HostName, Unmatched},
+    inventory::{Ended, Expression, HostEntry, HostName, Unmatched},
+    runs::HostEnds,
 };
 
 /// Why no host was asked.
@@ -34,20 +38,20 @@ impl SelectFault {
 }
 
 /// Returns the hosts that `on` selects, or all without a term, less those that `except` selects, in
-/// the order of the inventory.
+/// the order of the inventory. The indexes in the state directory tell how hosts ended in a run.
 ///
 /// # Errors
 /// Fails if the inventory command fails, if a term fits no host, or if no host is left.
 pub(crate) async fn select(
     hosts: &Hosts,
-    on: &Expression,
-    except: &Expression,
+    (on, except): (&Expression, &Expression),
+    state: Option<&Path>,
 ) -> Result<Vec<HostEntry>, SelectFault> {
     let all = gather(hosts).await?;
     if all.is_empty() {
         return Err(SelectFault::Empty);
     }
-    let selected = selected(all, on, except)?;
+    let selected = selected(all, (on, except), state)?;
     if selected.is_empty() {
         return Err(SelectFault::NoneLeft);
     }
@@ -56,20 +60,27 @@ pub(crate) async fn select(
 
 fn selected(
     hosts: Vec<HostEntry>,
-    on: &Expression,
-    except: &Expression,
+    (on, except): (&Expression, &Expression),
+    state: Option<&Path>,
 ) -> Result<Vec<HostEntry>, Unmatched> {
-    // No run of this version has other hosts than this machine.
-    let no_run = |_: &str, _, _: &HostName| false;
+    let mut runs: BTreeMap<&str, HostEnds> = BTreeMap::new();
+    if let Some(state) = state {
+        for (run, _) in on.runs().chain(except.runs()) {
+            runs.entry(run).or_insert_with(|| HostEnds::of(state, run));
+        }
+    }
+    let of_run = |run: &str, ended: Ended, host: &HostName| {
+        runs.get(run).is_some_and(|ends| ends.is(host, ended))
+    };
     let wanted: BTreeSet<usize> = if on.is_empty() {
         (0..hosts.len()).collect()
     } else {
-        on.select(&hosts, no_run)?.into_iter().collect()
+        on.select(&hosts, of_run)?.into_iter().collect()
     };
     let excepted: BTreeSet<usize> = if except.is_empty() {
         BTreeSet::new()
     } else {
-        except.select(&hosts, no_run)?.into_iter().collect()
+        except.select(&hosts, of_run)?.into_iter().collect()
     };
     let kept = hosts.into_iter().enumerate();
     Ok(kept

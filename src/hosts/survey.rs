@@ -1,6 +1,6 @@
 //! The survey of a run on every host: connect, survey, validate. Nothing is touched.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeMap};
 
 use futures_util::{StreamExt, stream};
 
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     event::{Abort, Event, HostState, Interrupts, Verdict},
     fleet::Hosts,
-    inventory::{HostEntry, HostName},
+    inventory::{Expression, HostEntry, HostName},
     protocol::{
         Greeting, HostPlan, HostRows, Operator, RefusedKind, RunAnswer, RunVerb, SurveyOrder,
     },
@@ -52,6 +52,8 @@ pub(crate) struct FleetSurvey<'a, C> {
     pub(crate) hosts: &'a Hosts,
     pub(crate) operator: &'a Operator,
     pub(crate) order: &'a SurveyOrder,
+    /// The hosts of the groups that have some of their own.
+    pub(crate) hosts_of: &'a BTreeMap<String, Expression>,
     pub(crate) candidates: &'a C,
     /// A host that does not know the earlier run is refused.
     pub(crate) must_know: bool,
@@ -64,7 +66,7 @@ pub(crate) async fn survey_hosts<C: CandidateBytes>(
     survey: &FleetSurvey<'_, C>,
     entries: &[HostEntry],
     emit: &mut dyn FnMut(&HostName, &Event),
-) -> Vec<Result<ReadyHost, UnreadyHost>> {
+) -> Vec<Result<ReadyHost, Box<UnreadyHost>>> {
     let emit = RefCell::new(emit);
     let asked = entries.iter().enumerate().map(|(index, entry)| {
         let emit = &emit;
@@ -96,11 +98,33 @@ fn host_event(name: &HostName, state: HostState, why: &str) -> Event {
 }
 
 impl<C: CandidateBytes> FleetSurvey<'_, C> {
+    /// Returns the order for one host, without the groups that other hosts have; none if no group
+    /// is left.
+    fn order_for(&self, entry: &HostEntry) -> Option<SurveyOrder> {
+        let mut order = self.order.clone();
+        if order.groups.is_empty() {
+            return Some(order);
+        }
+        let is_here = |group: &String| {
+            let hosts = self.hosts_of.get(group);
+            hosts.is_none_or(|hosts| hosts.fits(entry))
+        };
+        order.groups.retain(is_here);
+        let groups = &order.groups;
+        order.named.retain(|group, _| groups.contains(group));
+        (!order.groups.is_empty()).then_some(order)
+    }
+
     async fn of_host(
         &self,
         entry: &HostEntry,
         emit: &mut dyn FnMut(&Event),
-    ) -> Result<ReadyHost, UnreadyHost> {
+    ) -> Result<ReadyHost, Box<UnreadyHost>> {
+        let order = self.order_for(entry).ok_or_else(|| {
+            let why = "none of the groups is on it";
+            let abort = Abort::new(Verdict::NoMatch, why);
+            unready(entry, HostState::Excluded, abort)
+        })?;
         let connected = tokio::select! {
             connected = reach(self.hosts, entry, self.operator) => connected,
             () = crate::event::interrupted(self.interrupts, 0) => {
@@ -116,7 +140,7 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
             unready(entry, state, Abort::new(why.verdict(), why.text()))
         })?;
         let mut run = RemoteRun::new(entry.name.clone(), connection, self.run);
-        let verb = RunVerb::Survey(Box::new(self.order.clone()));
+        let verb = RunVerb::Survey(Box::new(order));
         let answer = run.call(verb, self.candidates, self.interrupts, emit).await;
         let version = Some(greeting.version.clone());
         match answer {
@@ -141,10 +165,9 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
                     _ => HostState::Refused,
                 };
                 run.bye().await;
-                Err(UnreadyHost {
-                    version,
-                    ..unready(entry, state, abort)
-                })
+                let mut host = unready(entry, state, abort);
+                host.version = version;
+                Err(host)
             }
             Ok(_) => {
                 run.bye().await;
@@ -152,24 +175,25 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
                 Err(unready(entry, HostState::Refused, abort))
             }
             Err(error) => {
-                let unready = unanswered(entry, &error, self.must_know);
+                let mut host = unanswered(entry, &error, self.must_know);
                 run.bye().await;
-                Err(UnreadyHost { version, ..unready })
+                host.version = version;
+                Err(host)
             }
         }
     }
 }
 
-fn unready(entry: &HostEntry, state: HostState, abort: Abort) -> UnreadyHost {
-    UnreadyHost {
+fn unready(entry: &HostEntry, state: HostState, abort: Abort) -> Box<UnreadyHost> {
+    Box::new(UnreadyHost {
         name: entry.name.clone(),
         state,
         version: None,
         abort,
-    }
+    })
 }
 
-fn unanswered(entry: &HostEntry, error: &CallError, must_know: bool) -> UnreadyHost {
+fn unanswered(entry: &HostEntry, error: &CallError, must_know: bool) -> Box<UnreadyHost> {
     let (state, verdict) = match error {
         CallError::Refused(refused) if refused.kind == RefusedKind::Done => {
             (HostState::Done, Verdict::NoMatch)

@@ -23,7 +23,7 @@ pub enum Term {
 }
 
 /// How a host ended in an earlier run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ended {
     /// An instance of it failed.
     Failed,

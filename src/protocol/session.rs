@@ -36,6 +36,9 @@ pub(crate) struct HostPlan {
     pub(crate) groups: Vec<String>,
     /// The instances, in the order of their numbers.
     pub(crate) entries: Vec<InstanceEntry>,
+    /// The keys of stores that are targets.
+    #[serde(default)]
+    pub(crate) keys: Vec<String>,
     /// Instances that the run skips.
     pub(crate) skipped: usize,
     /// True if a target must be replaced, or an instance signalled.

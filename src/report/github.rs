@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Summary,
+    Summary, hosts,
     text::{end_text, name},
 };
 use crate::{
@@ -69,6 +69,7 @@ pub(super) fn step_summary(summary: &Summary) -> String {
         plain(reason.next().unwrap_or_default())
     );
     code(&mut text, reason);
+    hosts(&mut text, summary);
     targets(&mut text, &summary.targets);
     instances(&mut text, &summary.instances);
     if !summary.next.is_empty() {
@@ -76,6 +77,22 @@ pub(super) fn step_summary(summary: &Summary) -> String {
     }
     code(&mut text, summary.next.iter().map(String::as_str));
     text
+}
+
+/// Appends the number of hosts in each state, and those with a fault.
+fn hosts(text: &mut String, summary: &Summary) {
+    let (Some(counts), Some(others)) = (&summary.host_counts, &summary.hosts) else {
+        return;
+    };
+    let lines = hosts::lines(counts, others);
+    text.push('\n');
+    for (word, line) in lines.iter().take(names::MOST) {
+        let _ = writeln!(text, "- {word} {}", plain(line));
+    }
+    let more = lines.len().saturating_sub(names::MOST);
+    if more > 0 {
+        let _ = writeln!(text, "- {more} more.");
+    }
 }
 
 /// Appends the table of the targets, with their hosts where any is not this machine.

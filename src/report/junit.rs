@@ -6,9 +6,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
-use super::{Summary, text::name};
+use super::{HostReport, Summary, text::name};
 use crate::{
-    event::{Instance, Outcome, Verdict, process},
+    event::{HostState, Instance, Outcome, Verdict, process},
     screen,
 };
 
@@ -125,6 +125,12 @@ pub(super) struct Origin {
 /// Fails if the XML cannot be written.
 pub(super) fn document(summary: &Summary, origin: &Origin) -> Result<String, quick_xml::SeError> {
     let mut suites = vec![run_suite(summary, origin)];
+    let faults = summary.hosts.iter().flatten();
+    let faults = faults.filter(|host| !host.state.is_well());
+    let cases: Vec<Case> = faults.map(host_case).collect();
+    if !cases.is_empty() {
+        suites.push(suite("hosts", suites.len(), cases, origin));
+    }
     let mut groups: BTreeMap<&str, Vec<&Instance>> = BTreeMap::new();
     for instance in &summary.instances {
         groups.entry(&instance.group).or_default().push(instance);
@@ -198,6 +204,22 @@ fn suite(name: &str, id: usize, cases: Vec<Case>, origin: &Origin) -> Suite {
         testcase: cases,
         out: String::new(),
         err: String::new(),
+    }
+}
+
+/// The case of a host with a fault. It is skipped if the operator excluded the host.
+fn host_case(host: &HostReport) -> Case {
+    let state = name(host.state);
+    let why = host.why.as_ref().unwrap_or(&state);
+    let is_excluded = host.state == HostState::Excluded;
+    Case {
+        name: clean(host.name.as_str()),
+        class: "hello.hosts".into(),
+        time: seconds(Duration::ZERO),
+        failure: (!is_excluded).then(|| Remark::new(state.clone(), why)),
+        skipped: is_excluded.then(|| Skipped {
+            message: clean(why.lines().next().unwrap_or_default()),
+        }),
     }
 }
 

@@ -259,6 +259,11 @@ mod tests {
             targets: vec![target()].into(),
             instances: vec![instance],
             readings: vec![readings].into(),
+            over: Some(OverHosts {
+                fleet: "/etc/hello/fleet.toml".into(),
+                hosts: vec![HostName::local()],
+                groups: vec!["web".into()],
+            }),
         });
     }
 

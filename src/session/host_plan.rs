@@ -2,6 +2,7 @@
 
 use super::instances;
 use crate::{
+    fleet::url_of,
     plan::Plan,
     protocol::{HostPlan, InstanceEntry},
 };
@@ -9,6 +10,7 @@ use crate::{
 /// Returns the entries of a plan, in the order of its waves.
 pub(super) fn host_plan(plan: &Plan) -> HostPlan {
     let mut entries = HostPlan {
+        keys: keys(plan),
         skipped: plan.skipped.len(),
         has_unread_targets: plan.steps().any(|s| s.instances.is_empty()),
         ..HostPlan::default()
@@ -30,4 +32,11 @@ pub(super) fn host_plan(plan: &Plan) -> HostPlan {
         });
     }
     entries
+}
+
+fn keys(plan: &Plan) -> Vec<String> {
+    let targets = plan.targets().into_iter();
+    targets
+        .filter_map(|change| url_of(&change.path).map(ToString::to_string))
+        .collect()
 }

@@ -33,7 +33,7 @@ struct Joined {
 /// Asks every selected host once.
 pub(super) async fn take(options: &Options, hosts: &Hosts) -> Snapshot {
     let terms = &options.hosts;
-    let selected = match select(hosts, &terms.on, &terms.except).await {
+    let selected = match select(hosts, (&terms.on, &terms.except), options.state.as_deref()).await {
         Ok(selected) => selected,
         Err(why) => return failed(&why),
     };

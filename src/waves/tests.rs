@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 use std::collections::BTreeMap;
 
-use super::*;
+use super::{counts::WrongCount, *};
 use crate::{
     fleet::{Count, Share, WaveEnd},
     inventory::HostName,
@@ -213,6 +213,21 @@ fn two_hosts_of_a_pair_are_never_in_one_wave_of_any_groups() {
     let policies = [apart, policy("db", &ends)];
     let waves = assign(&entries, &hosts, &policies, &Order::new()).unwrap();
     assert_eq!(waves, [1, 1, 2, 2]);
+}
+
+#[test]
+fn a_host_apart_from_others_takes_one_wave_for_all_its_groups() {
+    let one: &[(&str, &str)] = &[("pair", "1")];
+    let hosts = hosts(&[("a", one), ("b", one)]);
+    let ends = ends("100%");
+    let apart = |name| WavePolicy {
+        apart: Some("pair"),
+        ..policy(name, &ends)
+    };
+    let entries = [entry(0, 0), entry(0, 1), entry(1, 0), entry(1, 1)];
+    let policies = [apart("web"), apart("db")];
+    let waves = assign(&entries, &hosts, &policies, &Order::new()).unwrap();
+    assert_eq!(waves, [1, 2, 1, 2]);
 }
 
 #[test]

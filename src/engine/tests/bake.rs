@@ -241,3 +241,47 @@ fn an_instance_that_kept_the_old_config_is_rolled_back_with_its_file() {
         );
     }
 }
+
+#[test]
+fn a_wave_has_the_longest_bake_and_every_gate_of_the_instances_that_it_signals() {
+    let entry = |group: u16, wave: u16, outcome: Outcome| InstanceEntry {
+        started: 1,
+        pid: 1,
+        group,
+        wave,
+        outcome,
+        unresponsive: false,
+    };
+    let policy = |name: &str, bake: u64, gate: &str| GroupPolicy {
+        name: name.into(),
+        rollout: Rollout {
+            bake: Duration::from_secs(bake),
+            gate: vec![gate.into()],
+            ..Rollout::default()
+        },
+    };
+    let entries = HostPlan {
+        groups: ["a", "b", "late", "never"].map(String::from).into(),
+        entries: vec![
+            entry(0, 1, Outcome::Untouched),
+            entry(1, 1, Outcome::Untouched),
+            entry(2, 2, Outcome::Untouched),
+            // It needs no signal, so its bake and gate do not count.
+            entry(3, 2, Outcome::Unchanged),
+        ],
+        ..HostPlan::default()
+    };
+    let groups = vec![
+        policy("a", 2, "g"),
+        policy("b", 1, "h"),
+        policy("late", 9, "i"),
+        policy("never", 60, "j"),
+    ];
+    let plan = FleetPlan::new(vec![((), entries)], groups);
+    let waves: Vec<(u64, String)> = plan
+        .waves
+        .iter()
+        .map(|wave| (wave.bake.as_secs(), wave.gates.concat().concat()))
+        .collect();
+    assert_eq!(waves, [(2, "gh".into()), (9, "i".into())]);
+}

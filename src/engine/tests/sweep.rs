@@ -216,8 +216,10 @@ fn an_unchanged_instance_does_not_count_for_a_percentage() {
     plan.waves[0].steps[0].instances[0].instance.outcome = Outcome::TimedOut;
     let script = Host::Script(ScriptHost::default());
     let (session, entries) = HostSession::scripted((plan, script), Kept, (false, false));
-    let mut rollout = Rollout::default();
-    rollout.max_failures = case.budget;
+    let rollout = Rollout {
+        max_failures: case.budget,
+        ..Rollout::default()
+    };
     let group = GroupPolicy {
         name: "hello".into(),
         rollout,

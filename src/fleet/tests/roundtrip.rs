@@ -16,7 +16,8 @@ fn every_key() -> String {
                \"-Ws\"]], user = \"app\", cgroup = \"/a/*\", \
                unit = \"api\", pid_file = \"/run/api.pid\", port = 80";
     format!(
-        "version = 1\n[hosts]\nlist = [\"a\"]\n[[group]]\nname = \"first\"\nkind = \"hello\"\n[[group]]\nname = \
+        "version = 1\n[hosts]\nlist = [\"a\"]\n\
+         [[group]]\nname = \"first\"\nkind = \"hello\"\n[[group]]\nname = \
          \"api\"\nkind = \"hello\"\n\
          match = {{ {keys}, listens = \"unix:/run/*.s\" }}\nexclude = \
          {{ {keys}, listens = \"tcp:[::1]:80\" }}\n\

@@ -32,44 +32,6 @@ fn plan(instances: Vec<PlannedInstance>, groups: &[Arc<Group>]) -> Plan {
     .unwrap()
 }
 
-#[test]
-fn a_wave_has_the_longest_bake_of_its_groups_and_each_gate_once() {
-    let with_rollout = |name: &str, bake: u64, gate: &str, after: &[&str]| {
-        let mut group = (*group(name, 1, true)).clone();
-        group.after = after.iter().map(|name| (*name).to_owned()).collect();
-        group.rollout = Rollout {
-            waves: vec![Share::Part(10_000).into()],
-            bake: Duration::from_secs(bake),
-            gate: vec![gate.to_owned()],
-            ..Rollout::default()
-        };
-        Arc::new(group)
-    };
-    let groups = [
-        with_rollout("a", 1, "g", &[]),
-        with_rollout("b", 2, "g", &[]),
-        with_rollout("c", 0, "h", &[]),
-        with_rollout("d", 9, "late", &["a"]),
-        with_rollout("e", 60, "never", &[]),
-    ];
-    let mut instances: Vec<PlannedInstance> = groups
-        .iter()
-        .zip(1..)
-        .map(|(group, pid)| instance(group, pid, &[path(0)]))
-        .collect();
-    // The last needs no signal, so its bake and gate do not count.
-    instances[4].instance.before = Some(file("old 0").sha256);
-    let plan = plan(instances, &groups);
-    let waves: Vec<_> = plan
-        .waves
-        .iter()
-        .map(|w| (w.bake.as_secs(), w.gates.concat()))
-        .collect();
-    let first = (2, vec!["g".to_owned(), "h".into()]);
-    let second = (9, vec!["late".into()]);
-    assert_eq!(waves, [first, second]);
-}
-
 /// Groups of one instance each, each with a file of its own, of which each comes after the one
 /// before.
 fn chain(length: usize) -> (Vec<Arc<Group>>, Vec<PlannedInstance>) {

@@ -219,6 +219,30 @@ fn a_run_over_this_machine_alone_has_no_hosts_as_data() {
 }
 
 #[test]
+fn a_host_with_a_fault_is_a_failed_case_and_an_excluded_one_is_skipped() {
+    let (_, mut report) = run_over(3);
+    let of = |state| HostReport {
+        name: host(9),
+        state,
+        why: Some("why".into()),
+        version: None,
+        instances: 0,
+    };
+    report.hosts = vec![
+        of(HostState::Lost),
+        of(HostState::Excluded),
+        of(HostState::Ready),
+    ];
+    let document = as_junit(&summary(report));
+    let suite = document.split("<testsuite name=\"hosts\"").nth(1).unwrap();
+    let head = suite.lines().next().unwrap();
+    assert!(
+        head.contains("tests=\"2\" failures=\"1\" errors=\"0\" skipped=\"1\""),
+        "{head}"
+    );
+}
+
+#[test]
 fn equal_pids_of_two_hosts_are_two_instances_of_a_batch() {
     let one = HostName::new("a").unwrap();
     let other = HostName::new("b").unwrap();

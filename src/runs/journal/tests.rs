@@ -25,6 +25,7 @@ fn record<'a>(id: &'a str, of: Option<&'a str>) -> Record<'a> {
         readings: Vec::new(),
         waves: 1,
         contents: Vec::new(),
+        over: None,
     }
 }
 

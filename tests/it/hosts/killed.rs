@@ -169,6 +169,20 @@ fn a_run_that_is_killed_in_its_rollback_is_ended_by_a_resume_or_a_revert() {
 }
 
 #[test]
+fn a_resume_that_is_killed_as_well_is_ended_by_another_one() {
+    let bed = bed();
+    let commit = || rule_after("kill", ">", r#""verb":"commit""#);
+    broadcast_and_kill(&bed, "two", &(0, commit(), "broadcast".into()));
+    bed.between(1, &[commit()]);
+    let end = bed.run(&["resume"]);
+    assert_eq!(end.code, None, "{:#} {}", end.json, end.stderr);
+    bed.connect_directly(1);
+    let end = bed.run(&["resume"]);
+    assert_eq!(end.code, Some(0), "{:#} {}", end.json, end.stderr);
+    assert_ended(&bed, "two", "resume");
+}
+
+#[test]
 fn a_coordinator_that_is_killed_before_its_index_touches_nothing() {
     let bed = bed();
     for (way, line) in [(">", r#""q":"survey""#), ("<", r#""a":1,"#)] {

@@ -28,8 +28,10 @@ const FLOORS: &[&[&str]] = &[
         "reach",
     ],
     &["execute"],
-    &["plan", "engine", "report"],
+    &["engine", "report"],
     &["hosts"],
+    &["session"],
+    &["plan"],
     &["host"],
     &["check"],
     &["runs"],
@@ -47,9 +49,8 @@ const FLOORS: &[&[&str]] = &[
     &["screen", "exact", "names", "refusal"],
 ];
 
-/// What is drawn inside one line: `report` and `engine` share nothing, but `engine` carries out a `plan`. `diff`
-/// shows in lines what `status` reads.
-const BESIDE: &[(&str, &str)] = &[("engine", "plan"), ("diff", "status")];
+/// What is drawn inside one line: `diff` shows in lines what `status` reads.
+const BESIDE: &[(&str, &str)] = &[("diff", "status")];
 
 /// The rooms of `host`, each with the others that it may import.
 const HOST: &[(&str, &[&str])] = &[

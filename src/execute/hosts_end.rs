@@ -1,0 +1,189 @@
+//! The end of a run over other machines: rows, verdict, and the last line of every journal.
+
+use std::cell::RefCell;
+
+use futures_util::{StreamExt, stream};
+
+use super::{
+    FleetRun, decision::Absent, index::Index, over_hosts::add, reason::Reasons, report_of,
+};
+use crate::{
+    engine::{FleetPlan, RunEnd, RunHost},
+    event::{Abort, Event, Failure, HostState, Instance, Interrupts, Outcome, Verdict},
+    hosts::RemoteRun,
+    inventory::HostName,
+    protocol::{Finish, HostLink, HostRows, InstanceEntry, Lost},
+    report::RunReport,
+};
+
+/// How the engine ended, and what else decides the verdict.
+pub(super) struct HostsEnd<'a> {
+    pub(super) run: &'a FleetRun,
+    pub(super) ended: Result<RunEnd, Abort>,
+    pub(super) has_work: bool,
+    /// The hosts that the run went without; lost ones are added.
+    pub(super) absent: Absent,
+    pub(super) interrupts: &'a Interrupts,
+}
+
+impl HostsEnd<'_> {
+    /// Ends the run on every host, and reports it.
+    ///
+    /// # Errors
+    /// Fails as the engine did, if it touched nothing.
+    pub(super) async fn conclude(
+        mut self,
+        plan: FleetPlan<RemoteRun>,
+        mut index: Index,
+        on_event: &mut dyn FnMut(&HostName, &Event),
+    ) -> Result<RunReport, Abort> {
+        let mut report = |host: &HostName, event: &Event| {
+            index.record(host, event);
+            on_event(host, event);
+        };
+        let (links, rows) = self.close_up(plan, &mut report).await;
+        let (verdict, reason, gates) = match &self.ended {
+            Ok(end) => {
+                let reasons = Reasons::new(self.run, &rows.instances, self.has_work);
+                let verdict = self.absent.worsen(end.verdict);
+                let reason = self.absent.with_reason(reasons.ended(end));
+                (verdict, reason, end.gates.clone())
+            }
+            Err(abort) => (abort.verdict, abort.reason.clone(), Vec::new()),
+        };
+        self.finish(links, (verdict, &reason), &mut report).await;
+        let report = RunReport {
+            run: self.run.id.clone(),
+            gates,
+            back: self.run.back,
+            hosts: self.absent.reports(),
+            ..report_of(verdict, reason.clone(), rows)
+        };
+        let finished = Event::Finished {
+            verdict,
+            reason,
+            counts: report.counts(),
+        };
+        let is_over = self.ended.is_ok();
+        index
+            .end(&finished, (is_over, &self.absent), self.interrupts)
+            .await;
+        on_event(&HostName::local(), &finished);
+        self.ended.map(|_| report)
+    }
+
+    /// Ends the run's hold on the targets of every host. Returns the hosts that are still there,
+    /// and the rows of all.
+    async fn close_up(
+        &mut self,
+        plan: FleetPlan<RemoteRun>,
+        report: &mut dyn FnMut(&HostName, &Event),
+    ) -> (Vec<RemoteRun>, HostRows) {
+        let interrupts = self.interrupts;
+        let report = RefCell::new(report);
+        let closed = plan.hosts.into_iter().map(|mut host| {
+            let report = &report;
+            async move {
+                let name = host.link.name().clone();
+                let mut emit = |event: &Event| report.borrow_mut()(&name, event);
+                let rows = match host.lost.take() {
+                    Some(why) => Err(Lost(why)),
+                    None => {
+                        let rows = host.link.close_up(interrupts, &mut emit).await;
+                        if let Err(lost) = &rows {
+                            emit(&host_lost(&name, &lost.0));
+                        }
+                        rows
+                    }
+                };
+                (host, rows)
+            }
+        });
+        let closed: Vec<_> = stream::iter(closed)
+            .buffered(self.run.parallel)
+            .collect()
+            .await;
+        let mut rows = HostRows::default();
+        let mut links = Vec::new();
+        for (host, of_host) in closed {
+            let name = host.link.name().clone();
+            match of_host {
+                Ok(of_host) => {
+                    add(&mut rows, &name, of_host);
+                    links.push(host.link);
+                }
+                Err(Lost(why)) => {
+                    add(&mut rows, &name, rows_of_lost(&host, &why));
+                    self.absent.lose(name, why);
+                }
+            }
+        }
+        (links, rows)
+    }
+
+    /// Lets every host record the end. A host that is lost meanwhile is named: the run stays open
+    /// there.
+    async fn finish(
+        &mut self,
+        links: Vec<RemoteRun>,
+        (verdict, reason): (Verdict, &str),
+        report: &mut dyn FnMut(&HostName, &Event),
+    ) {
+        let end = Finish {
+            verdict,
+            reason: reason.to_owned(),
+            supersedes: self.ended.is_ok(),
+        };
+        let interrupts = self.interrupts;
+        let report = RefCell::new(report);
+        let finished = links.into_iter().map(|link| {
+            let (report, end) = (&report, end.clone());
+            async move {
+                let name = link.name().clone();
+                let mut emit = |event: &Event| report.borrow_mut()(&name, event);
+                let finished = link.finish(end, interrupts, &mut emit).await;
+                (name, finished)
+            }
+        });
+        let finished: Vec<_> = stream::iter(finished)
+            .buffered(self.run.parallel)
+            .collect()
+            .await;
+        for (name, finished) in finished {
+            if let Err(lost) = finished {
+                let why = format!("{}; the run stays open there", lost.0);
+                report.borrow_mut()(&name, &host_lost(&name, &why));
+                self.absent.lose(name, why);
+            }
+        }
+    }
+}
+
+fn host_lost(name: &HostName, why: &str) -> Event {
+    Event::Host {
+        host: name.clone(),
+        state: HostState::Lost,
+        why: Some(why.to_owned()),
+    }
+}
+
+/// Returns the rows of a host that is lost: the last outcomes that it has reported.
+fn rows_of_lost(host: &RunHost<RemoteRun>, why: &str) -> HostRows {
+    let group = |index: u16| host.plan.groups.get(usize::from(index));
+    let row = |entry: &InstanceEntry| {
+        let name = group(entry.group).map_or("", String::as_str);
+        let mut instance = Instance::new(name, entry.pid, entry.started);
+        instance.wave = usize::from(entry.wave);
+        instance.outcome = entry.outcome;
+        let is_unknown = matches!(entry.outcome, Outcome::TimedOut | Outcome::RevertFailed);
+        instance.failure = is_unknown.then(|| Failure {
+            kind: entry.outcome.into(),
+            text: why.to_owned(),
+        });
+        instance
+    };
+    HostRows {
+        instances: host.plan.entries.iter().map(row).collect(),
+        ..HostRows::default()
+    }
+}
