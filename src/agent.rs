@@ -96,6 +96,7 @@ impl Agent {
         self.output.send(&greet(&self.fleet, &self.options));
         let mut input = Input::read();
         let mut runs = Runs::default();
+        let mut is_dismissed = false;
         let ended = loop {
             let frame = match input.next().await {
                 Some(Ok(frame)) => frame,
@@ -116,7 +117,10 @@ impl Agent {
                 }
             };
             match request {
-                Request::Bye => break Ok(()),
+                Request::Bye => {
+                    is_dismissed = true;
+                    break Ok(());
+                }
                 Request::Interrupt { level, .. } => runs.interrupt(level),
                 Request::Blob {
                     sha256, at, b64, ..
@@ -133,7 +137,8 @@ impl Agent {
             }
         };
         if let Some(run) = runs.run {
-            run.abandon(&self.output, &runs.interrupts).await;
+            run.abandon(&self.output, &runs.interrupts, is_dismissed)
+                .await;
         }
         self.output.finish();
         ended

@@ -209,7 +209,7 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         if let Some(abort) = committed.abort {
             return Err(self.abort_wave(index, abort).await);
         }
-        if !committed.acted {
+        if !committed.acted && !committed.lost {
             return Ok(());
         }
         self.apply_budget(index).await?;

@@ -49,7 +49,7 @@ impl Input {
         }
     }
 
-    /// Returns the next frame; none at the end.
+    /// Returns the next frame; none at the end, and ever after.
     pub(super) async fn next(&mut self) -> Option<Result<Value, FrameError>> {
         if self.has_ended {
             return None;

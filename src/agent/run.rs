@@ -1,5 +1,7 @@
 //! The run that a coordinator carries out on this host: one request after another.
 
+use std::path::Path;
+
 use super::{Agent, candidates::Candidates, output::Output};
 use crate::{
     event::{Abort, Event, Interrupts, Verdict},
@@ -8,12 +10,18 @@ use crate::{
         ChangeOrder, ContinuedRun, Finish, HostLink as _, Need, Progress, Refused, RefusedKind,
         RunAnswer, RunFrame, RunLine, RunVerb, SurveyOrder,
     },
-    runs::{self, RunInfo, Verb},
+    runs::{self, RunEnded, RunInfo, Verb},
     session::{
         BroadcastOrder, Prepared, RecoverOrder, RunningSession, SessionOptions, survey_broadcast,
         survey_recovery,
     },
 };
+
+/// The most runs that are followed, each of which resumes the one before.
+const MOST_RESUMES: usize = 100;
+
+/// The outcomes of instances that are on the config of their run.
+const GOALS: [&str; 3] = ["confirmed", "unconfirmed", "unchanged"];
 
 /// How far a run has come on this host.
 #[derive(Debug, Default)]
@@ -79,6 +87,12 @@ impl AgentRun {
         if frame.n == self.n && self.n > 0 {
             return Some(self.last.clone());
         }
+        if frame.n == 0 {
+            return refuse(
+                RefusedKind::Old,
+                "the first request has the number 1".into(),
+            );
+        }
         if frame.n < self.n {
             let why = format!("request {} is over; the last one is {}", frame.n, self.n);
             return refuse(RefusedKind::Old, why);
@@ -87,7 +101,8 @@ impl AgentRun {
             let why = format!("request {} is missing", self.n + 1);
             return refuse(RefusedKind::Gap, why);
         }
-        if frame.epoch.is_some_and(|epoch| epoch != self.epoch) {
+        let is_survey = matches!(frame.verb, RunVerb::Survey(_));
+        if frame.epoch.unwrap_or_default() != self.epoch && !(is_survey && frame.epoch.is_none()) {
             let why = format!("the host's counter is {}", self.epoch);
             return refuse(RefusedKind::Stale, why);
         }
@@ -297,13 +312,19 @@ impl AgentRun {
         Ok(Ok(answer))
     }
 
-    /// Ends a run whose coordinator has gone. One that has touched nothing is over; any other stays
-    /// open, with what is known of it in its journal.
-    pub(super) async fn abandon(self, output: &Output, interrupts: &Interrupts) {
+    /// Ends a run whose coordinator has gone, or has dismissed this host. A dismissed host that has
+    /// touched nothing is over with it. Any other run stays open: it may have touched other hosts,
+    /// and a resume goes on here then. Staged files do not stay.
+    pub(super) async fn abandon(
+        self,
+        output: &Output,
+        interrupts: &Interrupts,
+        is_dismissed: bool,
+    ) {
         let Stage::Running(mut session) = self.stage else {
             return;
         };
-        if session.is_touched() {
+        if session.is_touched() || !is_dismissed {
             return;
         }
         let mut emit = |event: &Event| {
@@ -327,24 +348,65 @@ impl AgentRun {
 /// # Errors
 /// Fails if this host knows nothing of the run, or if there is nothing to resume.
 fn check_known(options: &SessionOptions, of: &ContinuedRun) -> Result<(), Refused> {
-    let refuse = |text: String| {
-        Err(Refused {
-            kind: RefusedKind::NoRun,
-            text,
-        })
+    let refuse = |kind, text| Err(Refused { kind, text });
+    let unknown = if of.revert {
+        // There is nothing to restore.
+        RefusedKind::Done
+    } else {
+        RefusedKind::NoRun
     };
     let Ok(id) = runs::find(&options.state, &of.run) else {
-        return refuse(format!("nothing is known of run {}", of.run));
+        return refuse(unknown, format!("nothing is known of run {}", of.run));
     };
     let info = RunInfo::of(&options.state, &id);
-    if !of.revert && !info.open && !info.running {
-        return refuse(format!(
-            "run {} came to its end: {}",
-            of.run,
-            info.verdict()
-        ));
+    if of.revert || info.open || info.running {
+        return Ok(());
     }
-    Ok(())
+    let end = format!("run {} came to its end: {}", of.run, info.verdict());
+    if has_reached_goal(&options.state, info) {
+        return refuse(RefusedKind::Done, end);
+    }
+    let next = format!("{end}; revert it everywhere, or leave this host out with --except");
+    refuse(RefusedKind::OtherEnd, next)
+}
+
+/// Tells whether a run resumes the run `id`, or a run that resumes it.
+fn resumes(state: &Path, later: &RunInfo, id: &str) -> bool {
+    let mut began = later.began.clone();
+    for _ in 0..MOST_RESUMES {
+        let of = began
+            .filter(|began| began.verb == Verb::Resume)
+            .and_then(|began| began.of);
+        match of {
+            Some(of) if of == id => return true,
+            Some(of) => began = RunInfo::of(state, &of).began,
+            None => return false,
+        }
+    }
+    false
+}
+
+/// Tells whether every instance of an ended run is on the config that the run installs, also where
+/// a later run resumed it.
+fn has_reached_goal(state: &Path, mut info: RunInfo) -> bool {
+    for _ in 0..MOST_RESUMES {
+        match info.end {
+            Some(RunEnded::Finished { counts, .. }) => {
+                return counts
+                    .iter()
+                    .all(|(outcome, count)| *count == 0 || GOALS.contains(&outcome.as_str()));
+            }
+            Some(RunEnded::SupersededBy { run, .. }) => {
+                let later = RunInfo::of(state, &run);
+                if later.open || !resumes(state, &later, &info.id) {
+                    return false;
+                }
+                info = later;
+            }
+            None => return false,
+        }
+    }
+    false
 }
 
 impl Agent {

@@ -61,6 +61,7 @@ pub(super) async fn attempt(
             command: session.command.clone(),
         },
         candidates,
+        must_know: false,
         options: session,
     };
     execute_over_hosts(&order, interrupts, on_event).await

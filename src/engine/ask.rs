@@ -6,9 +6,9 @@ use futures_util::{StreamExt, stream};
 
 use super::{Engine, GateRunner, RunHost};
 use crate::{
-    event::{Abort, Event, Instance, Outcome},
+    event::{Abort, Event, HostState, Instance, Outcome},
     inventory::HostName,
-    protocol::{Concluded, HostLink, Lost, Numbers, SessionAnswer, SessionRequest},
+    protocol::{Concluded, HostLink, Lost, Numbers, Scope, SessionAnswer, SessionRequest},
 };
 
 /// The answers of several hosts to one request.
@@ -18,6 +18,8 @@ pub(super) struct Answers {
     pub(super) abort: Option<Abort>,
     /// True if a host had something to do.
     pub(super) acted: bool,
+    /// True if a host was lost.
+    pub(super) lost: bool,
     pub(super) concluded: Vec<Concluded>,
     pub(super) instances: Vec<Instance>,
 }
@@ -58,23 +60,27 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
             .filter(|(index, host)| host.is_there() && meant(*index, host))
             .map(|(index, host)| {
                 let (request, report) = (request(index), &report);
+                let goal = Goal::of(&request);
                 async move {
                     let name = host.link.name().clone();
                     let mut emit = |event: &Event| report.borrow_mut()(&name, event);
                     let answer = host.link.request(request, interrupts, &mut emit);
-                    (index, answer.await)
+                    (index, goal, answer.await)
                 }
             });
-        let mut answers: Vec<(usize, Result<SessionAnswer, Lost>)> = stream::iter(asked)
+        let mut answers: Vec<(usize, Goal, Result<SessionAnswer, Lost>)> = stream::iter(asked)
             .buffer_unordered(self.options.parallel.max(1))
             .collect()
             .await;
-        answers.sort_by_key(|(index, _)| *index);
+        answers.sort_by_key(|(index, ..)| *index);
         let mut joined = Answers::default();
-        for (index, answer) in answers {
+        for (index, goal, answer) in answers {
             match answer {
                 Ok(answer) => self.join(index, answer, &mut joined),
-                Err(lost) => self.lose(index, lost),
+                Err(lost) => {
+                    joined.lost = true;
+                    self.lose(index, &goal, lost);
+                }
             }
         }
         joined
@@ -105,17 +111,58 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
 
     /// Counts a host as lost. What it does since is not known, so an instance that may have been
     /// signalled is not proven.
-    fn lose(&mut self, index: usize, lost: Lost) {
+    fn lose(&mut self, index: usize, goal: &Goal, lost: Lost) {
         let begun = self.begun_wave;
         let host = &mut self.plan.hosts[index];
         for (number, entry) in (0..).zip(&mut host.plan.entries) {
             let is_begun = usize::from(entry.wave) <= begun;
-            if is_begun && entry.outcome == Outcome::Untouched {
-                entry.outcome = Outcome::TimedOut;
-                self.failures.insert((index, number), lost.0.clone());
-            }
+            let outcome = match goal {
+                _ if entry.outcome == Outcome::Untouched && is_begun => Outcome::TimedOut,
+                Goal::RollBack(named)
+                    if may_be_signalled(entry.outcome)
+                        && named.as_ref().is_none_or(|named| named.contains(&number)) =>
+                {
+                    Outcome::RevertFailed
+                }
+                _ => continue,
+            };
+            entry.outcome = outcome;
+            self.failures.insert((index, number), lost.0.clone());
         }
         host.is_touched |= host.is_in(begun);
+        let event = Event::Host {
+            host: host.link.name().clone(),
+            state: HostState::Lost,
+            why: Some(lost.0.clone()),
+        };
         host.lost = Some(lost.0);
+        (self.report)(&HostName::local(), &event);
     }
+}
+
+/// The part of a request that decides what the loss of its host means.
+enum Goal {
+    /// A rollback of these instances, or of all.
+    RollBack(Option<Vec<u32>>),
+    Other,
+}
+
+impl Goal {
+    fn of(request: &SessionRequest) -> Self {
+        match request {
+            SessionRequest::RollBack { scope, .. } => Self::RollBack(match scope {
+                Scope::Named(numbers) => Some(numbers.clone()),
+                Scope::All => None,
+            }),
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Tells whether a rollback may have signalled an instance with this outcome.
+fn may_be_signalled(outcome: Outcome) -> bool {
+    !matches!(
+        outcome,
+        Outcome::Untouched | Outcome::Unchanged | Outcome::Refused | Outcome::Reverted
+    )
 }

@@ -24,9 +24,16 @@ pub(super) struct Ready {
 #[derive(Debug, Default)]
 pub(super) struct Absent {
     hosts: Vec<HostReport>,
+    /// The hosts on which the earlier run has reached its goal.
+    done: Vec<HostName>,
 }
 
 impl Absent {
+    /// Tells whether the earlier run has reached its goal on a host.
+    pub(super) fn is_done(&self, host: &HostName) -> bool {
+        self.done.contains(host)
+    }
+
     /// Adds a host that was lost.
     pub(super) fn lose(&mut self, name: HostName, why: String) {
         self.hosts.push(HostReport {
@@ -144,13 +151,16 @@ fn judge(
     }
     let is_skipped =
         |host: &UnreadyHost| matches!(host.state, HostState::Unreachable | HostState::Excluded);
+    let (done, unready): (Vec<UnreadyHost>, Vec<UnreadyHost>) = unready
+        .into_iter()
+        .partition(|host| host.state == HostState::Done);
     let (skipped, refused): (Vec<UnreadyHost>, Vec<UnreadyHost>) =
         unready.into_iter().partition(is_skipped);
     let aborts = refused.into_iter().map(|host| (host.name, host.abort));
     if let Some(abort) = worst(aborts.collect()) {
         return Err(abort);
     }
-    if ready.is_empty() {
+    if ready.is_empty() && done.is_empty() {
         let why = skipped.into_iter().map(|host| (host.name, host.abort));
         let none = || Abort::new(Verdict::NoMatch, "no host is part of the run");
         return Err(worst(why.collect()).unwrap_or_else(none));
@@ -164,6 +174,7 @@ fn judge(
     });
     Ok(Absent {
         hosts: hosts.collect(),
+        done: done.into_iter().map(|host| host.name).collect(),
     })
 }
 

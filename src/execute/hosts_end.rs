@@ -88,7 +88,13 @@ impl HostsEnd<'_> {
                 let mut emit = |event: &Event| report.borrow_mut()(&name, event);
                 let rows = match host.lost.take() {
                     Some(why) => Err(Lost(why)),
-                    None => host.link.close_up(interrupts, &mut emit).await,
+                    None => {
+                        let rows = host.link.close_up(interrupts, &mut emit).await;
+                        if let Err(lost) = &rows {
+                            emit(&host_lost(&name, &lost.0));
+                        }
+                        rows
+                    }
                 };
                 (host, rows)
             }
@@ -169,8 +175,9 @@ fn rows_of_lost(host: &RunHost<RemoteRun>, why: &str) -> HostRows {
         let mut instance = Instance::new(name, entry.pid, entry.started);
         instance.wave = usize::from(entry.wave);
         instance.outcome = entry.outcome;
-        instance.failure = (entry.outcome == Outcome::TimedOut).then(|| Failure {
-            kind: Outcome::TimedOut.into(),
+        let is_unknown = matches!(entry.outcome, Outcome::TimedOut | Outcome::RevertFailed);
+        instance.failure = is_unknown.then(|| Failure {
+            kind: entry.outcome.into(),
             text: why.to_owned(),
         });
         instance

@@ -9,9 +9,12 @@ use crate::{
     hosts::RemoteRun,
     inventory::HostName,
     protocol::HostLink,
-    runs::{self, Journal, NotBegun, OverHosts, ProofsKept, Record},
+    runs::{self, Journal, NotBegun, OverHosts, ProofsKept, Record, RunInfo},
     session::SessionOptions,
 };
+
+/// The most runs that are followed, each of which resumes the one before.
+const MOST_RESUMES: usize = 100;
 
 /// The index of one run.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(super) struct Index {
     options: SessionOptions,
     /// The earlier run that this one continues.
     of: Option<String>,
+    /// The hosts of this run.
+    hosts: Vec<HostName>,
 }
 
 /// Begins the index of a run.
@@ -35,6 +40,7 @@ pub(super) async fn begin(
     let of = order.order.of.as_ref().map(|of| of.run.clone());
     let instances: Vec<Instance> = plan.hosts.iter().flat_map(instances_of).collect();
     let hosts = plan.hosts.iter().map(|host| host.link.name().clone());
+    let hosts: Vec<HostName> = hosts.collect();
     let record = Record {
         id: &options.id,
         host: HostName::local(),
@@ -52,7 +58,7 @@ pub(super) async fn begin(
         contents: Vec::new(),
         over: Some(OverHosts {
             fleet: order.fleet.path.clone().unwrap_or_default(),
-            hosts: hosts.collect(),
+            hosts: hosts.clone(),
             groups: plan.groups.iter().map(|group| group.name.clone()).collect(),
         }),
     };
@@ -69,6 +75,7 @@ pub(super) async fn begin(
         journal,
         options: options.clone(),
         of,
+        hosts,
     })
 }
 
@@ -96,6 +103,13 @@ impl Index {
         }
     }
 
+    /// Tells whether an earlier run has hosts that are no part of this one.
+    fn leaves_hosts(&self, earlier: &str, absent: &Absent) -> bool {
+        let earlier = runs::over_hosts(&self.options.state, Some(earlier));
+        let is_left = |host: &HostName| !self.hosts.contains(host) && !absent.is_done(host);
+        earlier.is_some_and(|earlier| earlier.hosts.iter().any(is_left))
+    }
+
     /// Records the end. The earlier run is closed as well, unless a host of it is left.
     pub(super) async fn end(
         mut self,
@@ -106,21 +120,27 @@ impl Index {
         let SessionOptions {
             state, id, keep, ..
         } = &self.options;
-        if is_over && !absent.leaves_hosts() {
+        // A run that was resumed more than once is closed with those that resumed it.
+        let mut of = self.of.clone();
+        for _ in 0..MOST_RESUMES {
+            let Some(earlier) = of.take() else { break };
+            if !is_over || absent.leaves_hosts() || self.leaves_hosts(&earlier, absent) {
+                break;
+            }
             let until = interrupted(interrupts, 1);
-            let of = self.of.as_deref();
-            for run in runs::supersede(state, id, of, &[], &[], until).await {
+            for run in runs::supersede(state, id, Some(&earlier), &[], &[], until).await {
                 let _ = self.journal.record(&Event::Superseded { run });
             }
+            of = RunInfo::of(state, &earlier)
+                .began
+                .and_then(|began| began.of);
         }
-        let _ = self.journal.record(finished);
-        // A run that has lost a host is open: what happens there is not known.
-        let kept = if absent.has_lost() {
-            ProofsKept::No
-        } else {
-            ProofsKept::Yes
-        };
-        self.journal.close(finished, kept);
+        // A run that has lost a host is open there, so it is open here: a resume without a name
+        // must find it.
+        if !absent.has_lost() {
+            let _ = self.journal.record(finished);
+            self.journal.close(finished, ProofsKept::Yes);
+        }
         let until = interrupted(interrupts, 0);
         let _ = runs::prune(state, *keep, id, until).await;
     }

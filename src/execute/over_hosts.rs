@@ -57,6 +57,8 @@ pub(crate) struct HostsOrder<'a> {
     /// What each host is asked to survey.
     pub(crate) order: SurveyOrder,
     pub(crate) candidates: Candidates,
+    /// Every selected host has begun the earlier run: one that does not know it is refused.
+    pub(crate) must_know: bool,
     /// The options of the command.
     pub(crate) options: SessionOptions,
 }
@@ -83,6 +85,7 @@ pub(crate) async fn execute_over_hosts(
         order: &order.order,
         hosts_of: &hosts_of(order.fleet),
         candidates: &order.candidates,
+        must_know: order.must_know,
         interrupts,
     };
     let surveyed = survey_hosts(&survey, &selected, on_event).await;
@@ -160,7 +163,8 @@ impl RunOverHosts<'_> {
             set_waves(&mut plans, &self.entries, &groups, &order.fleet.order)?;
         }
         let has_work = plans.iter().any(|plan| plan.has_work);
-        let must_record = plans.iter().any(|plan| plan.must_record);
+        // Without a host that is left, the earlier run has come to its end everywhere.
+        let must_record = plans.is_empty() || plans.iter().any(|plan| plan.must_record);
         if run.dry_run {
             return Ok(self.preview(&run, plans, has_work));
         }
@@ -173,7 +177,14 @@ impl RunOverHosts<'_> {
         let links = begin_all(links, &plans, (run.parallel, interrupts)).await?;
         let hosts = links.into_iter().zip(plans).collect();
         let mut plan = FleetPlan::new(hosts, run.groups.clone());
-        let mut index = index::begin(order, &plan, interrupts).await?;
+        let mut index = match index::begin(order, &plan, interrupts).await {
+            Ok(index) => index,
+            Err(abort) => {
+                let ends = plan.hosts.into_iter().map(|host| host.link.bye());
+                futures_util::future::join_all(ends).await;
+                return Err(abort);
+            }
+        };
         absent
             .events()
             .for_each(|event| index.record(&HostName::local(), &event));

@@ -40,7 +40,7 @@ pub(crate) struct Connection {
     writer: FrameWriter<ChildStdin>,
     silence: Duration,
     stderr: Stderr,
-    _command: Conversation,
+    command: Conversation,
 }
 
 /// Why a query has no answer.
@@ -116,12 +116,13 @@ async fn connect_once(
     let greeting = timeout(silence, reader.greeting(&mut noise)).await;
     let fault = match greeting {
         Ok(Ok(Some(greeting))) => {
+            command.has_reached_agent();
             let mut connection = Connection {
                 reader,
                 writer: FrameWriter::new(input),
                 silence,
                 stderr,
-                _command: command,
+                command,
             };
             return match connection.take(&greeting, operator).await {
                 Ok(()) => Ok((connection, greeting)),
@@ -231,9 +232,22 @@ impl Connection {
         frame.ok_or(Unanswered::Ended)
     }
 
-    /// Ends the conversation. The agent ends by itself.
-    pub(crate) async fn bye(mut self) {
-        let _ = timeout(ENDING, self.writer.write(&Request::Bye)).await;
+    /// Ends the conversation, and waits for the agent: it removes what it has staged first.
+    pub(crate) async fn bye(self) {
+        let Self {
+            mut reader,
+            mut writer,
+            mut command,
+            ..
+        } = self;
+        let ended = async {
+            let _ = writer.write(&Request::Bye).await;
+            drop(writer);
+            // It must be able to write its last frames.
+            while let Ok(Some(Value::Object(_))) = reader.next().await {}
+            let _ = command.end().await;
+        };
+        let _ = timeout(ENDING, ended).await;
     }
 
     /// Returns the last line that the command has written on stderr.

@@ -55,6 +55,8 @@ pub(crate) struct FleetSurvey<'a, C> {
     /// The hosts of the groups that have some of their own.
     pub(crate) hosts_of: &'a BTreeMap<String, Expression>,
     pub(crate) candidates: &'a C,
+    /// A host that does not know the earlier run is refused.
+    pub(crate) must_know: bool,
     pub(crate) interrupts: &'a Interrupts,
 }
 
@@ -168,11 +170,13 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
                 Err(host)
             }
             Ok(_) => {
+                run.bye().await;
                 let abort = Abort::new(Verdict::Refused, "it answered something else than a plan");
                 Err(unready(entry, HostState::Refused, abort))
             }
             Err(error) => {
-                let mut host = unanswered(entry, &error);
+                let mut host = unanswered(entry, &error, self.must_know);
+                run.bye().await;
                 host.version = version;
                 Err(host)
             }
@@ -189,8 +193,14 @@ fn unready(entry: &HostEntry, state: HostState, abort: Abort) -> Box<UnreadyHost
     })
 }
 
-fn unanswered(entry: &HostEntry, error: &CallError) -> Box<UnreadyHost> {
+fn unanswered(entry: &HostEntry, error: &CallError, must_know: bool) -> Box<UnreadyHost> {
     let (state, verdict) = match error {
+        CallError::Refused(refused) if refused.kind == RefusedKind::Done => {
+            (HostState::Done, Verdict::NoMatch)
+        }
+        CallError::Refused(refused) if refused.kind == RefusedKind::NoRun && must_know => {
+            (HostState::Refused, Verdict::Refused)
+        }
         // A host without one of the groups is no part of the run.
         CallError::Refused(refused)
             if matches!(refused.kind, RefusedKind::NoGroup | RefusedKind::NoRun) =>

@@ -45,8 +45,12 @@ pub(crate) enum RefusedKind {
     NotAllowed,
     /// There is no common dialect.
     Skewed,
-    /// The host knows nothing of the earlier run, or has nothing to do for it.
+    /// The host knows nothing of the earlier run.
     NoRun,
+    /// The earlier run has reached its goal there, and nothing is left to do for it.
+    Done,
+    /// The earlier run ended there, and has not reached its goal.
+    OtherEnd,
     /// The number of a request is below the last one.
     Old,
     /// The number of a request leaves one out.

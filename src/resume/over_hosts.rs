@@ -60,6 +60,7 @@ pub(super) async fn attempt(
     } else {
         options.on.clone()
     };
+    let must_know = options.verb == Verb::Resume && !run.hosts.is_empty();
     let shared = &options.shared;
     let session = shared.of_session(&runs::new_id());
     let order = HostsOrder {
@@ -91,6 +92,7 @@ pub(super) async fn attempt(
             command: session.command.clone(),
         },
         candidates: Candidates::default(),
+        must_know,
         options: session,
     };
     execute_over_hosts(&order, interrupts, on_event).await

@@ -73,6 +73,17 @@ pub(crate) struct CommandResult {
 impl Fleet {
     /// Starts `n` servers of one shared config, under an executable name that no other test uses.
     pub(crate) fn start(n: usize) -> Self {
+        Self::start_by(n, &["cp"])
+    }
+
+    /// Starts servers as [`Fleet::start`] does. The executable is a link where the disk allows it,
+    /// so it must not be replaced.
+    pub(crate) fn start_linked(n: usize) -> Self {
+        let script = "cp -l \"$0\" \"$1\" 2>/dev/null || cp \"$0\" \"$1\"";
+        Self::start_by(n, &["sh", "-c", script])
+    }
+
+    fn start_by(n: usize, copy: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let name = format!(
             "hello-{}-{}",
@@ -83,7 +94,8 @@ impl Fleet {
         // Another process makes the copy. A child of a parallel test could inherit a descriptor
         // that is open for writing, and the copy could not be executed.
         assert!(
-            Command::new("cp")
+            Command::new(copy[0])
+                .args(&copy[1..])
                 .arg(env!("CARGO_BIN_EXE_hello"))
                 .arg(&exe)
                 .status()

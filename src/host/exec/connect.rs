@@ -17,6 +17,8 @@ use super::trusted;
 pub(crate) struct Conversation {
     child: Child,
     group: Option<Pid>,
+    /// The signal that ends it: an agent finishes what it does.
+    end: Signal,
 }
 
 /// The ends of the three pipes of a command.
@@ -44,7 +46,6 @@ pub(crate) fn converse(argv: &[String]) -> io::Result<(Conversation, Pipes)> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(true)
         .spawn()?;
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(input), Some(output), Some(errors)) = pipes else {
@@ -59,10 +60,17 @@ pub(crate) fn converse(argv: &[String]) -> io::Result<(Conversation, Pipes)> {
         output,
         errors,
     };
-    Ok((Conversation { child, group }, pipes))
+    let end = Signal::SIGKILL;
+    Ok((Conversation { child, group, end }, pipes))
 }
 
 impl Conversation {
+    /// Declares that the command has reached an agent. What it carries out must not be cut short,
+    /// so the command is terminated and not killed from here on.
+    pub(crate) fn has_reached_agent(&mut self) {
+        self.end = Signal::SIGTERM;
+    }
+
     /// Waits for the end of the command. Returns its exit code; none if a signal ended it.
     ///
     /// # Errors
@@ -78,7 +86,7 @@ impl Drop for Conversation {
         if let Some(group) = self.group
             && matches!(self.child.try_wait(), Ok(None))
         {
-            match killpg(group, Signal::SIGKILL) {
+            match killpg(group, self.end) {
                 Ok(()) | Err(Errno::ESRCH | Errno::EPERM) => {}
                 Err(e) => tracing::debug!("the process group {group} could not be ended: {e}"),
             }

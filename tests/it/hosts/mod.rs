@@ -9,10 +9,17 @@ use serde_json::Value;
 
 use crate::support::{CommandEnd, run_to_end, without_cargo, write};
 
+mod bed;
+mod interrupted;
+mod killed;
+mod locks;
+mod lost;
 mod rogue;
+mod runs;
 mod selection;
 mod ssh;
 mod status;
+mod wire;
 
 /// A folder with a fleet file of the coordinator, and one of a host.
 struct Testbed {

@@ -1,0 +1,254 @@
+//! Hosts on one machine: each is a folder with servers, a fleet file, a state directory, and a
+//! command that connects to its agent. A program between them does what a bad network does.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{CommandEnd, Fleet, run_to_end, try_get, until, without_cargo, write};
+
+/// The attempts to load a config that a server counts at its start.
+pub(super) const AT_START: u64 = 1;
+
+pub(super) struct Bed {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) hosts: Vec<Fleet>,
+    files: Vec<BTreeMap<PathBuf, Vec<u8>>>,
+}
+
+/// Returns a rule of `between.py`.
+pub(super) fn rule(act: &str, way: &str, line: &str) -> Value {
+    json!({ "act": act, "way": way, "line": line })
+}
+
+/// Returns a rule that passes its line on first.
+pub(super) fn rule_after(act: &str, way: &str, line: &str) -> Value {
+    json!({ "act": act, "way": way, "line": line, "after": true })
+}
+
+impl Bed {
+    /// Starts hosts `h0`, `h1`, .. with this many servers each.
+    pub(super) fn start(servers: &[usize]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let hosts: Vec<Fleet> = servers.iter().map(|n| Fleet::start_linked(*n)).collect();
+        let mut bed = Self {
+            dir,
+            hosts,
+            files: Vec::new(),
+        };
+        write(&bed.path("between.py"), include_str!("between.py"));
+        for host in 0..bed.hosts.len() {
+            let fleet = &bed.hosts[host];
+            let own = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+            fleet.write("fleet.toml", &format!("{own}[agent]\nname = \"h{host}\"\n"));
+            bed.connect_directly(host);
+        }
+        bed.fleet("");
+        bed.files = (0..bed.hosts.len())
+            .map(|host| bed.files_of(host))
+            .collect();
+        bed
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes the coordinator's fleet file, with further lines behind `[hosts]`.
+    pub(super) fn fleet(&self, more: &str) {
+        let dir = self.dir.path();
+        let last = self.hosts.len() - 1;
+        let text = format!(
+            "version = 1\n[hosts]\nlist = [\"h[0-{last}]\"]\nsilence = \"5s\"\n\
+             connect = [\"sh\", \"{}/{{name}}.sh\"]\n{more}",
+            dir.display()
+        );
+        write(&self.path("fleet.toml"), &text);
+    }
+
+    fn agent(&self, host: usize) -> String {
+        let fleet = &self.hosts[host];
+        format!(
+            "{} agent --stdio --fleet {} --state {}",
+            env!("CARGO_BIN_EXE_hello"),
+            fleet.path("fleet.toml").display(),
+            fleet.path("state").display(),
+        )
+    }
+
+    /// Connects to a host by its agent itself.
+    pub(super) fn connect_directly(&self, host: usize) {
+        let pids = self.path(&format!("h{host}.pids"));
+        let script = format!("echo $$ >> {}\nexec {}\n", pids.display(), self.agent(host));
+        write(&self.path(&format!("h{host}.sh")), &script);
+    }
+
+    /// Connects to a host by a program that acts by these rules.
+    pub(super) fn between(&self, host: usize, rules: &[Value]) {
+        let dir = self.dir.path().display();
+        let text = serde_json::to_string(rules).unwrap();
+        write(&self.path(&format!("h{host}.rules")), &text);
+        let agent = self.agent(host);
+        let script = format!("exec python3 {dir}/between.py {dir} h{host} {agent}\n");
+        write(&self.path(&format!("h{host}.sh")), &script);
+    }
+
+    /// Makes a host one that cannot be reached.
+    pub(super) fn unreachable(&self, host: usize) {
+        write(
+            &self.path(&format!("h{host}.sh")),
+            "echo gone >&2; exit 255\n",
+        );
+    }
+
+    /// Returns a command of the coordinator.
+    pub(super) fn command(&self, args: &[&str]) -> Command {
+        self.command_of("state", args)
+    }
+
+    /// Returns a command of a coordinator with this state directory.
+    pub(super) fn command_of(&self, state: &str, args: &[&str]) -> Command {
+        let mut hello = Command::new(env!("CARGO_BIN_EXE_hello"));
+        without_cargo(&mut hello)
+            .args(args)
+            .args(["-o", "json", "--fleet"])
+            .arg(self.path("fleet.toml"))
+            .arg("--state")
+            .arg(self.path(state))
+            .env("HOME", self.dir.path())
+            .stdin(Stdio::null());
+        hello
+    }
+
+    /// Runs a command to its end, and waits until no agent is left.
+    pub(super) fn run(&self, args: &[&str]) -> CommandEnd {
+        let end = run_to_end(&mut self.command(args));
+        self.wait_for_agents();
+        end
+    }
+
+    pub(super) fn broadcast(&self, message: &str, args: &[&str]) -> CommandEnd {
+        let set = format!("message={message}");
+        self.run(&[&["broadcast", "--set", &set], args].concat())
+    }
+
+    /// Waits until every agent that was ever started has ended by itself.
+    pub(super) fn wait_for_agents(&self) {
+        for host in 0..self.hosts.len() {
+            let pids = std::fs::read_to_string(self.path(&format!("h{host}.pids")));
+            for pid in pids.unwrap_or_default().lines() {
+                let line = || std::fs::read_to_string(format!("/proc/{pid}/stat"));
+                let has_ended = || line().map_or(true, |stat| stat.contains(") Z "));
+                until(&format!("agent {pid} of h{host} has ended"), has_ended);
+            }
+        }
+    }
+
+    /// Returns what each server of a host serves.
+    pub(super) fn served(&self, host: usize) -> Vec<String> {
+        let fleet = &self.hosts[host];
+        let body = |n| try_get(fleet.url(n), "/").map_or_else(|e| e.to_string(), |(_, body)| body);
+        (0..fleet.len()).map(body).collect()
+    }
+
+    /// Returns true if every server of every host serves this.
+    pub(super) fn all_serve(&self, message: &str) -> bool {
+        (0..self.hosts.len()).all(|host| self.serves(host, message))
+    }
+
+    pub(super) fn serves(&self, host: usize, message: &str) -> bool {
+        self.served(host)
+            .iter()
+            .all(|body| body.trim_end() == message)
+    }
+
+    /// Returns the files of a host outside its state, with their bytes.
+    fn files_of(&self, host: usize) -> BTreeMap<PathBuf, Vec<u8>> {
+        let dir = self.hosts[host].dir.path();
+        let exe = self.hosts[host].exe();
+        std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file() && path != exe)
+            .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+            .collect()
+    }
+
+    /// Checks that a host is as it was at the start: nothing staged, no open run.
+    pub(super) fn assert_untouched(&self, host: usize) {
+        assert_eq!(self.files_of(host), self.files[host], "h{host}");
+        assert_eq!(
+            self.hosts[host].attempts().iter().max(),
+            Some(&AT_START),
+            "h{host}"
+        );
+        assert!(self.open_runs(host).is_empty(), "h{host}: a run is open");
+    }
+
+    /// Checks that a host has no file but those of its start.
+    pub(super) fn assert_nothing_staged(&self, host: usize) {
+        let names = |files: &BTreeMap<PathBuf, Vec<u8>>| -> Vec<PathBuf> {
+            files.keys().cloned().collect()
+        };
+        assert_eq!(
+            names(&self.files_of(host)),
+            names(&self.files[host]),
+            "h{host}"
+        );
+    }
+
+    /// Checks that a run has ended on a host: nothing staged, no open run.
+    pub(super) fn assert_clean(&self, host: usize) {
+        self.assert_nothing_staged(host);
+        assert!(self.open_runs(host).is_empty(), "h{host}: a run is open");
+    }
+
+    /// Returns the marks of the runs that are open on a host.
+    pub(super) fn open_runs(&self, host: usize) -> Vec<String> {
+        names(&self.hosts[host].path("state/open"))
+    }
+
+    /// Returns the marks of the coordinator's open runs.
+    pub(super) fn open_here(&self) -> Vec<String> {
+        names(&self.path("state/open"))
+    }
+
+    /// Returns what crossed the wire of a host, each line behind its way.
+    pub(super) fn wire(&self, host: usize) -> String {
+        std::fs::read_to_string(self.path(&format!("h{host}.wire"))).unwrap_or_default()
+    }
+
+    /// Returns the verdict of the last run in a host's journal.
+    pub(super) fn last_verdict(&self, host: usize) -> String {
+        let runs = self.hosts[host].path("state/runs");
+        let run = names(&runs).pop().unwrap_or_default();
+        let text = std::fs::read_to_string(runs.join(run).join("events.jsonl"));
+        let text = text.unwrap_or_default();
+        let last = text.lines().last().unwrap_or("{}");
+        let last: Value = serde_json::from_str(last).unwrap();
+        last["verdict"].as_str().unwrap_or("open").to_owned()
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Returns the outcomes of one host in a report.
+pub(super) fn outcomes(json: &Value, host: &str) -> Vec<String> {
+    let rows = json["instances"].as_array().cloned().unwrap_or_default();
+    rows.iter()
+        .filter(|row| row["host"] == host)
+        .map(|row| row["outcome"].as_str().unwrap().to_owned())
+        .collect()
+}

@@ -1,0 +1,105 @@
+"""Stands between a coordinator and the agent of a host, as an ssh does.
+
+Its arguments are FOLDER NAME AGENT... It appends every line to FOLDER/NAME.wire, behind `>` if it
+goes to the agent and `<` if it comes from it, and the pid of the agent to FOLDER/NAME.pids.
+FOLDER/NAME.rules is a list of rules. Each is used once, for the first line that fits:
+
+way    ">" or "<"
+line   an expression that is searched in the line
+after  true if the line is passed on first; in an "insert", if it goes before the text
+act    "kill" or "int" the coordinator, "cut" both pipes, "stop" to pass anything on, "end" the agent,
+       pass the line on "double", or "insert" the text of `text`
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+FOLDER, NAME, AGENT = sys.argv[1], sys.argv[2], sys.argv[3:]
+PATH = os.path.join(FOLDER, NAME)
+coordinator = os.getppid()
+rules = []
+if os.path.exists(PATH + ".rules"):
+    with open(PATH + ".rules") as file:
+        rules = json.load(file)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+agent = subprocess.Popen(AGENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+with open(PATH + ".pids", "a") as file:
+    file.write(f"{agent.pid}\n")
+wire = open(PATH + ".wire", "ab", buffering=0)
+lock = threading.Lock()
+stopped = False
+
+
+def send(to, line):
+    try:
+        to.write(line)
+        to.flush()
+    except OSError:
+        pass
+
+
+def close(pipe):
+    try:
+        pipe.close()
+    except OSError:
+        pass
+
+
+def act(rule, to, line):
+    global stopped
+    kind = rule["act"]
+    if rule.get("after"):
+        send(to, line)
+    if kind == "kill":
+        os.kill(coordinator, signal.SIGKILL)
+    elif kind == "int":
+        os.kill(coordinator, signal.SIGINT)
+    elif kind == "end":
+        agent.kill()
+    elif kind == "cut":
+        stopped = True
+        close(agent.stdin)
+        os.close(1)
+    elif kind == "stop":
+        stopped = True
+    elif kind == "insert":
+        send(to, rule["text"].encode())
+    elif kind == "double":
+        send(to, line)
+    if not rule.get("after") and not stopped and kind != "kill":
+        send(to, line)
+
+
+def carry(way, source, to):
+    for line in source:
+        with lock:
+            wire.write(way.encode() + line)
+            if stopped:
+                continue
+            text = line.decode(errors="replace")
+            fits = [r for r in rules if r["way"] == way and re.search(r["line"], text)]
+            if fits:
+                rules.remove(fits[0])
+                act(fits[0], to, line)
+            else:
+                send(to, line)
+
+
+def from_agent():
+    carry("<", agent.stdout, sys.stdout.buffer)
+    if not stopped:
+        os.close(1)
+
+
+reader = threading.Thread(target=from_agent)
+reader.start()
+carry(">", sys.stdin.buffer, agent.stdin)
+close(agent.stdin)
+agent.wait()
+reader.join()
+os._exit(0)

@@ -1,0 +1,61 @@
+//! Ctrl-C, once and twice, in each phase of a run over hosts.
+
+use super::bed::{Bed, rule, rule_after};
+
+const ROLLOUT: &str = "[rollout]\nwaves = [\"1\", \"100%\"]\n";
+
+#[test]
+fn an_interrupt_in_the_survey_touches_nothing() {
+    let bed = Bed::start(&[1, 1]);
+    bed.between(1, &[rule_after("int", ">", r#""q":"survey""#)]);
+    let end = bed.broadcast("two", &[]);
+    assert_eq!(end.code, Some(1), "{:#} {}", end.json, end.stderr);
+    (0..2).for_each(|host| bed.assert_untouched(host));
+    assert_eq!(bed.broadcast("three", &[]).code, Some(0));
+}
+
+#[test]
+fn an_interrupt_in_a_commit_rolls_every_host_back() {
+    let bed = Bed::start(&[1, 1, 1]);
+    bed.fleet(&format!("{ROLLOUT}bake = \"0s\"\n"));
+    bed.between(1, &[rule("int", ">", r#""verb":"commit""#)]);
+    let end = bed.broadcast("two", &[]);
+    assert_eq!(end.code, Some(6), "{:#} {}", end.json, end.stderr);
+    assert!(bed.all_serve("one"));
+    (0..3).for_each(|host| bed.assert_clean(host));
+}
+
+#[test]
+fn an_interrupt_in_a_bake_rolls_every_host_back() {
+    let bed = Bed::start(&[1, 1]);
+    // It would take longer than the limit of a test.
+    bed.fleet(&format!("{ROLLOUT}bake = \"10m\"\n"));
+    bed.between(0, &[rule_after("int", "<", r#""a":3,"#)]);
+    let end = bed.broadcast("two", &[]);
+    assert_eq!(end.code, Some(6), "{:#} {}", end.json, end.stderr);
+    assert!(bed.all_serve("one"));
+    (0..2).for_each(|host| bed.assert_clean(host));
+}
+
+#[test]
+fn two_interrupts_leave_at_once_and_a_resume_or_revert_ends_the_run() {
+    for verb in ["resume", "revert"] {
+        let bed = Bed::start(&[1, 1]);
+        bed.fleet(&format!("{ROLLOUT}bake = \"0s\"\n"));
+        bed.between(
+            1,
+            &[
+                rule("int", ">", r#""verb":"commit""#),
+                rule("int", ">", r#""level":1"#),
+            ],
+        );
+        let end = bed.broadcast("two", &[]);
+        assert_eq!(end.code, Some(7), "{:#} {}", end.json, end.stderr);
+        bed.connect_directly(1);
+        let end = bed.run(&[verb]);
+        assert_eq!(end.code, Some(0), "{verb} {:#} {}", end.json, end.stderr);
+        let message = if verb == "resume" { "two" } else { "one" };
+        assert!(bed.all_serve(message), "{verb}");
+        (0..2).for_each(|host| bed.assert_clean(host));
+    }
+}

@@ -1,0 +1,50 @@
+//! Two coordinators, each with a state directory of its own, over the same hosts.
+
+use std::process::Stdio;
+
+use super::bed::{AT_START, Bed};
+use crate::support::{CommandResult, run_to_end, until};
+
+#[test]
+fn the_second_coordinator_ends_busy_names_the_owner_and_touches_nothing() {
+    let bed = Bed::start(&[1, 1]);
+    let (waits, go) = (bed.path("waits"), bed.path("go"));
+    let script = format!(
+        "touch {}; while [ ! -e {} ]; do sleep 0.05; done",
+        waits.display(),
+        go.display()
+    );
+    bed.fleet(&format!(
+        "[rollout]\nwaves = [\"1\", \"100%\"]\nbake = \"0s\"\ngate = [\"sh\", \"-c\", \"{script}\"]\n"
+    ));
+    let first = bed
+        .command(&["broadcast", "--set", "message=two"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("the gate runs", || waits.exists());
+    let runs = bed.open_runs(0);
+    let mut second = bed.command_of("other", &["broadcast", "--set", "message=three"]);
+    let end = run_to_end(&mut second);
+    std::fs::write(&go, "").unwrap();
+    let first = CommandResult::wait_for(first);
+    bed.wait_for_agents();
+    assert_eq!(end.code, Some(9), "{:#} {}", end.json, end.stderr);
+    let reason = end.json["reason"].as_str().unwrap();
+    assert!(reason.contains("h0") && reason.contains("h1"), "{reason}");
+    assert!(
+        reason.contains(&runs[0][..8]) || reason.contains("pid"),
+        "{reason}"
+    );
+    assert_eq!(first.code, 0, "{:#} {}", first.json, first.stderr);
+    assert!(bed.all_serve("two"));
+    for host in 0..2 {
+        bed.assert_clean(host);
+        assert_eq!(
+            bed.hosts[host].attempts(),
+            [AT_START + 1],
+            "h{host} was signalled once"
+        );
+    }
+}

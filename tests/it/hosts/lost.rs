@@ -1,0 +1,131 @@
+//! The connection of one host breaks, or its agent ends, in each phase of a run.
+
+use serde_json::Value;
+
+use super::bed::{Bed, outcomes, rule, rule_after};
+
+const ROLLOUT: &str = "[rollout]\nwaves = [\"1\", \"100%\"]\nbake = \"0s\"\n";
+
+fn bed(rules: &[(usize, Value)]) -> Bed {
+    let bed = Bed::start(&[1, 1, 1]);
+    bed.fleet(ROLLOUT);
+    for (host, rule) in rules {
+        bed.between(*host, std::slice::from_ref(rule));
+    }
+    bed
+}
+
+fn assert_names_lost(json: &Value, host: &str) {
+    let hosts = json["hosts"].as_array().unwrap();
+    let is_lost = |row: &Value| row["name"] == host && row["state"] == "lost";
+    assert!(hosts.iter().any(is_lost), "{json:#}");
+}
+
+#[test]
+fn a_host_that_is_lost_in_the_survey_counts_as_unreachable() {
+    for cut in [
+        rule("cut", ">", r#""q":"survey""#),
+        rule_after("cut", ">", r#""q":"survey""#),
+        rule("cut", "<", r#""a":1,"#),
+        rule("end", "<", r#""a":1,"#),
+    ] {
+        let bed = bed(&[(1, cut.clone())]);
+        let end = bed.broadcast("two", &[]);
+        if cut["act"] == "cut" {
+            assert_eq!(end.code, Some(11), "{cut} {:#}", end.json);
+            (0..3).for_each(|host| bed.assert_untouched(host));
+            let end = bed.broadcast("two", &["--max-unreachable", "1"]);
+            assert_eq!(end.code, Some(8), "{cut} {:#}", end.json);
+            assert!(bed.serves(0, "two") && bed.serves(1, "one") && bed.serves(2, "two"));
+        } else {
+            // Its answer was sent before it ended, so it is lost where the plan comes.
+            assert_eq!(end.code, Some(11), "{cut} {:#}", end.json);
+            assert!(bed.all_serve("one"));
+        }
+    }
+}
+
+#[test]
+fn a_host_that_is_lost_before_its_plan_is_accepted_ends_the_run_untouched() {
+    let bed = bed(&[(1, rule("cut", "<", r#""a":2,"#))]);
+    let end = bed.broadcast("two", &[]);
+    assert_eq!(end.code, Some(11), "{:#}", end.json);
+    assert!(bed.all_serve("one"));
+    (0..3).for_each(|host| bed.assert_nothing_staged(host));
+    bed.assert_untouched(0);
+    bed.assert_untouched(2);
+}
+
+#[test]
+fn a_run_that_loses_a_host_after_its_commit_never_converges() {
+    for (host, cut) in [
+        (0, rule("cut", ">", r#""verb":"commit""#)),
+        (0, rule_after("cut", ">", r#""verb":"commit""#)),
+        (1, rule("cut", "<", r#""a":3,"#)),
+        (1, rule("end", ">", r#""verb":"commit""#)),
+        (2, rule("cut", ">", r#""verb":"conclude""#)),
+        (1, rule_after("stop", ">", r#""verb":"commit""#)),
+    ] {
+        let bed = bed(&[(host, cut.clone())]);
+        let end = bed.broadcast("two", &[]);
+        let name = format!("h{host}");
+        assert_eq!(end.code, Some(7), "{cut} {:#} {}", end.json, end.stderr);
+        assert_names_lost(&end.json, &name);
+        assert!(end.stderr.contains(&name), "{}", end.stderr);
+        bed.connect_directly(host);
+        let end = bed.run(&["resume"]);
+        assert_eq!(end.code, Some(0), "{cut} {:#} {}", end.json, end.stderr);
+        assert!(bed.all_serve("two"), "{cut}");
+        (0..3).for_each(|host| bed.assert_clean(host));
+        assert!(bed.open_here().is_empty(), "{cut}: {:?}", bed.open_here());
+    }
+}
+
+#[test]
+fn the_loss_of_the_only_host_of_a_wave_stops_the_waves_after_it() {
+    let bed = bed(&[(0, rule_after("cut", ">", r#""verb":"commit""#))]);
+    bed.between(2, &[]);
+    let end = bed.broadcast("two", &[]);
+    assert_eq!(end.code, Some(7), "{:#}", end.json);
+    assert!(!bed.wire(2).contains(r#""verb":"commit""#));
+    assert!(bed.serves(2, "one"));
+    assert_eq!(outcomes(&end.json, "h0"), ["timed_out"]);
+    assert_eq!(outcomes(&end.json, "h2"), ["untouched"]);
+}
+
+#[test]
+fn an_instance_of_a_host_that_is_lost_in_the_rollback_has_failed_to_revert() {
+    let bed = bed(&[(1, rule("cut", ">", r#""verb":"commit""#))]);
+    bed.between(0, &[rule("cut", ">", r#""verb":"roll_back""#)]);
+    let end = bed.broadcast("two", &[]);
+    assert_eq!(end.code, Some(7), "{:#}", end.json);
+    assert_eq!(outcomes(&end.json, "h0"), ["revert_failed"]);
+    assert_names_lost(&end.json, "h0");
+    assert!(bed.serves(2, "one"));
+    bed.connect_directly(0);
+    bed.connect_directly(1);
+    let end = bed.run(&["revert"]);
+    assert_eq!(end.code, Some(0), "{:#} {}", end.json, end.stderr);
+    assert!(bed.all_serve("one"));
+    (0..3).for_each(|host| bed.assert_clean(host));
+}
+
+#[test]
+fn the_verdict_stands_where_a_host_is_lost_at_the_end_and_its_run_stays_open() {
+    for cut in [
+        rule("cut", ">", r#""q":"close_up""#),
+        rule("cut", ">", r#""q":"finish""#),
+    ] {
+        let bed = bed(&[(1, cut.clone())]);
+        let end = bed.broadcast("two", &[]);
+        assert_eq!(end.code, Some(0), "{cut} {:#}", end.json);
+        assert!(bed.all_serve("two"));
+        assert_names_lost(&end.json, "h1");
+        assert_eq!(bed.open_runs(1).len(), 1, "{cut}");
+        bed.connect_directly(1);
+        let end = bed.run(&["resume"]);
+        assert_eq!(end.code, Some(0), "{cut} {:#} {}", end.json, end.stderr);
+        (0..3).for_each(|host| bed.assert_clean(host));
+        assert!(bed.open_here().is_empty());
+    }
+}
