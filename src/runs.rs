@@ -4,6 +4,7 @@
 //! - `bytes/SHA256`: every content once.
 //! - `open/ID`: a mark for each run that is not at its end.
 //! - `staged/ID.jsonl`: the files that a run has staged beside its targets.
+//! - `order`: the runs in the order in which they began here.
 //! - `proven.json`: what processes were last proven to run.
 //! - `last.json`: the instances that the last run over each group left alive.
 
@@ -28,6 +29,7 @@ mod last_change;
 mod last_seen;
 mod layout;
 mod open_runs;
+mod order;
 mod over_hosts;
 mod proof_cache;
 mod retention;
@@ -51,6 +53,7 @@ pub(crate) use self::{
     last_change::{LastChange, last_change},
     last_seen::{LastInstance, LastSeen},
     open_runs::{left_over, marked_runs, open_runs, targets as open_targets, unlisted},
+    order::raise as raise_counter,
     over_hosts::{RunOverHosts, over_hosts},
     proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload},
     retention::{Retention, prune},

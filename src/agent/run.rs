@@ -286,23 +286,30 @@ impl AgentRun {
                 survey_broadcast(order, interrupts, emit).await
             }
         };
-        Ok(prepared.map(|prepared| {
-            let context = prepared.context();
-            let answer = RunAnswer::Plan {
-                plan: prepared.host_plan(),
-                rows: is_dry_run.then(|| prepared.preview()),
-                unreplaced: context.unreplaced.clone(),
-                back: context.back,
-                now: context.now,
-            };
-            self.epoch = prepared.epoch();
-            self.stage = if is_dry_run {
-                Stage::Ended
-            } else {
-                Stage::Prepared(Box::new(prepared))
-            };
-            answer
-        }))
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(abort) => return Ok(Err(abort)),
+        };
+        if !is_dry_run {
+            match prepared.raise_counter(interrupts).await {
+                Ok(counter) => self.epoch = counter,
+                Err(abort) => return Ok(Err(abort)),
+            }
+        }
+        let context = prepared.context();
+        let answer = RunAnswer::Plan {
+            plan: prepared.host_plan(),
+            rows: is_dry_run.then(|| prepared.preview()),
+            unreplaced: context.unreplaced.clone(),
+            back: context.back,
+            now: context.now,
+        };
+        self.stage = if is_dry_run {
+            Stage::Ended
+        } else {
+            Stage::Prepared(Box::new(prepared))
+        };
+        Ok(Ok(answer))
     }
 
     /// Ends a run whose coordinator has gone, or has dismissed this host. A dismissed host that has

@@ -20,6 +20,9 @@ use crate::{
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct PlanFile<'a, I> {
     pub(super) v: u32,
+    /// The counter of the host at its beginning; none in a run of a version without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) epoch: Option<u64>,
     pub(super) verb: Verb,
     pub(super) of: Option<String>,
     pub(super) boot_id: String,
@@ -248,6 +251,7 @@ mod tests {
         };
         assert_round_trip(PlanFile {
             v: 2,
+            epoch: Some(7),
             verb: Verb::Revert,
             of: Some("1".into()),
             boot_id: "boot".into(),

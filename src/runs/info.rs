@@ -12,7 +12,9 @@ use serde_json::Value;
 
 use super::{
     format::{FirstEvent, JournalLine, RunBegan, RunEnded},
-    layout, state_dir,
+    layout,
+    order::RunOrder,
+    state_dir,
 };
 use crate::{event::VERSION, inventory::HostName};
 
@@ -138,10 +140,12 @@ pub(super) fn begun_at(id: &str) -> Option<jiff::Timestamp> {
 /// # Errors
 /// Fails if the state directory cannot be read.
 pub(crate) fn run_ids(state: &Path) -> io::Result<Vec<String>> {
-    Ok(state_dir::names(&state.join("runs"))?
+    let mut ids: Vec<String> = state_dir::names(&state.join("runs"))?
         .into_iter()
         .filter(|name| begun_at(name).is_some())
-        .collect())
+        .collect();
+    RunOrder::read(state).sort(&mut ids);
+    Ok(ids)
 }
 
 /// Opens a journal. It never waits for a FIFO or a device that stands in its place.

@@ -6,6 +6,7 @@ use super::{
     format::RunEnded,
     info::{self, RunInfo},
     open_runs::{self, open_runs},
+    order::RunOrder,
     run_name,
 };
 
@@ -47,10 +48,11 @@ impl InterruptedRun {
                 .iter()
                 .any(|path| self.targets.iter().any(|t| t.path == *path))
         };
+        let order = RunOrder::read(state);
         open_runs(state)
             .into_iter()
             .rev()
-            .find(|other| other.id > self.id && shares(other))
+            .find(|other| order.is_after(&other.id, &self.id) && shares(other))
             .map(|other| other.id)
     }
 
@@ -88,9 +90,10 @@ pub(crate) fn later(state: &Path, id: &str, path: &Path, sha256: &str) -> Option
             .any(|t| t.path == path && (t.to == sha256 || t.from.as_deref() == Some(sha256)))
     };
     let ids = info::run_ids(state).unwrap_or_default();
+    let order = RunOrder::read(state);
     ids.into_iter()
         .rev()
-        .take_while(|other| other.as_str() > id)
+        .take_while(|other| order.is_after(other, id))
         .find(wrote)
 }
 

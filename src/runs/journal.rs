@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{
     ProofCache, ProvenInstance, Record, RunInfo,
     format::{FirstEvent, JournalLine, Operator, PlanFile, RunBegan},
-    layout, open_runs,
+    layout, open_runs, order,
     state_dir::{self, Lock},
     store, syslog,
 };
@@ -205,8 +205,10 @@ impl Journal {
         check_interrupts(interrupts)?;
         state_dir::folder(dir)?;
         let began = RunBegan::of(record);
+        let until = interrupted(interrupts, 0);
+        let counter = order::raise(state, record.id, until).await?;
         let syslog = syslog::Line::new(record, &began);
-        let events = write_files(state, dir, record, began, interrupts)?;
+        let events = write_files((state, dir), record, (began, counter), interrupts)?;
         for dir in [dir, &state.join("runs")] {
             check_interrupts(interrupts)?;
             state_dir::sync(dir)?;
@@ -311,10 +313,9 @@ impl Journal {
 
 /// Writes and syncs every file of a run but its mark, and returns its journal.
 fn write_files(
-    state: &Path,
-    dir: &Path,
+    (state, dir): (&Path, &Path),
     record: &Record<'_>,
-    began: RunBegan,
+    (began, counter): (RunBegan, u64),
     interrupts: &Interrupts,
 ) -> Result<File, NotBegun> {
     // Many steps share one content.
@@ -324,7 +325,7 @@ fn write_files(
         .map(|content| (content.sha256.as_str(), *content))
         .collect();
     let fresh = store::take(state, dir, &contents)?;
-    let plan = write_plan(dir, record, &began)?;
+    let plan = write_plan(dir, record, (&began, counter))?;
     let first = line(&record.host, &FirstEvent::Began(began))?;
     let events = state_dir::create(&dir.join("events.jsonl"), &first)?;
     // On a filesystem without locks the run looks like one whose coordinator was killed.
@@ -349,9 +350,14 @@ fn write_files(
 
 /// Writes `plan.json`, not yet synced. The plan of a large fleet is long, so it is never in memory
 /// as a whole.
-fn write_plan(dir: &Path, record: &Record<'_>, began: &RunBegan) -> io::Result<File> {
+fn write_plan(
+    dir: &Path,
+    record: &Record<'_>,
+    (began, counter): (&RunBegan, u64),
+) -> io::Result<File> {
     let plan = PlanFile {
         v: VERSION,
+        epoch: Some(counter),
         verb: record.verb,
         of: began.of.clone(),
         boot_id: began.boot_id.clone(),

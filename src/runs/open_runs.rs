@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{format::OpenMark, info::RunInfo, layout, state_dir};
+use super::{format::OpenMark, info::RunInfo, layout, order::RunOrder, state_dir};
 
 /// Largest mark that is read, in bytes: 10,000 targets need about 1 MB.
 const MAX_MARK: u64 = 64 << 20;
@@ -24,7 +24,11 @@ pub(super) fn content(targets: &[PathBuf]) -> io::Result<Vec<u8>> {
 /// # Errors
 /// Fails if the marks cannot be listed. Then it is not known which runs are open.
 pub(super) fn listed(state: &Path) -> io::Result<Vec<String>> {
-    state_dir::names(&state.join("open"))
+    let mut ids = state_dir::names(&state.join("open"))?;
+    if ids.len() > 1 {
+        RunOrder::read(state).sort(&mut ids);
+    }
+    Ok(ids)
 }
 
 /// Returns the ids of the runs that have a mark, oldest first; none where they cannot be listed.

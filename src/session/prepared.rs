@@ -1,9 +1,11 @@
 //! A run whose plan is made and whose candidates are staged and valid. Nothing is touched yet.
 
+use std::{io, path::Path};
+
 use super::{
     HostSession,
     arrange::{Waves, arrange},
-    context::RunContext,
+    context::{RunContext, SessionOptions},
     emit::emit_unresponsive,
     explain::Explain,
     host_plan::host_plan,
@@ -100,9 +102,15 @@ impl Prepared {
             .is_empty()
     }
 
-    /// The fencing token that this run has raised.
-    pub(crate) fn epoch(&self) -> u64 {
-        1
+    /// Raises the counter of this host for the run, and returns it: the fencing token of its
+    /// requests.
+    ///
+    /// # Errors
+    /// Fails if the state directory cannot be written; nothing was touched.
+    pub(crate) async fn raise_counter(&self, interrupts: &Interrupts) -> Result<u64, Abort> {
+        let SessionOptions { state, id, .. } = &self.context.options;
+        let raised = runs::raise_counter(state, id, interrupted(interrupts, 0)).await;
+        raised.map_err(|e| unusable(state, &e))
     }
 
     /// Shows what the run would do.
@@ -180,11 +188,7 @@ impl Prepared {
         let begun = Journal::begin(state, &record, interrupts).await;
         let mut journal = begun.map_err(|why| match why {
             NotBegun::Interrupted(interrupted) => interrupted.into(),
-            NotBegun::Io(e) => {
-                let state = state.display();
-                let why = format!("the state directory `{state}` cannot be used: {e}");
-                Abort::new(Verdict::Failed, why)
-            }
+            NotBegun::Io(e) => unusable(state, &e),
         })?;
         for note in self.host.notes() {
             let _ = journal.record(note);
@@ -210,6 +214,12 @@ impl Prepared {
 pub(crate) struct RunningSession {
     pub(super) session: HostSession<Journal>,
     pub(super) context: RunContext,
+}
+
+fn unusable(state: &Path, e: &io::Error) -> Abort {
+    let state = state.display();
+    let why = format!("the state directory `{state}` cannot be used: {e}");
+    Abort::new(Verdict::Failed, why)
 }
 
 fn all_steps(plan: &mut Plan) -> Vec<&mut Step> {

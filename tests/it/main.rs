@@ -13,6 +13,7 @@ mod broadcast;
 mod claims;
 mod crash;
 mod daemons;
+mod demo_hosts;
 mod diff;
 mod discover;
 mod doctor;

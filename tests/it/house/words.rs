@@ -101,6 +101,7 @@ fn texts() -> Vec<PathBuf> {
         "README.md",
         "fleet.toml",
         "demo/ci.sh",
+        "demo/hosts",
         "demo/run",
         "packaging/deb",
         "packaging/hello-serve@.service",
