@@ -7,11 +7,17 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 pub(crate) use self::options::Options;
-use self::{greeting::greet, input::Input, output::Output, run::AgentRun};
+use self::{
+    greeting::greet,
+    host::{AgentHost, refused},
+    input::Input,
+    output::Output,
+    run::AgentRun,
+};
 use crate::{
     doctor,
     event::{Interrupts, Verdict},
-    fleet::{Fleet, FleetError},
+    fleet::Fleet,
     inventory::Expression,
     protocol::{
         Answer, FrameError, Refused, RefusedKind, Request, RunFrame, RunLine, RunVerb, VERSION,
@@ -20,7 +26,9 @@ use crate::{
 };
 
 mod candidates;
+mod earlier;
 mod greeting;
+mod host;
 mod input;
 mod options;
 mod output;
@@ -41,8 +49,7 @@ pub(crate) async fn run(options: Options) -> u8 {
         }
     };
     let mut agent = Agent {
-        fleet,
-        options,
+        host: AgentHost { fleet, options },
         output,
         is_taken: false,
     };
@@ -84,8 +91,7 @@ impl Runs {
 }
 
 struct Agent {
-    fleet: Result<Fleet, FleetError>,
-    options: Options,
+    host: AgentHost,
     output: Output,
     /// True once the coordinator has chosen the dialect.
     is_taken: bool,
@@ -93,7 +99,8 @@ struct Agent {
 
 impl Agent {
     async fn converse(&mut self) -> Result<(), FrameError> {
-        self.output.send(&greet(&self.fleet, &self.options));
+        self.output
+            .send(&greet(&self.host.fleet, &self.host.options));
         let mut input = Input::read();
         let mut runs = Runs::default();
         let mut is_dismissed = false;
@@ -200,7 +207,7 @@ impl Agent {
         let is_untouched = run.is_untouched() && !commits;
         self.output.work(true);
         let lines = {
-            let work = run.carry_out(self, frame, &mut runs.interrupts);
+            let work = run.carry_out((&self.host, &self.output), frame, &mut runs.interrupts);
             tokio::pin!(work);
             loop {
                 tokio::select! {
@@ -208,7 +215,8 @@ impl Agent {
                     lines = &mut work => break lines,
                     frame = input.next(), if !input.has_ended() => match frame {
                         Some(Ok(frame)) => {
-                            if let Ok(Request::Interrupt { level, .. }) = serde_json::from_value(frame) {
+                            let request = serde_json::from_value(frame);
+                            if let Ok(Request::Interrupt { level, .. }) = request {
                                 runs.level.send_replace(level);
                             }
                         }
@@ -240,11 +248,12 @@ impl Agent {
                 RefusedKind::NotAllowed,
                 "the first frame must choose the dialect".into(),
             ),
-            Request::Status { groups } => match self.selected(&groups, groups.is_empty()) {
+            Request::Status { groups } => match self.host.selected(&groups, groups.is_empty()) {
                 Ok(fleet) => lines(self.status(fleet).await, "instances"),
                 Err(Refused { kind, text }) => refuse(kind, text),
             },
-            Request::Doctor { groups, pid } => match self.selected(&groups, groups.is_empty()) {
+            Request::Doctor { groups, pid } => match self.host.selected(&groups, groups.is_empty())
+            {
                 Ok(fleet) => self.doctor(fleet, pid).await,
                 Err(Refused { kind, text }) => refuse(kind, text),
             },
@@ -271,36 +280,13 @@ impl Agent {
         status::answer(status::Options {
             fleet,
             hosts: status::HostOptions::default(),
-            state: self.options.state.clone(),
+            state: self.host.options.state.clone(),
             state_args: String::new(),
             output: report::Output::Json,
             quiet: false,
         })
         .await
     }
-
-    /// Returns those groups of the host's own file that a request names, or all of them.
-    fn selected(&self, groups: &[String], every: bool) -> Result<Fleet, Refused> {
-        let fleet = self
-            .fleet
-            .as_ref()
-            .map_err(|why| refused(RefusedKind::Failed, why.to_string()))?;
-        // A coordinator names the groups of all hosts, and each host has some of them.
-        let is_known = |name: &&String| fleet.groups.iter().any(|group| group.name == **name);
-        let known: Vec<String> = groups.iter().filter(is_known).cloned().collect();
-        if known.is_empty() && !groups.is_empty() {
-            let why = format!("none of the groups: {}", groups.join(", "));
-            return Err(refused(RefusedKind::NoGroup, why));
-        }
-        fleet
-            .clone()
-            .select(&known, every)
-            .map_err(|why| refused(RefusedKind::NoGroup, why.to_string()))
-    }
-}
-
-fn refused(kind: RefusedKind, text: String) -> Refused {
-    Refused { kind, text }
 }
 
 /// Parts the object that a command prints into lines: `key` names its longest list.

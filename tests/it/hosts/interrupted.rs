@@ -5,12 +5,16 @@ use super::bed::{Bed, rule, rule_after};
 const ROLLOUT: &str = "[rollout]\nwaves = [\"1\", \"100%\"]\n";
 
 #[test]
-fn an_interrupt_in_the_survey_touches_nothing() {
+fn interrupts_in_the_survey_touch_nothing() {
     let bed = Bed::start(&[1, 1]);
-    bed.between(1, &[rule_after("int", ">", r#""q":"survey""#)]);
-    let end = bed.broadcast("two", &[]);
-    assert_eq!(end.code, Some(1), "{:#} {}", end.json, end.stderr);
-    (0..2).for_each(|host| bed.assert_untouched(host));
+    let first = rule_after("int", ">", r#""q":"survey""#);
+    let second = rule_after("int", ">", r#""level":1"#);
+    for rules in [vec![first.clone()], vec![first, second]] {
+        bed.between(1, &rules);
+        let end = bed.broadcast("two", &[]);
+        assert_eq!(end.code, Some(1), "{rules:?} {:#}", end.json);
+        (0..2).for_each(|host| bed.assert_untouched(host));
+    }
     bed.connect_directly(1);
     assert_eq!(bed.broadcast("three", &[]).code, Some(0));
 }

@@ -63,7 +63,10 @@ fn a_run_that_loses_a_host_after_its_commit_never_converges() {
         (0, rule_after("cut", ">", r#""verb":"commit""#)),
         (1, rule("cut", "<", r#""a":3,"#)),
         (1, rule("end", ">", r#""verb":"commit""#)),
+        (1, rule("cut", ">", r#""verb":"recheck""#)),
         (2, rule("cut", ">", r#""verb":"conclude""#)),
+        // Its commit is not even sent.
+        (2, rule_after("cut", "<", r#""a":2,"#)),
         (1, rule_after("stop", ">", r#""verb":"commit""#)),
     ] {
         let bed = bed(&[(host, cut.clone())]);
@@ -91,6 +94,19 @@ fn the_loss_of_the_only_host_of_a_wave_stops_the_waves_after_it() {
     assert!(bed.serves(2, "one"));
     assert_eq!(outcomes(&end.json, "h0"), ["timed_out"]);
     assert_eq!(outcomes(&end.json, "h2"), ["untouched"]);
+}
+
+#[test]
+fn a_run_goes_on_after_the_loss_of_a_host_within_its_budget() {
+    let bed = bed(&[(0, rule("cut", ">", r#""verb":"commit""#))]);
+    bed.fleet(&format!("{ROLLOUT}max_failures = 1\n"));
+    let end = bed.broadcast("two", &[]);
+    assert_eq!(end.code, Some(7), "{:#}", end.json);
+    assert_names_lost(&end.json, "h0");
+    assert!(bed.serves(0, "one") && bed.serves(1, "two") && bed.serves(2, "two"));
+    bed.connect_directly(0);
+    assert_eq!(bed.run(&["resume"]).code, Some(0));
+    assert!(bed.all_serve("two"));
 }
 
 #[test]
