@@ -7,11 +7,17 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 pub(crate) use self::options::Options;
-use self::{greeting::greet, input::Input, output::Output, run::AgentRun};
+use self::{
+    greeting::greet,
+    host_agent::{Agent, refused},
+    input::Input,
+    output::Output,
+    run::AgentRun,
+};
 use crate::{
     doctor,
     event::{Interrupts, Verdict},
-    fleet::{Fleet, FleetError},
+    fleet::Fleet,
     inventory::Expression,
     protocol::{
         Answer, FrameError, Refused, RefusedKind, Request, RunFrame, RunLine, RunVerb, VERSION,
@@ -21,6 +27,7 @@ use crate::{
 
 mod candidates;
 mod greeting;
+mod host_agent;
 mod input;
 mod options;
 mod output;
@@ -81,14 +88,6 @@ impl Runs {
     fn interrupt(&self, level: u8) {
         self.level.send_replace(level);
     }
-}
-
-struct Agent {
-    fleet: Result<Fleet, FleetError>,
-    options: Options,
-    output: Output,
-    /// True once the coordinator has chosen the dialect.
-    is_taken: bool,
 }
 
 impl Agent {
@@ -207,11 +206,7 @@ impl Agent {
                     biased;
                     lines = &mut work => break lines,
                     frame = input.next(), if !input.has_ended() => match frame {
-                        Some(Ok(frame)) => {
-                            if let Ok(Request::Interrupt { level, .. }) = serde_json::from_value(frame) {
-                                runs.level.send_replace(level);
-                            }
-                        }
+                        Some(Ok(frame)) => interrupt(frame, &runs.level),
                         Some(Err(_)) | None if is_untouched => {
                             runs.level.send_replace(1);
                         }
@@ -278,29 +273,13 @@ impl Agent {
         })
         .await
     }
-
-    /// Returns those groups of the host's own file that a request names, or all of them.
-    fn selected(&self, groups: &[String], every: bool) -> Result<Fleet, Refused> {
-        let fleet = self
-            .fleet
-            .as_ref()
-            .map_err(|why| refused(RefusedKind::Failed, why.to_string()))?;
-        // A coordinator names the groups of all hosts, and each host has some of them.
-        let is_known = |name: &&String| fleet.groups.iter().any(|group| group.name == **name);
-        let known: Vec<String> = groups.iter().filter(is_known).cloned().collect();
-        if known.is_empty() && !groups.is_empty() {
-            let why = format!("none of the groups: {}", groups.join(", "));
-            return Err(refused(RefusedKind::NoGroup, why));
-        }
-        fleet
-            .clone()
-            .select(&known, every)
-            .map_err(|why| refused(RefusedKind::NoGroup, why.to_string()))
-    }
 }
 
-fn refused(kind: RefusedKind, text: String) -> Refused {
-    Refused { kind, text }
+/// Passes on an interrupt. Any other frame comes too early, and has no effect.
+fn interrupt(frame: Value, level: &watch::Sender<u8>) {
+    if let Ok(Request::Interrupt { level: sent, .. }) = serde_json::from_value(frame) {
+        level.send_replace(sent);
+    }
 }
 
 /// Parts the object that a command prints into lines: `key` names its longest list.

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use super::{Agent, candidates::Candidates, output::Output};
+use super::{candidates::Candidates, host_agent::Agent, output::Output};
 use crate::{
     event::{Abort, Event, Interrupts, Verdict},
-    inventory::HostName,
     protocol::{
         ChangeOrder, ContinuedRun, Finish, HostLink as _, Need, Progress, Refused, RefusedKind,
         RunAnswer, RunFrame, RunLine, RunVerb, SurveyOrder,
@@ -237,24 +236,10 @@ impl AgentRun {
             kind: RefusedKind::BadDigest,
             text: why.to_string(),
         })?;
-        let Some(state) = agent.options.state.clone() else {
+        let is_dry_run = order.dry_run;
+        let Some(options) = self.options(agent, &order) else {
             let why = "there is no state directory on this host";
             return Ok(Err(Abort::new(Verdict::Failed, why)));
-        };
-        let is_dry_run = order.dry_run;
-        let options = SessionOptions {
-            id: self.id.clone(),
-            host: agent.name(),
-            validate: order.validate,
-            dry_run: order.dry_run,
-            include_unresponsive: order.include_unresponsive,
-            timeout: order.timeout,
-            lock_timeout: order.lock_timeout,
-            reason: order.reason,
-            command: order.command,
-            state,
-            state_args: String::new(),
-            keep: agent.options.keep,
         };
         let prepared = match order.of {
             Some(of) => {
@@ -286,15 +271,40 @@ impl AgentRun {
                 survey_broadcast(order, interrupts, emit).await
             }
         };
-        let prepared = match prepared {
-            Ok(prepared) => prepared,
-            Err(abort) => return Ok(Err(abort)),
+        let answer = match prepared {
+            Ok(prepared) => self.prepare(prepared, is_dry_run, interrupts).await,
+            Err(abort) => Err(abort),
         };
+        Ok(answer)
+    }
+
+    /// Returns the options of the run here; none without a state directory.
+    fn options(&self, agent: &Agent, order: &SurveyOrder) -> Option<SessionOptions> {
+        Some(SessionOptions {
+            id: self.id.clone(),
+            host: agent.name(),
+            validate: order.validate,
+            dry_run: order.dry_run,
+            include_unresponsive: order.include_unresponsive,
+            timeout: order.timeout,
+            lock_timeout: order.lock_timeout,
+            reason: order.reason.clone(),
+            command: order.command.clone(),
+            state: agent.options.state.clone()?,
+            state_args: String::new(),
+            keep: agent.options.keep,
+        })
+    }
+
+    /// Keeps what is prepared for the requests that follow, and answers with its plan.
+    async fn prepare(
+        &mut self,
+        prepared: Prepared,
+        is_dry_run: bool,
+        interrupts: &Interrupts,
+    ) -> Result<RunAnswer, Abort> {
         if !is_dry_run {
-            match prepared.raise_counter(interrupts).await {
-                Ok(counter) => self.epoch = counter,
-                Err(abort) => return Ok(Err(abort)),
-            }
+            self.epoch = prepared.raise_counter(interrupts).await?;
         }
         let context = prepared.context();
         let answer = RunAnswer::Plan {
@@ -309,7 +319,7 @@ impl AgentRun {
         } else {
             Stage::Prepared(Box::new(prepared))
         };
-        Ok(Ok(answer))
+        Ok(answer)
     }
 
     /// Ends a run whose coordinator has gone, or has dismissed this host. A dismissed host that has
@@ -407,15 +417,4 @@ fn has_reached_goal(state: &Path, mut info: RunInfo) -> bool {
         }
     }
     false
-}
-
-impl Agent {
-    /// Returns the name of this host in its journal.
-    pub(super) fn name(&self) -> HostName {
-        let fleet = self.fleet.as_ref().ok();
-        let agent = fleet.and_then(|fleet| fleet.agent.as_ref());
-        agent
-            .and_then(|agent| agent.name.clone())
-            .unwrap_or_else(HostName::local)
-    }
 }
