@@ -9,7 +9,7 @@ use tokio::sync::watch;
 pub(crate) use self::options::Options;
 use self::{
     greeting::greet,
-    host::{AgentHost, refused},
+    host_agent::{Agent, refused},
     input::Input,
     output::Output,
     run::AgentRun,
@@ -26,9 +26,8 @@ use crate::{
 };
 
 mod candidates;
-mod earlier;
 mod greeting;
-mod host;
+mod host_agent;
 mod input;
 mod options;
 mod output;
@@ -49,7 +48,8 @@ pub(crate) async fn run(options: Options) -> u8 {
         }
     };
     let mut agent = Agent {
-        host: AgentHost { fleet, options },
+        fleet,
+        options,
         output,
         is_taken: false,
     };
@@ -90,17 +90,9 @@ impl Runs {
     }
 }
 
-struct Agent {
-    host: AgentHost,
-    output: Output,
-    /// True once the coordinator has chosen the dialect.
-    is_taken: bool,
-}
-
 impl Agent {
     async fn converse(&mut self) -> Result<(), FrameError> {
-        self.output
-            .send(&greet(&self.host.fleet, &self.host.options));
+        self.output.send(&greet(&self.fleet, &self.options));
         let mut input = Input::read();
         let mut runs = Runs::default();
         let mut is_dismissed = false;
@@ -207,19 +199,14 @@ impl Agent {
         let is_untouched = run.is_untouched() && !commits;
         self.output.work(true);
         let lines = {
-            let work = run.carry_out((&self.host, &self.output), frame, &mut runs.interrupts);
+            let work = run.carry_out(self, frame, &mut runs.interrupts);
             tokio::pin!(work);
             loop {
                 tokio::select! {
                     biased;
                     lines = &mut work => break lines,
                     frame = input.next(), if !input.has_ended() => match frame {
-                        Some(Ok(frame)) => {
-                            let request = serde_json::from_value(frame);
-                            if let Ok(Request::Interrupt { level, .. }) = request {
-                                runs.level.send_replace(level);
-                            }
-                        }
+                        Some(Ok(frame)) => interrupt(frame, &runs.level),
                         Some(Err(_)) | None if is_untouched => {
                             runs.level.send_replace(1);
                         }
@@ -248,12 +235,11 @@ impl Agent {
                 RefusedKind::NotAllowed,
                 "the first frame must choose the dialect".into(),
             ),
-            Request::Status { groups } => match self.host.selected(&groups, groups.is_empty()) {
+            Request::Status { groups } => match self.selected(&groups, groups.is_empty()) {
                 Ok(fleet) => lines(self.status(fleet).await, "instances"),
                 Err(Refused { kind, text }) => refuse(kind, text),
             },
-            Request::Doctor { groups, pid } => match self.host.selected(&groups, groups.is_empty())
-            {
+            Request::Doctor { groups, pid } => match self.selected(&groups, groups.is_empty()) {
                 Ok(fleet) => self.doctor(fleet, pid).await,
                 Err(Refused { kind, text }) => refuse(kind, text),
             },
@@ -280,12 +266,19 @@ impl Agent {
         status::answer(status::Options {
             fleet,
             hosts: status::HostOptions::default(),
-            state: self.host.options.state.clone(),
+            state: self.options.state.clone(),
             state_args: String::new(),
             output: report::Output::Json,
             quiet: false,
         })
         .await
+    }
+}
+
+/// Passes on an interrupt. Any other frame comes too early, and has no effect.
+fn interrupt(frame: Value, level: &watch::Sender<u8>) {
+    if let Ok(Request::Interrupt { level: sent, .. }) = serde_json::from_value(frame) {
+        level.send_replace(sent);
     }
 }
 

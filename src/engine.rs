@@ -15,7 +15,7 @@ use self::{
 };
 pub(crate) use self::{
     fleet_plan::{FleetPlan, FleetWave, GroupPolicy, RunHost},
-    gates::{GateEnd, GateRunner},
+    gate_runner::{GateEnd, GateRunner},
 };
 use crate::{
     event::{Abort, Direction, Event, Interrupts, Outcome, Verdict},
@@ -28,6 +28,7 @@ mod ask;
 mod budget;
 mod end;
 mod fleet_plan;
+mod gate_runner;
 mod gates;
 mod rollback;
 #[cfg(test)]

@@ -2,75 +2,34 @@
 //! share these steps.
 
 use crate::{
-    engine::{self, EngineOptions, FleetPlan, GroupPolicy, RunEnd},
-    event::{Abort, At, Event, Interrupts, Verdict, check_interrupts},
+    engine::{self, EngineOptions, FleetPlan, RunEnd},
+    event::{Abort, Event, Interrupts, Verdict, check_interrupts},
     inventory::HostName,
     protocol::{Finish, HostRows},
     report::RunReport,
-    runs::Verb,
-    session::{Prepared, RunContext, RunningSession},
+    session::{Prepared, RunningSession},
 };
 
 mod command;
 mod decision;
 mod dry_run;
+mod fleet_run;
 mod gate;
 mod hosts_end;
+mod hosts_order;
 mod index;
 mod options;
 mod over_hosts;
 mod policies;
 mod reason;
+mod rows;
 
-use self::{gate::OperatorGates, reason::Reasons};
+use self::{fleet_run::FleetRun, gate::OperatorGates, reason::Reasons, rows::report_of};
 pub(crate) use self::{
+    hosts_order::{Candidates, HostsOrder},
     options::RunOptions,
-    over_hosts::{Candidates, HostsOrder, execute_over_hosts},
+    over_hosts::execute_over_hosts,
 };
-
-/// A run over prepared hosts, besides their plans.
-#[derive(Debug)]
-pub(crate) struct FleetRun {
-    /// The run's id.
-    pub(crate) id: String,
-    /// The command.
-    pub(crate) verb: Verb,
-    /// The config that it installs is an old one.
-    pub(crate) back: bool,
-    /// No bake, no gate, and no rollback.
-    pub(crate) now: bool,
-    /// Show the run, and drop what was staged.
-    pub(crate) dry_run: bool,
-    /// Instances that have gone since the earlier run, for the reason of a good end.
-    pub(crate) unreplaced: Option<String>,
-    /// The groups of the run.
-    pub(crate) groups: Vec<GroupPolicy>,
-    /// The hosts that work on one request at once.
-    pub(crate) parallel: usize,
-}
-
-impl FleetRun {
-    /// Returns the run of a fleet of one host.
-    pub(crate) fn of_this_host(context: &RunContext) -> Self {
-        Self {
-            id: context.options.id.clone(),
-            verb: context.verb,
-            back: context.back,
-            now: context.now,
-            dry_run: context.options.dry_run,
-            unreplaced: context.unreplaced.clone(),
-            groups: context
-                .groups
-                .iter()
-                .map(|group| GroupPolicy {
-                    name: group.name.clone(),
-                    rollout: group.rollout.clone(),
-                })
-                .collect(),
-            parallel: 1,
-        }
-    }
-}
 
 /// Carries out the run of a prepared host, or shows what it would do.
 ///
@@ -172,11 +131,4 @@ async fn conclude(
         counts: report.counts(),
     });
     ended.map(|_| report)
-}
-
-fn report_of(verdict: Verdict, reason: String, rows: HostRows) -> RunReport {
-    RunReport {
-        notes: rows.notes.into_iter().map(At::local).collect(),
-        ..RunReport::new(verdict, reason, rows.targets, rows.instances)
-    }
 }

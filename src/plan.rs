@@ -135,6 +135,11 @@ impl Plan {
         self.waves.iter().flat_map(|w| &w.steps)
     }
 
+    /// Iterates over the instances that the run includes, in the order of the waves.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &PlannedInstance> {
+        self.steps().flat_map(|step| &step.instances)
+    }
+
     fn planned_instances(&self) -> impl Iterator<Item = &PlannedInstance> {
         self.steps()
             .flat_map(|s| &s.instances)

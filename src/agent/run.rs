@@ -1,18 +1,26 @@
 //! The run that a coordinator carries out on this host: one request after another.
 
-use super::{candidates::Candidates, earlier::check_known, host::AgentHost, output::Output};
+use std::path::Path;
+
+use super::{candidates::Candidates, host_agent::Agent, output::Output};
 use crate::{
     event::{Abort, Event, Interrupts, Verdict},
     protocol::{
-        ChangeOrder, Finish, HostLink as _, Need, Progress, Refused, RefusedKind, RunAnswer,
-        RunFrame, RunLine, RunVerb, SurveyOrder,
+        ChangeOrder, ContinuedRun, Finish, HostLink as _, Need, Progress, Refused, RefusedKind,
+        RunAnswer, RunFrame, RunLine, RunVerb, SurveyOrder,
     },
-    runs::Verb,
+    runs::{self, RunEnded, RunInfo, Verb},
     session::{
         BroadcastOrder, Prepared, RecoverOrder, RunningSession, SessionOptions, survey_broadcast,
         survey_recovery,
     },
 };
+
+/// The most runs that are followed, each of which resumes the one before.
+const MOST_RESUMES: usize = 100;
+
+/// The outcomes of instances that are on the config of their run.
+const GOALS: [&str; 3] = ["confirmed", "unconfirmed", "unchanged"];
 
 /// How far a run has come on this host.
 #[derive(Debug, Default)]
@@ -115,13 +123,13 @@ impl AgentRun {
     /// Carries out a request, and keeps its answer.
     pub(super) async fn carry_out(
         &mut self,
-        (agent, output): (&AgentHost, &Output),
+        agent: &Agent,
         frame: RunFrame,
         interrupts: &mut Interrupts,
     ) -> Vec<String> {
         let n = frame.n;
         let mut emit = |event: &Event| {
-            output.progress(&Progress {
+            agent.output.progress(&Progress {
                 ev: n,
                 events: vec![event.clone()],
             })
@@ -145,7 +153,7 @@ impl AgentRun {
 
     async fn answer(
         &mut self,
-        agent: &AgentHost,
+        agent: &Agent,
         verb: RunVerb,
         interrupts: &mut Interrupts,
         emit: &mut dyn FnMut(&Event),
@@ -210,27 +218,9 @@ impl AgentRun {
         }
     }
 
-    /// Returns the options of a run; none without a state directory.
-    fn session_options(&self, agent: &AgentHost, order: &SurveyOrder) -> Option<SessionOptions> {
-        Some(SessionOptions {
-            id: self.id.clone(),
-            host: agent.name(),
-            validate: order.validate,
-            dry_run: order.dry_run,
-            include_unresponsive: order.include_unresponsive,
-            timeout: order.timeout,
-            lock_timeout: order.lock_timeout,
-            reason: order.reason.clone(),
-            command: order.command.clone(),
-            state: agent.options.state.clone()?,
-            state_args: String::new(),
-            keep: agent.options.keep,
-        })
-    }
-
     async fn survey(
         &mut self,
-        agent: &AgentHost,
+        agent: &Agent,
         order: SurveyOrder,
         interrupts: &mut Interrupts,
         emit: &mut dyn FnMut(&Event),
@@ -246,11 +236,11 @@ impl AgentRun {
             kind: RefusedKind::BadDigest,
             text: why.to_string(),
         })?;
-        let Some(options) = self.session_options(agent, &order) else {
+        let is_dry_run = order.dry_run;
+        let Some(options) = self.options(agent, &order) else {
             let why = "there is no state directory on this host";
             return Ok(Err(Abort::new(Verdict::Failed, why)));
         };
-        let is_dry_run = order.dry_run;
         let prepared = match order.of {
             Some(of) => {
                 check_known(&options, &of)?;
@@ -281,15 +271,40 @@ impl AgentRun {
                 survey_broadcast(order, interrupts, emit).await
             }
         };
-        let prepared = match prepared {
-            Ok(prepared) => prepared,
-            Err(abort) => return Ok(Err(abort)),
+        let answer = match prepared {
+            Ok(prepared) => self.prepare(prepared, is_dry_run, interrupts).await,
+            Err(abort) => Err(abort),
         };
+        Ok(answer)
+    }
+
+    /// Returns the options of the run here; none without a state directory.
+    fn options(&self, agent: &Agent, order: &SurveyOrder) -> Option<SessionOptions> {
+        Some(SessionOptions {
+            id: self.id.clone(),
+            host: agent.name(),
+            validate: order.validate,
+            dry_run: order.dry_run,
+            include_unresponsive: order.include_unresponsive,
+            timeout: order.timeout,
+            lock_timeout: order.lock_timeout,
+            reason: order.reason.clone(),
+            command: order.command.clone(),
+            state: agent.options.state.clone()?,
+            state_args: String::new(),
+            keep: agent.options.keep,
+        })
+    }
+
+    /// Keeps what is prepared for the requests that follow, and answers with its plan.
+    async fn prepare(
+        &mut self,
+        prepared: Prepared,
+        is_dry_run: bool,
+        interrupts: &Interrupts,
+    ) -> Result<RunAnswer, Abort> {
         if !is_dry_run {
-            match prepared.raise_counter(interrupts).await {
-                Ok(counter) => self.epoch = counter,
-                Err(abort) => return Ok(Err(abort)),
-            }
+            self.epoch = prepared.raise_counter(interrupts).await?;
         }
         let context = prepared.context();
         let answer = RunAnswer::Plan {
@@ -304,7 +319,7 @@ impl AgentRun {
         } else {
             Stage::Prepared(Box::new(prepared))
         };
-        Ok(Ok(answer))
+        Ok(answer)
     }
 
     /// Ends a run whose coordinator has gone, or has dismissed this host. A dismissed host that has
@@ -336,4 +351,70 @@ impl AgentRun {
         };
         session.finish(end, interrupts, &mut emit).await;
     }
+}
+
+/// Checks that an earlier run can be continued here.
+///
+/// # Errors
+/// Fails if this host knows nothing of the run, or if there is nothing to resume.
+fn check_known(options: &SessionOptions, of: &ContinuedRun) -> Result<(), Refused> {
+    let refuse = |kind, text| Err(Refused { kind, text });
+    let unknown = if of.revert {
+        // There is nothing to restore.
+        RefusedKind::Done
+    } else {
+        RefusedKind::NoRun
+    };
+    let Ok(id) = runs::find(&options.state, &of.run) else {
+        return refuse(unknown, format!("nothing is known of run {}", of.run));
+    };
+    let info = RunInfo::of(&options.state, &id);
+    if of.revert || info.open || info.running {
+        return Ok(());
+    }
+    let end = format!("run {} came to its end: {}", of.run, info.verdict());
+    if has_reached_goal(&options.state, info) {
+        return refuse(RefusedKind::Done, end);
+    }
+    let next = format!("{end}; revert it everywhere, or leave this host out with --except");
+    refuse(RefusedKind::OtherEnd, next)
+}
+
+/// Tells whether a run resumes the run `id`, or a run that resumes it.
+fn resumes(state: &Path, later: &RunInfo, id: &str) -> bool {
+    let mut began = later.began.clone();
+    for _ in 0..MOST_RESUMES {
+        let of = began
+            .filter(|began| began.verb == Verb::Resume)
+            .and_then(|began| began.of);
+        match of {
+            Some(of) if of == id => return true,
+            Some(of) => began = RunInfo::of(state, &of).began,
+            None => return false,
+        }
+    }
+    false
+}
+
+/// Tells whether every instance of an ended run is on the config that the run installs, also where
+/// a later run resumed it.
+fn has_reached_goal(state: &Path, mut info: RunInfo) -> bool {
+    for _ in 0..MOST_RESUMES {
+        match info.end {
+            Some(RunEnded::Finished { counts, .. }) => {
+                return counts
+                    .iter()
+                    .all(|(outcome, count)| *count == 0 || GOALS.contains(&outcome.as_str()));
+            }
+            Some(RunEnded::SupersededBy { run, .. }) => {
+                let later = RunInfo::of(state, &run);
+                if later.open || !resumes(state, &later, &info.id) {
+                    return false;
+                }
+                info = later;
+            }
+            None => return false,
+        }
+    }
+    false
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use futures_util::{StreamExt, stream};
 
-use super::{Engine, GateRunner, RunHost};
+use super::{Engine, RunHost, gate_runner::GateRunner};
 use crate::{
     event::{Abort, Event, HostState, Instance, Outcome},
     inventory::HostName,

@@ -1,6 +1,6 @@
 //! The end of a run: the last checks on every host, and their verdict.
 
-use super::{Engine, GateRunner};
+use super::{Engine, gate_runner::GateRunner};
 use crate::{
     event::{Direction, Event, Outcome, Verdict},
     fleet::Unproven,

@@ -1,38 +1,14 @@
 //! The gates of a wave: commands of the operator that decide whether the run goes on.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{Engine, Escalation};
+use super::{Engine, Escalation, gate_runner::GateRunner};
 use crate::{
-    event::{Abort, Event, Instance, Interrupts, Phase, Verdict},
+    event::{Abort, Event, Phase, Verdict},
     fleet::OnFailure,
     inventory::HostName,
     protocol::{HostLink, SessionRequest},
 };
-
-/// The end of a gate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct GateEnd {
-    /// Its exit code; none if it could not be run or did not exit by itself.
-    pub(crate) exit: Option<i32>,
-    /// Why there is no exit code, and what it printed.
-    pub(crate) output: String,
-}
-
-/// Runs the gates of an operator.
-pub(crate) trait GateRunner {
-    /// The longest time that one gate may take.
-    fn limit(&self) -> Duration;
-
-    /// Runs a gate after a wave; `instances` are those of the wave. An interrupt ends it.
-    async fn run(
-        &mut self,
-        command: &[String],
-        wave: usize,
-        instances: &[Instance],
-        interrupts: &mut Interrupts,
-    ) -> GateEnd;
-}
 
 impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R> {
     pub(super) async fn gates(&mut self, index: usize) -> Result<(), Escalation> {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use super::{Engine, GateRunner, fleet_plan::InstanceId};
+use super::{Engine, fleet_plan::InstanceId, gate_runner::GateRunner};
 use crate::{
     event::{Abort, Direction, Event, Verdict},
     inventory::HostName,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::FleetRun;
+use super::fleet_run::FleetRun;
 use crate::{
     engine::{FleetPlan, FleetWave},
     event::Verdict,

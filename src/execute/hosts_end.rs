@@ -5,7 +5,11 @@ use std::cell::RefCell;
 use futures_util::{StreamExt, stream};
 
 use super::{
-    FleetRun, decision::Absent, index::Index, over_hosts::add, reason::Reasons, report_of,
+    decision::Absent,
+    fleet_run::FleetRun,
+    index::Index,
+    reason::Reasons,
+    rows::{add, report_of},
 };
 use crate::{
     engine::{FleetPlan, RunEnd, RunHost},

@@ -1,7 +1,7 @@
 //! The index of a run over hosts: a journal in the coordinator's state directory. The journals of
 //! the hosts are what a later run goes by; this one names the hosts, and what was seen of them.
 
-use super::{decision::Absent, over_hosts::HostsOrder};
+use super::{decision::Absent, hosts_order::HostsOrder};
 use crate::{
     engine::FleetPlan,
     event::{Abort, Event, Instance, Interrupts, Verdict, interrupted},

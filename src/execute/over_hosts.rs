@@ -1,67 +1,30 @@
 //! A run over other machines: connect, survey all, accept everywhere, then the engine.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, stream};
 
 use super::{
-    FleetRun,
-    decision::{Ready, decide, worst},
+    decision::{Absent, Ready, decide, worst},
     dry_run,
+    fleet_run::FleetRun,
     gate::OperatorGates,
     hosts_end::HostsEnd,
+    hosts_order::HostsOrder,
     index,
-    policies::{check_counts, check_keys, group_policies, set_waves},
+    policies::{HostGroup, check_counts, check_keys, group_policies, set_waves},
     reason::Reasons,
-    report_of,
+    rows::{add, report_of},
 };
 use crate::{
     engine::{self, EngineOptions, FleetPlan},
     event::{Abort, Event, Interrupts, Verdict, check_interrupts},
-    fleet::{Count, Fleet, Hosts, Share},
-    hosts::{
-        CandidateBytes, FleetSurvey, ReadyHost, RemoteRun, claimed_operator, select, survey_hosts,
-    },
+    fleet::Fleet,
+    hosts::{FleetSurvey, ReadyHost, RemoteRun, claimed_operator, select, survey_hosts},
     inventory::{Expression, HostEntry, HostName},
-    protocol::{HostLink, HostPlan, HostRows, SurveyOrder},
+    protocol::{HostLink, HostPlan, HostRows},
     report::RunReport,
-    runs::Verb,
-    session::SessionOptions,
 };
-
-/// The candidates of a run, by digest.
-#[derive(Debug, Default)]
-pub(crate) struct Candidates(pub(crate) BTreeMap<String, Arc<[u8]>>);
-
-impl CandidateBytes for Candidates {
-    fn bytes(&self, sha256: &str) -> Option<&[u8]> {
-        self.0.get(sha256).map(|bytes| &**bytes)
-    }
-}
-
-/// A run over the hosts of a fleet file.
-#[derive(Debug)]
-pub(crate) struct HostsOrder<'a> {
-    /// The coordinator's fleet file, with its hosts.
-    pub(crate) fleet: &'a Fleet,
-    pub(crate) hosts: &'a Hosts,
-    /// The hosts that the command selects.
-    pub(crate) on: &'a Expression,
-    pub(crate) except: &'a Expression,
-    /// Replaces [`Hosts::max_unreachable`].
-    pub(crate) max_unreachable: Option<Share>,
-    /// Replaces the count of every group over all hosts.
-    pub(crate) count: Option<Count>,
-    /// The verb, for the index of the run.
-    pub(crate) verb: Verb,
-    /// What each host is asked to survey.
-    pub(crate) order: SurveyOrder,
-    pub(crate) candidates: Candidates,
-    /// Every selected host has begun the earlier run: one that does not know it is refused.
-    pub(crate) must_know: bool,
-    /// The options of the command.
-    pub(crate) options: SessionOptions,
-}
 
 /// Carries out the run, or shows what it would do. Each event comes with its host; those of the
 /// coordinator are of `local`.
@@ -133,35 +96,15 @@ impl RunOverHosts<'_> {
     ) -> Result<RunReport, Abort> {
         let order = self.order;
         let groups = group_policies((order.fleet, order.count), &self.ready.hosts);
-        let first = self.ready.hosts.first();
-        let run = FleetRun {
-            id: order.options.id.clone(),
-            verb: order.verb,
-            back: first.is_some_and(|host| host.back),
-            now: first.is_some_and(|host| host.now),
-            dry_run: order.order.dry_run,
-            unreplaced: self
-                .ready
-                .hosts
-                .iter()
-                .find_map(|host| host.unreplaced.clone()),
-            groups: groups.iter().map(|group| group.policy.clone()).collect(),
-            parallel: order.hosts.parallel,
+        let run = self.fleet_run(&groups);
+        let plans = match self.arranged(&run, &groups) {
+            Ok(plans) => plans,
+            Err(abort) => {
+                let ends = self.ready.hosts.into_iter().map(|host| host.run.bye());
+                futures_util::future::join_all(ends).await;
+                return Err(abort);
+            }
         };
-        let mut plans: Vec<HostPlan> = self
-            .ready
-            .hosts
-            .iter()
-            .map(|host| host.plan.clone())
-            .collect();
-        check_keys(&self.entries, &plans)?;
-        // A run that is continued has the instances that are left of it.
-        if order.order.of.is_none() {
-            check_counts(&self.entries, &plans, &groups)?;
-        }
-        if !run.now && !run.back {
-            set_waves(&mut plans, &self.entries, &groups, &order.fleet.order)?;
-        }
         let has_work = plans.iter().any(|plan| plan.has_work);
         // Without a host that is left, the earlier run has come to its end everywhere.
         let must_record = plans.is_empty() || plans.iter().any(|plan| plan.must_record);
@@ -172,44 +115,51 @@ impl RunOverHosts<'_> {
             return self.unchanged(&run, interrupts).await;
         }
         check_interrupts(interrupts)?;
-        let absent = self.ready.absent;
         let links: Vec<RemoteRun> = self.ready.hosts.into_iter().map(|host| host.run).collect();
         let links = begin_all(links, &plans, (run.parallel, interrupts)).await?;
         let hosts = links.into_iter().zip(plans).collect();
-        let mut plan = FleetPlan::new(hosts, run.groups.clone());
-        let mut index = match index::begin(order, &plan, interrupts).await {
-            Ok(index) => index,
-            Err(abort) => {
-                let ends = plan.hosts.into_iter().map(|host| host.link.bye());
-                futures_util::future::join_all(ends).await;
-                return Err(abort);
-            }
-        };
-        absent
-            .events()
-            .for_each(|event| index.record(&HostName::local(), &event));
-        let mut report = |host: &HostName, event: &Event| {
-            index.record(host, event);
-            on_event(host, event);
-        };
-        let waves = Event::Waves {
-            instances: plan.waves.iter().map(|wave| wave.instances).collect(),
-        };
-        report(&HostName::local(), &waves);
-        let options = EngineOptions {
-            immediate: run.now,
-            parallel: run.parallel,
-        };
-        let mut gates = OperatorGates { run: &run.id };
-        let ended = engine::run(&mut plan, options, interrupts, &mut gates, &mut report).await;
-        let end = HostsEnd {
+        let plan = FleetPlan::new(hosts, run.groups.clone());
+        let begun = Begun {
             run: &run,
-            ended,
+            order,
             has_work,
-            absent,
-            interrupts,
+            absent: self.ready.absent,
         };
-        end.conclude(plan, index, on_event).await
+        begun.carry_out(plan, interrupts, on_event).await
+    }
+
+    fn fleet_run(&self, groups: &[HostGroup]) -> FleetRun {
+        let hosts = &self.ready.hosts;
+        let first = hosts.first();
+        FleetRun {
+            id: self.order.options.id.clone(),
+            verb: self.order.verb,
+            back: first.is_some_and(|host| host.back),
+            now: first.is_some_and(|host| host.now),
+            dry_run: self.order.order.dry_run,
+            unreplaced: hosts.iter().find_map(|host| host.unreplaced.clone()),
+            groups: groups.iter().map(|group| group.policy.clone()).collect(),
+            parallel: self.order.hosts.parallel,
+        }
+    }
+
+    /// Returns the plan of each host, with its waves over all hosts.
+    ///
+    /// # Errors
+    /// Fails if a number of instances is wrong, or if there are no such waves.
+    fn arranged(&self, run: &FleetRun, groups: &[HostGroup]) -> Result<Vec<HostPlan>, Abort> {
+        let hosts = self.ready.hosts.iter();
+        let mut plans: Vec<HostPlan> = hosts.map(|host| host.plan.clone()).collect();
+        check_keys(&self.entries, &plans)?;
+        // A run that is continued has the instances that are left of it.
+        if self.order.order.of.is_none() {
+            check_counts(&self.entries, &plans, groups)?;
+        }
+        if !run.now && !run.back {
+            let beyond = &self.order.fleet.order;
+            set_waves(&mut plans, &self.entries, groups, beyond)?;
+        }
+        Ok(plans)
     }
 
     /// Shows what the run would do on every host.
@@ -260,6 +210,63 @@ impl RunOverHosts<'_> {
     }
 }
 
+/// A run that every host has accepted.
+struct Begun<'a> {
+    run: &'a FleetRun,
+    order: &'a HostsOrder<'a>,
+    has_work: bool,
+    absent: Absent,
+}
+
+impl Begun<'_> {
+    async fn carry_out(
+        self,
+        mut plan: FleetPlan<RemoteRun>,
+        interrupts: &mut Interrupts,
+        on_event: &mut dyn FnMut(&HostName, &Event),
+    ) -> Result<RunReport, Abort> {
+        let Self {
+            run,
+            order,
+            has_work,
+            absent,
+        } = self;
+        let mut index = match index::begin(order, &plan, interrupts).await {
+            Ok(index) => index,
+            Err(abort) => {
+                let ends = plan.hosts.into_iter().map(|host| host.link.bye());
+                futures_util::future::join_all(ends).await;
+                return Err(abort);
+            }
+        };
+        absent
+            .events()
+            .for_each(|event| index.record(&HostName::local(), &event));
+        let mut report = |host: &HostName, event: &Event| {
+            index.record(host, event);
+            on_event(host, event);
+        };
+        let waves = Event::Waves {
+            instances: plan.waves.iter().map(|wave| wave.instances).collect(),
+        };
+        report(&HostName::local(), &waves);
+        let options = EngineOptions {
+            immediate: run.now,
+            parallel: run.parallel,
+        };
+        let mut gates = OperatorGates { run: &run.id };
+        let ended = engine::run(&mut plan, options, interrupts, &mut gates, &mut report).await;
+        let end = HostsEnd {
+            run,
+            ended,
+            has_work,
+            absent,
+            interrupts,
+        };
+        end.conclude(plan, index, on_event).await
+    }
+}
+
 /// Gives every host its waves; each begins its journal.
 ///
 /// # Errors
@@ -304,23 +311,4 @@ fn waves_of(plan: &HostPlan) -> Vec<(u16, Vec<u32>)> {
         waves.entry(entry.wave).or_default().push(number);
     }
     waves.into_iter().collect()
-}
-
-/// Adds the rows of a host, which name it.
-pub(super) fn add(rows: &mut HostRows, name: &HostName, of_host: HostRows) {
-    let HostRows {
-        targets,
-        instances,
-        notes,
-    } = of_host;
-    rows.targets.extend(targets.into_iter().map(|mut target| {
-        target.host = name.clone();
-        target
-    }));
-    rows.instances
-        .extend(instances.into_iter().map(|mut instance| {
-            instance.host = name.clone();
-            instance
-        }));
-    rows.notes.extend(notes);
 }

@@ -1,6 +1,6 @@
 //! The sentence that says why a run ended as it did.
 
-use super::FleetRun;
+use super::fleet_run::FleetRun;
 use crate::{
     engine::RunEnd,
     event::{FailureKind, Instance, Outcome, Verdict, failures},

@@ -1,6 +1,5 @@
 //! The plan of this host as a coordinator sees it.
 
-use super::instances;
 use crate::{
     fleet::url_of,
     plan::Plan,
@@ -15,7 +14,7 @@ pub(super) fn host_plan(plan: &Plan) -> HostPlan {
         has_unread_targets: plan.steps().any(|s| s.instances.is_empty()),
         ..HostPlan::default()
     };
-    for member in instances(plan) {
+    for member in plan.members() {
         let name = &member.instance.group;
         let known = entries.groups.iter().position(|group| group == name);
         let group = known.unwrap_or_else(|| {

@@ -3,13 +3,13 @@
 use std::{io, path::Path};
 
 use super::{
-    HostSession,
     arrange::{Waves, arrange},
     context::{RunContext, SessionOptions},
     emit::emit_unresponsive,
     explain::Explain,
     host_plan::host_plan,
-    instances, preview,
+    host_session::HostSession,
+    preview,
     record::record,
     rows::rows,
 };
@@ -153,7 +153,9 @@ impl Prepared {
                 m.instance.outcome
             }
         };
-        let changed: Vec<Instance> = instances(&self.plan)
+        let changed: Vec<Instance> = self
+            .plan
+            .members()
             .filter(|m| m.instance.outcome != Outcome::Unchanged)
             .map(|m| Instance {
                 outcome: outcome(m),
@@ -166,8 +168,8 @@ impl Prepared {
         Err(Abort::refused(changed))
     }
 
-    /// Begins the run in the waves of its coordinator, or in those of its own plan. From here on its
-    /// journal has every event.
+    /// Begins the run in the waves of its coordinator, or in those of its own plan. From here on
+    /// its journal has every event.
     ///
     /// # Errors
     /// Fails if the journal cannot be begun; nothing was touched.
@@ -179,7 +181,7 @@ impl Prepared {
         let (plan, numbers) = match waves {
             Some(waves) => arrange(self.plan, waves)?,
             None => {
-                let numbers = (0..).take(instances(&self.plan).count()).collect();
+                let numbers = (0..).take(self.plan.members().count()).collect();
                 (self.plan, numbers)
             }
         };

@@ -1,12 +1,18 @@
 //! One request of the engine, carried out.
 
-use super::{HostSession, Step, commit::commit, log::EventLog, log::EventStore, proofs::proofs_of};
+use super::{
+    commit::commit,
+    host_session::HostSession,
+    log::{EventLog, EventStore},
+    proofs::proofs_of,
+    touched::was_touched,
+};
 use crate::{
     event::{Abort, Event, Interrupts},
     host::{Host, local::check::Recheck},
     plan::{Plan, Wave},
     protocol::{Scope, SessionAnswer, SessionRequest},
-    step::PlannedInstance,
+    step::Step,
 };
 
 /// A session while it carries out one request.
@@ -23,12 +29,6 @@ pub(super) struct Turn<'a, J> {
 /// Returns true if the wave signals an instance.
 pub(super) fn has_work(wave: &Wave) -> bool {
     wave.steps.iter().any(Step::is_work)
-}
-
-/// Returns true if an instance of the step was touched, or a target of it was replaced.
-pub(super) fn was_touched(host: &Host, step: &Step) -> bool {
-    step.instances.iter().any(PlannedInstance::is_touched)
-        || step.changes.iter().any(|c| host.is_installed(&c.path))
 }
 
 impl<J: EventStore> HostSession<J> {

@@ -63,6 +63,10 @@ impl Tree {
                 .split(|b| *b == b'/')
                 .filter(|name| !name.is_empty() && *name != b".")
                 .collect();
+            // An archive may come from another machine: none of its names leads out of it.
+            if names.contains(&&b".."[..]) {
+                return Err(not_an_archive("a name in it leads out of the directory"));
+            }
             let node = node_of(&mut entry)?;
             match (names.split_last(), root.as_mut()) {
                 (Some((name, above)), Some(tree)) => {

@@ -293,3 +293,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_archive_with_a_name_that_leads_out_of_it_is_refused() {
+    let outside = tree([("..", Node::Tree(tree([("passwd", file("x"))])))]);
+    let archive = outside.archive().unwrap();
+    let why = Tree::unpack(&archive).unwrap_err().to_string();
+    assert!(why.contains("leads out"), "{why}");
+}

@@ -1,6 +1,6 @@
 //! The direction of a run that continues an earlier one, and the reasons why there is none.
 
-use super::RecoverOrder;
+use super::order::RecoverOrder;
 use crate::{
     event::{Abort, Direction, Verdict},
     runs::{InterruptedRun, RunError, RunInfo, Verb},

@@ -126,7 +126,7 @@ fn a_label_in_the_command_is_never_an_option() {
 #[test]
 fn a_command_of_one_machine_leaves_no_host_out_without_a_word() {
     let testbed = ready("list = [\"a\"]");
-    for args in [&["broadcast", "--all"][..], &["watch", "--once"], &["diff"]] {
+    for args in [&["watch", "--once"][..], &["diff"]] {
         let end = testbed.run(args);
         assert_eq!(end.code, Some(2), "{args:?}: {}", end.stderr);
         assert!(

@@ -1,20 +1,31 @@
-//! The host of an agent: its own fleet file, and the options that the agent was started with.
+//! What the agent knows of its host.
 
-use super::options::Options;
+use super::{options::Options, output::Output};
 use crate::{
     fleet::{Fleet, FleetError},
     inventory::HostName,
     protocol::{Refused, RefusedKind},
 };
 
-/// The host of an agent.
-#[derive(Debug)]
-pub(super) struct AgentHost {
+/// The agent of this host.
+pub(super) struct Agent {
     pub(super) fleet: Result<Fleet, FleetError>,
     pub(super) options: Options,
+    pub(super) output: Output,
+    /// True once the coordinator has chosen the dialect.
+    pub(super) is_taken: bool,
 }
 
-impl AgentHost {
+impl Agent {
+    /// Returns the name of this host in its journal.
+    pub(super) fn name(&self) -> HostName {
+        let fleet = self.fleet.as_ref().ok();
+        let agent = fleet.and_then(|fleet| fleet.agent.as_ref());
+        agent
+            .and_then(|agent| agent.name.clone())
+            .unwrap_or_else(HostName::local)
+    }
+
     /// Returns those groups of the host's own file that a request names, or all of them.
     pub(super) fn selected(&self, groups: &[String], every: bool) -> Result<Fleet, Refused> {
         let fleet = self
@@ -32,15 +43,6 @@ impl AgentHost {
             .clone()
             .select(&known, every)
             .map_err(|why| refused(RefusedKind::NoGroup, why.to_string()))
-    }
-
-    /// Returns the name of this host in its journal.
-    pub(super) fn name(&self) -> HostName {
-        let fleet = self.fleet.as_ref().ok();
-        let agent = fleet.and_then(|fleet| fleet.agent.as_ref());
-        agent
-            .and_then(|agent| agent.name.clone())
-            .unwrap_or_else(HostName::local)
     }
 }
 

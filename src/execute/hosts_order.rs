@@ -1,0 +1,46 @@
+//! A run over other machines, as a command orders it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    fleet::{Count, Fleet, Hosts, Share},
+    hosts::CandidateBytes,
+    inventory::Expression,
+    protocol::SurveyOrder,
+    runs::Verb,
+    session::SessionOptions,
+};
+
+/// The candidates of a run, by digest.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates(pub(crate) BTreeMap<String, Arc<[u8]>>);
+
+impl CandidateBytes for Candidates {
+    fn bytes(&self, sha256: &str) -> Option<&[u8]> {
+        self.0.get(sha256).map(|bytes| &**bytes)
+    }
+}
+
+/// A run over the hosts of a fleet file.
+#[derive(Debug)]
+pub(crate) struct HostsOrder<'a> {
+    /// The coordinator's fleet file, with its hosts.
+    pub(crate) fleet: &'a Fleet,
+    pub(crate) hosts: &'a Hosts,
+    /// The hosts that the command selects.
+    pub(crate) on: &'a Expression,
+    pub(crate) except: &'a Expression,
+    /// Replaces [`Hosts::max_unreachable`].
+    pub(crate) max_unreachable: Option<Share>,
+    /// Replaces the count of every group over all hosts.
+    pub(crate) count: Option<Count>,
+    /// The verb, for the index of the run.
+    pub(crate) verb: Verb,
+    /// What each host is asked to survey.
+    pub(crate) order: SurveyOrder,
+    pub(crate) candidates: Candidates,
+    /// Every selected host has begun the earlier run: one that does not know it is refused.
+    pub(crate) must_know: bool,
+    /// The options of the command.
+    pub(crate) options: SessionOptions,
+}
