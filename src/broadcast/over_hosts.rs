@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Options;
+use super::options::Options;
 use crate::{
     change::{Change, Changes},
     event::{Abort, Event, Interrupts, Verdict},

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Options;
+use super::options::Options;
 use crate::{
     event::{Abort, Event, Interrupts, Verdict},
     execute::{Candidates, HostsOrder, execute_over_hosts},
