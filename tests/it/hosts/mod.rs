@@ -12,6 +12,7 @@ use crate::support::{CommandEnd, run_to_end, without_cargo, write};
 mod rogue;
 mod selection;
 mod ssh;
+mod ssh_runs;
 mod status;
 
 /// A folder with a fleet file of the coordinator, and one of a host.
