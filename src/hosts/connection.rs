@@ -82,7 +82,7 @@ pub(crate) async fn connect(
         match connect_once(argv, silence, operator).await {
             Err(failure) if failure.may_pass() && attempt < ATTEMPTS => {
                 let jitter = 0.5 + fastrand::f64();
-                sleep((PAUSE * (1 << attempt)).mul_f64(jitter)).await;
+                sleep((PAUSE * (1 << (attempt - 1))).mul_f64(jitter)).await;
                 attempt += 1;
             }
             Err(failure) => {

@@ -18,6 +18,7 @@ mod rogue;
 mod runs;
 mod selection;
 mod ssh;
+mod ssh_runs;
 mod status;
 mod wire;
 

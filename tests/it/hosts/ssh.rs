@@ -9,14 +9,22 @@ use crate::{
 };
 
 /// One sshd on loopback, with a key that it lets in.
-struct Sshd {
-    testbed: Testbed,
-    port: u16,
+pub(super) struct Sshd {
+    pub(super) testbed: Testbed,
+    pub(super) port: u16,
     _server: Killed,
 }
 
 impl Sshd {
     fn start() -> Option<Self> {
+        let sshd = Self::start_with("ListenAddress 127.0.0.1\n")?;
+        sshd.know("hostkey");
+        sshd.fleet("root", &sshd.testbed.agent());
+        Some(sshd)
+    }
+
+    /// Starts sshd with these lines in its config, and one for 127.0.0.1 among them.
+    pub(super) fn start_with(lines: &str) -> Option<Self> {
         if !need("sshd")
             || !need("ssh")
             || !need("ssh-keygen")
@@ -35,7 +43,7 @@ impl Sshd {
         write(
             &testbed.path("sshd_config"),
             &format!(
-                "Port {port}\nListenAddress 127.0.0.1\nHostKey {dir}/hostkey\nPidFile none\n\
+                "Port {port}\n{lines}HostKey {dir}/hostkey\nPidFile none\n\
                  AuthorizedKeysFile {dir}/authorized\nStrictModes no\nPermitRootLogin yes\n\
                  UsePAM no\nPasswordAuthentication no\n"
             ),
@@ -57,8 +65,6 @@ impl Sshd {
         until("sshd listens", || {
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
-        sshd.know("hostkey");
-        sshd.fleet("root", &sshd.testbed.agent());
         Some(sshd)
     }
 
@@ -69,8 +75,16 @@ impl Sshd {
         write(&self.testbed.path("known_hosts"), &line);
     }
 
-    /// Writes the fleet: two names of this host, and the command there.
+    /// Writes the fleet: one host, and the command there.
     fn fleet(&self, user: &str, remote: &str) {
+        let connect = self.connect(user, remote);
+        self.testbed.fleet(&format!(
+            "list = [{{ name = \"a\", address = \"127.0.0.1\" }}]\nconnect = {connect}"
+        ));
+    }
+
+    /// Returns the value of `connect` that runs the command on a host.
+    pub(super) fn connect(&self, user: &str, remote: &str) -> String {
         let dir = self.testbed.dir.path().display();
         let port = format!("-p{}", self.port);
         let mut words = vec!["ssh".to_owned(), "-T".into(), "-F/dev/null".into(), port];
@@ -82,10 +96,7 @@ impl Sshd {
         words.push(format!("-oUser={user}"));
         words.extend(["--".into(), "{address}".into()]);
         words.extend(remote.split(' ').map(str::to_owned));
-        let connect = serde_json::to_string(&words).unwrap();
-        self.testbed.fleet(&format!(
-            "list = [{{ name = \"a\", address = \"127.0.0.1\" }}]\nconnect = {connect}"
-        ));
+        serde_json::to_string(&words).unwrap()
     }
 
     fn repair(&self) -> String {
