@@ -5,14 +5,11 @@
 //! The engine sees entries and answers. Processes, files and journals belong to the hosts.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
-use self::{
-    budget::{Budget, FailedInstances},
-    fleet_plan::InstanceId,
-};
+use self::budget::{Budget, FailedInstances};
 pub(crate) use self::{
     fleet_plan::{FleetPlan, FleetWave, GroupPolicy, RunHost},
     gates::{GateEnd, GateRunner},
@@ -74,8 +71,6 @@ struct Engine<'a, L, G, R> {
     budget: Budget,
     /// The number of the last wave that was begun.
     begun_wave: usize,
-    /// Why instances failed.
-    failures: BTreeMap<InstanceId, String>,
     /// See [`RunEnd`].
     reason: Option<String>,
     run_gates: Vec<Event>,
@@ -109,7 +104,6 @@ pub(crate) async fn run<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)>
         report,
         budget,
         begun_wave: 0,
-        failures: BTreeMap::new(),
         reason: None,
         run_gates: Vec::new(),
         first_tolerated: None,
@@ -293,7 +287,7 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
     /// that failed. If an exceeded budget asks for a full rollback, none is rolled back alone.
     async fn apply_budget(&mut self, index: usize) -> Result<(), Escalation> {
         loop {
-            let failed = self.budget.update(self.plan, &self.failures);
+            let failed = self.budget.update(self.plan);
             if failed.ids.is_empty() {
                 return Ok(());
             }
@@ -340,7 +334,7 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         if action != OnFailure::Revert {
             // No instance stays unproven, and no file stays that no instance runs, if it can be
             // rolled back.
-            let failed = self.budget.update(self.plan, &self.failures);
+            let failed = self.budget.update(self.plan);
             let _ = self
                 .roll_back_failed(index, &failed.ids, &abort.reason, |_| true)
                 .await;

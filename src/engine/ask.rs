@@ -1,14 +1,16 @@
 //! One request to several hosts at once, and what their answers say together.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeSet};
 
 use futures_util::{StreamExt, stream};
 
 use super::{Engine, GateRunner, RunHost};
 use crate::{
-    event::{Abort, Event, Instance, Outcome},
+    event::{Abort, Event, HostState, Instance, Outcome},
     inventory::HostName,
-    protocol::{Concluded, HostLink, Lost, Numbers, SessionAnswer, SessionRequest},
+    protocol::{
+        Concluded, HostLink, InstanceEntry, Lost, Numbers, Scope, SessionAnswer, SessionRequest,
+    },
 };
 
 /// The answers of several hosts to one request.
@@ -61,20 +63,26 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
                 async move {
                     let name = host.link.name().clone();
                     let mut emit = |event: &Event| report.borrow_mut()(&name, event);
-                    let answer = host.link.request(request, interrupts, &mut emit);
-                    (index, answer.await)
+                    let answer = host.link.request(request.clone(), interrupts, &mut emit);
+                    let answer = answer.await.map_err(|lost| (request, lost));
+                    (index, answer)
                 }
             });
-        let mut answers: Vec<(usize, Result<SessionAnswer, Lost>)> = stream::iter(asked)
-            .buffer_unordered(self.options.parallel.max(1))
-            .collect()
-            .await;
+        let mut answers: Vec<(usize, Result<SessionAnswer, (SessionRequest, Lost)>)> =
+            stream::iter(asked)
+                .buffer_unordered(self.options.parallel.max(1))
+                .collect()
+                .await;
         answers.sort_by_key(|(index, _)| *index);
         let mut joined = Answers::default();
         for (index, answer) in answers {
             match answer {
                 Ok(answer) => self.join(index, answer, &mut joined),
-                Err(lost) => self.lose(index, lost),
+                Err((request, lost)) => {
+                    self.lose(index, &request, lost);
+                    // It may have acted.
+                    joined.acted = true;
+                }
             }
         }
         joined
@@ -92,9 +100,7 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
                 }
             }
         }
-        let failures = answer.failures.into_iter();
-        self.failures
-            .extend(failures.map(|(number, why)| ((index, number), why)));
+        host.failures.extend(answer.failures);
         if joined.abort.is_none() {
             joined.abort = answer.abort;
         }
@@ -103,19 +109,67 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         joined.instances.extend(answer.instances);
     }
 
-    /// Counts a host as lost. What it does since is not known, so an instance that may have been
-    /// signalled is not proven.
-    fn lose(&mut self, index: usize, lost: Lost) {
-        let begun = self.begun_wave;
+    /// Counts a host as lost, and reports it. What it does since is not known: an instance that
+    /// the request may have signalled is not proven. Every other instance keeps its last outcome.
+    fn lose(&mut self, index: usize, request: &SessionRequest, Lost(why): Lost) {
         let host = &mut self.plan.hosts[index];
+        let mut failed = BTreeSet::new();
         for (number, entry) in (0..).zip(&mut host.plan.entries) {
-            let is_begun = usize::from(entry.wave) <= begun;
-            if is_begun && entry.outcome == Outcome::Untouched {
-                entry.outcome = Outcome::TimedOut;
-                self.failures.insert((index, number), lost.0.clone());
+            let is_recovered = host.plan.must_record;
+            if let Some(outcome) = lost_outcome(request, (number, entry), is_recovered) {
+                entry.outcome = outcome;
+                failed.insert(number);
+                host.failures.insert(number, why.clone());
             }
         }
-        host.is_touched |= host.is_in(begun);
-        host.lost = Some(lost.0);
+        if let SessionRequest::Commit { .. } = request {
+            host.is_touched = true;
+        }
+        host.lost = Some(why.clone());
+        let name = host.link.name().clone();
+        let lost = Event::Host {
+            host: name.clone(),
+            state: HostState::Lost,
+            why: Some(why),
+        };
+        (self.report)(&name, &lost);
+        let host = &self.plan.hosts[index];
+        for (_, instance) in host.instances().filter(|(n, _)| failed.contains(n)) {
+            (self.report)(&name, &Event::of(&instance));
+        }
     }
+}
+
+/// Returns the outcome of an instance whose host was lost during a request; none if the request
+/// cannot have signalled it. `is_recovered` tells that an earlier run may have signalled it.
+fn lost_outcome(
+    request: &SessionRequest,
+    (number, entry): (u32, &InstanceEntry),
+    is_recovered: bool,
+) -> Option<Outcome> {
+    let is_signalled_back = match request {
+        SessionRequest::Commit { wave, .. } => {
+            let is_begun = usize::from(entry.wave) == *wave;
+            let is_due = is_begun && entry.outcome == Outcome::Untouched;
+            return is_due.then_some(Outcome::TimedOut);
+        }
+        SessionRequest::RollBack { scope, .. } => match (scope, entry.outcome) {
+            // Its file may go back now that no instance is proven on it.
+            (Scope::Named(_), Outcome::Rejected) => true,
+            (Scope::Named(numbers), Outcome::TimedOut) => numbers.contains(&number),
+            (Scope::Named(_), _) => false,
+            (Scope::All, Outcome::Untouched) => is_recovered,
+            (Scope::All, outcome) => {
+                let is_settled = [
+                    Outcome::Refused,
+                    Outcome::Died,
+                    Outcome::Reverted,
+                    Outcome::RevertFailed,
+                ];
+                !is_settled.contains(&outcome)
+            }
+        },
+        _ => false,
+    };
+    is_signalled_back.then_some(Outcome::RevertFailed)
 }
