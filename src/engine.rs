@@ -5,14 +5,11 @@
 //! The engine sees entries and answers. Processes, files and journals belong to the hosts.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
-use self::{
-    budget::{Budget, FailedInstances},
-    fleet_plan::InstanceId,
-};
+use self::budget::{Budget, FailedInstances};
 pub(crate) use self::{
     fleet_plan::{FleetPlan, FleetWave, GroupPolicy, RunHost},
     gate_runner::{GateEnd, GateRunner},
@@ -75,8 +72,6 @@ struct Engine<'a, L, G, R> {
     budget: Budget,
     /// The number of the last wave that was begun.
     begun_wave: usize,
-    /// Why instances failed.
-    failures: BTreeMap<InstanceId, String>,
     /// See [`RunEnd`].
     reason: Option<String>,
     run_gates: Vec<Event>,
@@ -110,7 +105,6 @@ pub(crate) async fn run<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)>
         report,
         budget,
         begun_wave: 0,
-        failures: BTreeMap::new(),
         reason: None,
         run_gates: Vec::new(),
         first_tolerated: None,
@@ -210,7 +204,7 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         if let Some(abort) = committed.abort {
             return Err(self.abort_wave(index, abort).await);
         }
-        if !committed.acted && !committed.lost {
+        if !committed.acted {
             return Ok(());
         }
         self.apply_budget(index).await?;
@@ -294,7 +288,7 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
     /// that failed. If an exceeded budget asks for a full rollback, none is rolled back alone.
     async fn apply_budget(&mut self, index: usize) -> Result<(), Escalation> {
         loop {
-            let failed = self.budget.update(self.plan, &self.failures);
+            let failed = self.budget.update(self.plan);
             if failed.ids.is_empty() {
                 return Ok(());
             }
@@ -341,7 +335,7 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         if action != OnFailure::Revert {
             // No instance stays unproven, and no file stays that no instance runs, if it can be
             // rolled back.
-            let failed = self.budget.update(self.plan, &self.failures);
+            let failed = self.budget.update(self.plan);
             let _ = self
                 .roll_back_failed(index, &failed.ids, &abort.reason, |_| true)
                 .await;

@@ -44,13 +44,14 @@ impl Candidates {
             .decode(b64)
             .map_err(|_| CandidateError::Base64)?;
         let all: usize = self.pieces.values().map(Vec::len).sum();
-        let piece = self.pieces.entry(sha256.into()).or_default();
-        if piece.len() != at {
+        let so_far = self.pieces.get(sha256).map_or(0, Vec::len);
+        if so_far != at {
             return Err(CandidateError::Gap(sha256.into()));
         }
-        if piece.len() + bytes.len() > MAX_BLOB || all + bytes.len() > MAX_OF_RUN {
+        if so_far + bytes.len() > MAX_BLOB || all + bytes.len() > MAX_OF_RUN {
             return Err(CandidateError::TooLarge);
         }
+        let piece = self.pieces.entry(sha256.into()).or_default();
         piece.extend_from_slice(&bytes);
         Ok(())
     }
@@ -106,3 +107,6 @@ impl Candidates {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,13 +86,7 @@ impl AgentRun {
         if frame.n == self.n && self.n > 0 {
             return Some(self.last.clone());
         }
-        if frame.n == 0 {
-            return refuse(
-                RefusedKind::Old,
-                "the first request has the number 1".into(),
-            );
-        }
-        if frame.n < self.n {
+        if frame.n <= self.n {
             let why = format!("request {} is over; the last one is {}", frame.n, self.n);
             return refuse(RefusedKind::Old, why);
         }
@@ -100,8 +94,10 @@ impl AgentRun {
             let why = format!("request {} is missing", self.n + 1);
             return refuse(RefusedKind::Gap, why);
         }
+        // The answer to the survey has the counter, so every later request must name it.
         let is_survey = matches!(frame.verb, RunVerb::Survey(_));
-        if frame.epoch.unwrap_or_default() != self.epoch && !(is_survey && frame.epoch.is_none()) {
+        let is_first = is_survey && frame.epoch.is_none();
+        if !is_first && frame.epoch != Some(self.epoch) {
             let why = format!("the host's counter is {}", self.epoch);
             return refuse(RefusedKind::Stale, why);
         }
@@ -418,3 +414,6 @@ fn has_reached_goal(state: &Path, mut info: RunInfo) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,20 @@
 //! One request to several hosts at once, and what their answers say together.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeSet};
 
 use futures_util::{StreamExt, stream};
 
-use super::{Engine, RunHost, gate_runner::GateRunner};
+use super::{Engine, GateRunner, RunHost};
 use crate::{
     event::{Abort, Event, HostState, Instance, Outcome},
     inventory::HostName,
-    protocol::{Concluded, HostLink, Lost, Numbers, Scope, SessionAnswer, SessionRequest},
+    protocol::{
+        Concluded, HostLink, InstanceEntry, Lost, Numbers, Scope, SessionAnswer, SessionRequest,
+    },
 };
+
+/// The answer of one host; of a lost one the request that it was lost in.
+type Asked = Result<SessionAnswer, (SessionRequest, Lost)>;
 
 /// The answers of several hosts to one request.
 #[derive(Debug, Default)]
@@ -18,8 +23,6 @@ pub(super) struct Answers {
     pub(super) abort: Option<Abort>,
     /// True if a host had something to do.
     pub(super) acted: bool,
-    /// True if a host was lost.
-    pub(super) lost: bool,
     pub(super) concluded: Vec<Concluded>,
     pub(super) instances: Vec<Instance>,
 }
@@ -60,26 +63,27 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
             .filter(|(index, host)| host.is_there() && meant(*index, host))
             .map(|(index, host)| {
                 let (request, report) = (request(index), &report);
-                let goal = Goal::of(&request);
                 async move {
                     let name = host.link.name().clone();
                     let mut emit = |event: &Event| report.borrow_mut()(&name, event);
-                    let answer = host.link.request(request, interrupts, &mut emit);
-                    (index, goal, answer.await)
+                    let answer = host.link.request(request.clone(), interrupts, &mut emit);
+                    let answer = answer.await.map_err(|lost| (request, lost));
+                    (index, answer)
                 }
             });
-        let mut answers: Vec<(usize, Goal, Result<SessionAnswer, Lost>)> = stream::iter(asked)
+        let mut answers: Vec<(usize, Asked)> = stream::iter(asked)
             .buffer_unordered(self.options.parallel.max(1))
             .collect()
             .await;
-        answers.sort_by_key(|(index, ..)| *index);
+        answers.sort_by_key(|(index, _)| *index);
         let mut joined = Answers::default();
-        for (index, goal, answer) in answers {
+        for (index, answer) in answers {
             match answer {
                 Ok(answer) => self.join(index, answer, &mut joined),
-                Err(lost) => {
-                    joined.lost = true;
-                    self.lose(index, &goal, lost);
+                Err((request, lost)) => {
+                    self.lose(index, &request, lost);
+                    // It may have acted.
+                    joined.acted = true;
                 }
             }
         }
@@ -98,9 +102,7 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
                 }
             }
         }
-        let failures = answer.failures.into_iter();
-        self.failures
-            .extend(failures.map(|(number, why)| ((index, number), why)));
+        host.failures.extend(answer.failures);
         if joined.abort.is_none() {
             joined.abort = answer.abort;
         }
@@ -109,60 +111,67 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         joined.instances.extend(answer.instances);
     }
 
-    /// Counts a host as lost. What it does since is not known, so an instance that may have been
-    /// signalled is not proven.
-    fn lose(&mut self, index: usize, goal: &Goal, lost: Lost) {
-        let begun = self.begun_wave;
+    /// Counts a host as lost, and reports it. What it does since is not known: an instance that
+    /// the request may have signalled is not proven. Every other instance keeps its last outcome.
+    fn lose(&mut self, index: usize, request: &SessionRequest, Lost(why): Lost) {
         let host = &mut self.plan.hosts[index];
+        let mut failed = BTreeSet::new();
         for (number, entry) in (0..).zip(&mut host.plan.entries) {
-            let is_begun = usize::from(entry.wave) <= begun;
-            let outcome = match goal {
-                _ if entry.outcome == Outcome::Untouched && is_begun => Outcome::TimedOut,
-                Goal::RollBack(named)
-                    if may_be_signalled(entry.outcome)
-                        && named.as_ref().is_none_or(|named| named.contains(&number)) =>
-                {
-                    Outcome::RevertFailed
-                }
-                _ => continue,
-            };
-            entry.outcome = outcome;
-            self.failures.insert((index, number), lost.0.clone());
+            let is_recovered = host.plan.must_record;
+            if let Some(outcome) = lost_outcome(request, (number, entry), is_recovered) {
+                entry.outcome = outcome;
+                failed.insert(number);
+                host.failures.insert(number, why.clone());
+            }
         }
-        host.is_touched |= host.is_in(begun);
-        let event = Event::Host {
-            host: host.link.name().clone(),
+        if let SessionRequest::Commit { .. } = request {
+            host.is_touched = true;
+        }
+        host.lost = Some(why.clone());
+        let name = host.link.name().clone();
+        let lost = Event::Host {
+            host: name.clone(),
             state: HostState::Lost,
-            why: Some(lost.0.clone()),
+            why: Some(why),
         };
-        host.lost = Some(lost.0);
-        (self.report)(&HostName::local(), &event);
-    }
-}
-
-/// The part of a request that decides what the loss of its host means.
-enum Goal {
-    /// A rollback of these instances, or of all.
-    RollBack(Option<Vec<u32>>),
-    Other,
-}
-
-impl Goal {
-    fn of(request: &SessionRequest) -> Self {
-        match request {
-            SessionRequest::RollBack { scope, .. } => Self::RollBack(match scope {
-                Scope::Named(numbers) => Some(numbers.clone()),
-                Scope::All => None,
-            }),
-            _ => Self::Other,
+        (self.report)(&name, &lost);
+        let host = &self.plan.hosts[index];
+        for (_, instance) in host.instances().filter(|(n, _)| failed.contains(n)) {
+            (self.report)(&name, &Event::of(&instance));
         }
     }
 }
 
-/// Tells whether a rollback may have signalled an instance with this outcome.
-fn may_be_signalled(outcome: Outcome) -> bool {
-    !matches!(
-        outcome,
-        Outcome::Untouched | Outcome::Unchanged | Outcome::Refused | Outcome::Reverted
-    )
+/// Returns the outcome of an instance whose host was lost during a request; none if the request
+/// cannot have signalled it. `is_recovered` tells that an earlier run may have signalled it.
+fn lost_outcome(
+    request: &SessionRequest,
+    (number, entry): (u32, &InstanceEntry),
+    is_recovered: bool,
+) -> Option<Outcome> {
+    let is_signalled_back = match request {
+        SessionRequest::Commit { wave, .. } => {
+            let is_begun = usize::from(entry.wave) == *wave;
+            let is_due = is_begun && entry.outcome == Outcome::Untouched;
+            return is_due.then_some(Outcome::TimedOut);
+        }
+        SessionRequest::RollBack { scope, .. } => match (scope, entry.outcome) {
+            // Its file may go back now that no instance is proven on it.
+            (Scope::Named(_), Outcome::Rejected) => true,
+            (Scope::Named(numbers), Outcome::TimedOut) => numbers.contains(&number),
+            (Scope::Named(_), _) => false,
+            (Scope::All, Outcome::Untouched) => is_recovered,
+            (Scope::All, outcome) => {
+                let is_settled = [
+                    Outcome::Refused,
+                    Outcome::Died,
+                    Outcome::Reverted,
+                    Outcome::RevertFailed,
+                ];
+                !is_settled.contains(&outcome)
+            }
+        },
+        _ => false,
+    };
+    is_signalled_back.then_some(Outcome::RevertFailed)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fleet_plan::{FleetPlan, InstanceId};
+use super::fleet_plan::{FleetPlan, InstanceId, has_failed};
 use crate::{
     event::Outcome,
     fleet::{OnFailure, Rollout},
@@ -34,18 +34,6 @@ fn key(group: &str, rollout: &Rollout) -> Option<String> {
     rollout.alone.then(|| group.to_owned())
 }
 
-/// Tells whether an outcome ends the run's work on its instance badly.
-fn has_failed(outcome: Outcome) -> bool {
-    !matches!(
-        outcome,
-        Outcome::Confirmed
-            | Outcome::Unconfirmed
-            | Outcome::Unchanged
-            | Outcome::Reverted
-            | Outcome::Untouched
-    )
-}
-
 impl Budget {
     pub(super) fn of<L: HostLink>(plan: &FleetPlan<L>) -> Self {
         let mut signalled: BTreeMap<Option<String>, (usize, &Rollout)> = BTreeMap::new();
@@ -69,12 +57,8 @@ impl Budget {
         }
     }
 
-    /// Counts the failures that are new since the last call. `why` has the text of each.
-    pub(super) fn update<L: HostLink>(
-        &mut self,
-        plan: &FleetPlan<L>,
-        why: &BTreeMap<InstanceId, String>,
-    ) -> FailedInstances {
+    /// Counts the failures that are new since the last call.
+    pub(super) fn update<L: HostLink>(&mut self, plan: &FleetPlan<L>) -> FailedInstances {
         let mut failed = FailedInstances {
             ids: BTreeSet::new(),
             reason: String::new(),
@@ -92,7 +76,10 @@ impl Budget {
         for (id, host, rollout, key) in &new {
             let spent = self.failed.get(key).map_or(0, BTreeSet::len);
             if failed.ids.is_empty() {
-                let why = why.get(id).map_or("not proven", String::as_str);
+                let why = host
+                    .failures
+                    .get(&id.1)
+                    .map_or("not proven", String::as_str);
                 let more = names::and_more(new.len() - 1);
                 failed.reason = format!("{}: {why}{more}", host.name_of(id.1));
             }

@@ -4,11 +4,23 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    event::Outcome,
+    event::{Failure, Instance, Outcome},
     fleet::{OnFailure, Rollout},
     inventory::HostName,
     protocol::{HostLink, HostPlan, InstanceEntry},
 };
+
+/// Tells whether an outcome ends the run's work on its instance badly.
+pub(super) fn has_failed(outcome: Outcome) -> bool {
+    !matches!(
+        outcome,
+        Outcome::Confirmed
+            | Outcome::Unconfirmed
+            | Outcome::Unchanged
+            | Outcome::Reverted
+            | Outcome::Untouched
+    )
+}
 
 /// One host of a run.
 #[derive(Debug)]
@@ -25,6 +37,8 @@ pub(crate) struct RunHost<L> {
     pub(super) can_roll_back: bool,
     /// Why it is lost, if it is.
     pub(crate) lost: Option<String>,
+    /// Why instances failed, by their numbers.
+    pub(super) failures: BTreeMap<u32, String>,
 }
 
 /// What the coordinator's file says of a group.
@@ -81,6 +95,31 @@ impl<L> RunHost<L> {
         self.lost.is_none()
     }
 
+    /// Returns an instance as far as the coordinator knows it.
+    fn instance(&self, number: u32, entry: &InstanceEntry) -> Instance {
+        let group = self.plan.groups.get(usize::from(entry.group));
+        let group = group.map_or("", String::as_str);
+        let text = self.failures.get(&number);
+        let failure = text
+            .filter(|_| has_failed(entry.outcome))
+            .map(|text| Failure {
+                kind: entry.outcome.into(),
+                text: text.clone(),
+            });
+        Instance {
+            wave: usize::from(entry.wave),
+            outcome: entry.outcome,
+            failure,
+            ..Instance::new(group, entry.pid, entry.started)
+        }
+    }
+
+    /// Iterates over its instances as far as the coordinator knows them, by their numbers.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = (u32, Instance)> {
+        let entries = (0..).zip(&self.plan.entries);
+        entries.map(|(number, entry)| (number, self.instance(number, entry)))
+    }
+
     pub(super) fn entry(&self, number: u32) -> Option<&InstanceEntry> {
         self.plan.entries.get(usize::try_from(number).ok()?)
     }
@@ -114,6 +153,7 @@ impl<L> FleetPlan<L> {
                 is_touched: false,
                 can_roll_back: true,
                 lost: None,
+                failures: BTreeMap::new(),
             })
             .collect();
         let mut plan = Self {

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 use std::{
     cell::Cell,
+    collections::BTreeMap,
     io,
     path::PathBuf,
     rc::Rc,
@@ -25,6 +26,7 @@ use crate::{
 
 mod bake;
 mod case;
+mod hosts;
 mod interrupts;
 mod ran;
 mod recovery;

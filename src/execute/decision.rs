@@ -101,7 +101,8 @@ impl Absent {
 ///
 /// # Errors
 /// Fails if more hosts than `max_unreachable` were not reached, or if another host is not ready.
-/// The first of these decides: too many unreachable, no match, busy, refused, invalid, restart.
+/// The first of these decides: usage, failed, too many unreachable, no match, busy, refused,
+/// invalid, restart.
 pub(super) async fn decide(
     surveyed: Vec<Result<ReadyHost, Box<UnreadyHost>>>,
     max_unreachable: Share,
@@ -115,7 +116,7 @@ pub(super) async fn decide(
             Err(host) => unready.push(*host),
         }
     }
-    match judge(&ready, unready, (total, max_unreachable)) {
+    match judge(ready.len(), unready, (total, max_unreachable)) {
         Ok(absent) => Ok(Ready {
             hosts: ready,
             absent,
@@ -128,27 +129,27 @@ pub(super) async fn decide(
     }
 }
 
-fn judge(
-    ready: &[ReadyHost],
-    unready: Vec<UnreadyHost>,
+/// Returns the abort for hosts that were not reached; none if these are within the budget.
+fn beyond_budget(
+    unready: &[UnreadyHost],
     (total, max_unreachable): (usize, Share),
-) -> Result<Absent, Abort> {
-    let unreached: Vec<&UnreadyHost> = unready
-        .iter()
-        .filter(|host| host.state == HostState::Unreachable)
-        .collect();
-    let is_beyond = unreached.len() > max_unreachable.rounded_down(total);
-    if is_beyond {
-        let why = unreached
-            .iter()
-            .map(|host| format!("{}: {}", host.name, host.abort.reason));
-        let budget = match max_unreachable {
-            Share::Count(0) => String::new(),
-            max => format!("; `max_unreachable` is {max}"),
-        };
-        let why = names::list(why, "; ", MOST);
-        return Err(Abort::new(Verdict::Unreachable, format!("{why}{budget}")));
+) -> Option<Abort> {
+    let is_away = |host: &&UnreadyHost| host.state == HostState::Unreachable;
+    let unreached = unready.iter().filter(is_away);
+    if unreached.clone().count() <= max_unreachable.rounded_down(total) {
+        return None;
     }
+    let why = unreached.map(|host| format!("{}: {}", host.name, host.abort.reason));
+    let why = names::list(why, "; ", MOST);
+    let budget = match max_unreachable {
+        Share::Count(0) => String::new(),
+        max => format!("; `max_unreachable` is {max}"),
+    };
+    Some(Abort::new(Verdict::Unreachable, format!("{why}{budget}")))
+}
+
+fn judge(ready: usize, unready: Vec<UnreadyHost>, budget: (usize, Share)) -> Result<Absent, Abort> {
+    let beyond = beyond_budget(&unready, budget);
     let is_skipped =
         |host: &UnreadyHost| matches!(host.state, HostState::Unreachable | HostState::Excluded);
     let (done, unready): (Vec<UnreadyHost>, Vec<UnreadyHost>) = unready
@@ -157,10 +158,12 @@ fn judge(
     let (skipped, refused): (Vec<UnreadyHost>, Vec<UnreadyHost>) =
         unready.into_iter().partition(is_skipped);
     let aborts = refused.into_iter().map(|host| (host.name, host.abort));
-    if let Some(abort) = worst(aborts.collect()) {
+    let ends = [worst(aborts.collect()), beyond];
+    let first = ends.into_iter().flatten();
+    if let Some(abort) = first.min_by_key(|abort| rank(abort.verdict)) {
         return Err(abort);
     }
-    if ready.is_empty() && done.is_empty() {
+    if ready == 0 && done.is_empty() {
         let why = skipped.into_iter().map(|host| (host.name, host.abort));
         let none = || Abort::new(Verdict::NoMatch, "no host is part of the run");
         return Err(worst(why.collect()).unwrap_or_else(none));
@@ -178,10 +181,9 @@ fn judge(
     })
 }
 
-/// Returns the abort of a run by those of its hosts: the verdict that comes first in the order of
-/// the exit codes, with every host that has it.
-pub(super) fn worst(aborts: Vec<(HostName, Abort)>) -> Option<Abort> {
-    let rank = |verdict: Verdict| match verdict {
+/// Returns the place of an exit code in the order in which they decide.
+fn rank(verdict: Verdict) -> usize {
+    match verdict {
         Verdict::Usage => 0,
         Verdict::Failed => 1,
         Verdict::Unreachable => 2,
@@ -191,7 +193,12 @@ pub(super) fn worst(aborts: Vec<(HostName, Abort)>) -> Option<Abort> {
         Verdict::Invalid => 6,
         Verdict::RestartRequired => 7,
         _ => 8,
-    };
+    }
+}
+
+/// Returns the abort of a run by those of its hosts: the verdict that comes first in the order of
+/// the exit codes, with every host that has it.
+pub(super) fn worst(aborts: Vec<(HostName, Abort)>) -> Option<Abort> {
     let worst = aborts.iter().map(|(_, abort)| abort.verdict);
     let verdict = worst.min_by_key(|verdict| rank(*verdict))?;
     let mut reasons: Vec<(String, Vec<HostName>)> = Vec::new();
@@ -221,3 +228,6 @@ pub(super) fn worst(aborts: Vec<(HostName, Abort)>) -> Option<Abort> {
     joined.reason = names::list(reasons.into_iter().map(text), "; ", MOST);
     Some(joined)
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{
     engine::{FleetPlan, RunEnd, RunHost},
-    event::{Abort, Event, Failure, HostState, Instance, Interrupts, Outcome, Verdict},
+    event::{Abort, Event, HostState, Interrupts, Verdict},
     hosts::RemoteRun,
     inventory::HostName,
-    protocol::{Finish, HostLink, HostRows, InstanceEntry, Lost},
+    protocol::{Finish, HostLink, HostRows, Lost},
     report::RunReport,
 };
 
@@ -94,8 +94,8 @@ impl HostsEnd<'_> {
                     Some(why) => Err(Lost(why)),
                     None => {
                         let rows = host.link.close_up(interrupts, &mut emit).await;
-                        if let Err(lost) = &rows {
-                            emit(&host_lost(&name, &lost.0));
+                        if let Err(Lost(why)) = &rows {
+                            report.borrow_mut()(&name, &host_lost(&name, why));
                         }
                         rows
                     }
@@ -117,7 +117,7 @@ impl HostsEnd<'_> {
                     links.push(host.link);
                 }
                 Err(Lost(why)) => {
-                    add(&mut rows, &name, rows_of_lost(&host, &why));
+                    add(&mut rows, &name, rows_of_lost(&host));
                     self.absent.lose(name, why);
                 }
             }
@@ -172,22 +172,9 @@ fn host_lost(name: &HostName, why: &str) -> Event {
 }
 
 /// Returns the rows of a host that is lost: the last outcomes that it has reported.
-fn rows_of_lost(host: &RunHost<RemoteRun>, why: &str) -> HostRows {
-    let group = |index: u16| host.plan.groups.get(usize::from(index));
-    let row = |entry: &InstanceEntry| {
-        let name = group(entry.group).map_or("", String::as_str);
-        let mut instance = Instance::new(name, entry.pid, entry.started);
-        instance.wave = usize::from(entry.wave);
-        instance.outcome = entry.outcome;
-        let is_unknown = matches!(entry.outcome, Outcome::TimedOut | Outcome::RevertFailed);
-        instance.failure = is_unknown.then(|| Failure {
-            kind: entry.outcome.into(),
-            text: why.to_owned(),
-        });
-        instance
-    };
+fn rows_of_lost(host: &RunHost<RemoteRun>) -> HostRows {
     HostRows {
-        instances: host.plan.entries.iter().map(row).collect(),
+        instances: host.instances().map(|(_, instance)| instance).collect(),
         ..HostRows::default()
     }
 }

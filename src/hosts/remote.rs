@@ -207,3 +207,6 @@ fn joined(line: RunLine, text: &mut String) -> Result<Option<RunLine>, Unanswere
         ..line
     }))
 }
+
+#[cfg(test)]
+mod tests;

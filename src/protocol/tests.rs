@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::{greeting::GREETING_START, *};
 
+mod run;
+
 fn greeting() -> Greeting {
     Greeting {
         hello: "agent".into(),

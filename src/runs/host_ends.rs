@@ -52,7 +52,11 @@ impl HostEnds {
     /// Adds what an outcome says, also where a later one replaces it: a failed instance that was
     /// rolled back has failed.
     fn add_outcome(&mut self, host: HostName, outcome: Outcome) {
-        if !matches!(outcome, Outcome::Untouched | Outcome::Unchanged) {
+        let is_untouched = matches!(
+            outcome,
+            Outcome::Untouched | Outcome::Unchanged | Outcome::Refused
+        );
+        if !is_untouched {
             self.add(host.clone(), Ended::Touched);
         }
         if has_failed(outcome) {
@@ -82,3 +86,6 @@ fn has_failed(outcome: Outcome) -> bool {
             | Outcome::RevertFailed
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,3 +49,6 @@ pub(crate) fn over_hosts(state: &Path, name: Option<&str>) -> Option<RunOverHost
         hosts: over.hosts,
     })
 }
+
+#[cfg(test)]
+mod tests;

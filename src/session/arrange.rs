@@ -87,3 +87,6 @@ fn refused() -> Abort {
         "the waves of the run do not have each instance of this host once",
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -225,7 +225,7 @@ fn an_unchanged_instance_does_not_count_for_a_percentage() {
         rollout,
     };
     let plan = FleetPlan::new(vec![(session, entries)], vec![group]);
-    let failed = Budget::of(&plan).update(&plan, &BTreeMap::new());
+    let failed = Budget::of(&plan).update(&plan);
     assert!(failed.action.is_some(), "half of one is none");
 }
 

@@ -1,0 +1,171 @@
+#![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+
+use super::*;
+use crate::event::Instance;
+
+fn name(text: &str) -> HostName {
+    HostName::new(text).unwrap()
+}
+
+fn unready(host: &str, state: HostState, verdict: Verdict) -> UnreadyHost {
+    UnreadyHost {
+        name: name(host),
+        state,
+        version: None,
+        abort: Abort::new(verdict, format!("{verdict:?}")),
+    }
+}
+
+fn with_verdict(host: &str, verdict: Verdict) -> UnreadyHost {
+    let state = match verdict {
+        Verdict::Unreachable => HostState::Unreachable,
+        Verdict::Busy => HostState::Busy,
+        _ => HostState::Refused,
+    };
+    unready(host, state, verdict)
+}
+
+fn away(count: usize) -> Vec<UnreadyHost> {
+    let hosts = (0..count).map(|n| format!("away-{n}"));
+    hosts
+        .map(|host| with_verdict(&host, Verdict::Unreachable))
+        .collect()
+}
+
+/// The verdicts of hosts that end a run before it begins. The first one decides.
+const ORDER: [Verdict; 8] = [
+    Verdict::Usage,
+    Verdict::Failed,
+    Verdict::Unreachable,
+    Verdict::NoMatch,
+    Verdict::Busy,
+    Verdict::Refused,
+    Verdict::Invalid,
+    Verdict::RestartRequired,
+];
+
+#[test]
+fn the_verdict_that_comes_first_decides_whatever_the_order_of_the_hosts() {
+    for (place, first) in ORDER.into_iter().enumerate() {
+        for second in &ORDER[place..] {
+            for verdicts in [[first, *second], [*second, first]] {
+                let hosts = verdicts.map(|verdict| with_verdict("a", verdict));
+                let judged = judge(1, hosts.into(), (3, Share::Count(0)));
+                assert_eq!(judged.unwrap_err().verdict, first, "{verdicts:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_host_that_is_not_ready_ends_the_run_although_others_may_be_unreachable() {
+    let mut hosts = away(1);
+    hosts.push(with_verdict("b", Verdict::Invalid));
+    let judged = judge(1, hosts, (3, Share::Count(1)));
+    assert_eq!(judged.unwrap_err().verdict, Verdict::Invalid);
+}
+
+#[test]
+fn a_run_goes_without_as_many_hosts_as_its_budget_says() {
+    let part = |percent: u32| Share::Part(percent * 100);
+    for (total, budget, may_be_away) in [
+        (3, Share::Count(0), 0),
+        (3, Share::Count(2), 2),
+        (3, part(33), 0),
+        (3, part(34), 1),
+        (4, part(50), 2),
+        (99, part(1), 0),
+        (100, part(1), 1),
+    ] {
+        let judged = |count: usize| judge(total - count, away(count), (total, budget));
+        assert!(judged(may_be_away).is_ok(), "{total} {budget}");
+        let beyond = judged(may_be_away + 1).unwrap_err();
+        assert_eq!(beyond.verdict, Verdict::Unreachable, "{total} {budget}");
+        assert!(beyond.reason.contains("away-0: "), "{}", beyond.reason);
+    }
+}
+
+#[test]
+fn a_refusal_names_the_budget_that_was_not_enough() {
+    let abort = judge(1, away(2), (3, Share::Count(1))).unwrap_err();
+    let names_it = abort.reason.ends_with("; `max_unreachable` is 1");
+    assert!(names_it, "{}", abort.reason);
+}
+
+#[test]
+fn an_excluded_host_uses_up_no_budget() {
+    let hosts = vec![unready("a", HostState::Excluded, Verdict::NoMatch)];
+    let absent = judge(1, hosts, (2, Share::Count(0))).unwrap();
+    assert_eq!(absent.worsen(Verdict::Converged), Verdict::Converged);
+    assert!(!absent.leaves_hosts());
+}
+
+#[test]
+fn a_run_without_a_host_has_no_match() {
+    let hosts = || vec![unready("a", HostState::Excluded, Verdict::NoMatch)];
+    let judged = judge(0, hosts(), (1, Share::Count(0)));
+    assert_eq!(judged.unwrap_err().verdict, Verdict::NoMatch);
+    let judged = judge(0, Vec::new(), (0, Share::Count(0)));
+    assert_eq!(judged.unwrap_err().verdict, Verdict::NoMatch);
+}
+
+#[test]
+fn a_run_whose_last_hosts_are_away_is_unreachable_although_its_budget_allows_it() {
+    let mut hosts = away(1);
+    hosts.push(unready("b", HostState::Excluded, Verdict::NoMatch));
+    let judged = judge(0, hosts, (2, Share::Part(10_000)));
+    assert_eq!(judged.unwrap_err().verdict, Verdict::Unreachable);
+}
+
+#[test]
+fn a_good_run_without_an_unreachable_host_is_partial_and_any_other_stays() {
+    let absent = judge(1, away(1), (2, Share::Count(1))).unwrap();
+    for verdict in Verdict::ALL {
+        let is_good = matches!(verdict, Verdict::Converged | Verdict::Unproven);
+        let worse = if is_good { Verdict::Partial } else { verdict };
+        assert_eq!(absent.worsen(verdict), worse);
+    }
+}
+
+#[test]
+fn a_host_that_is_lost_at_the_end_leaves_the_verdict_and_is_left() {
+    let mut absent = Absent::default();
+    assert!(!absent.leaves_hosts() && !absent.has_lost());
+    absent.lose(name("a"), "cut".into());
+    assert_eq!(absent.worsen(Verdict::Converged), Verdict::Converged);
+    assert!(absent.leaves_hosts() && absent.has_lost());
+}
+
+#[test]
+fn an_unreachable_host_is_left_and_named_in_the_reason() {
+    let absent = judge(1, away(1), (2, Share::Count(1))).unwrap();
+    assert!(absent.leaves_hosts() && !absent.has_lost());
+    let reason = absent.with_reason("good".into());
+    assert_eq!(reason, "good; unreachable and skipped: away-0");
+}
+
+#[test]
+fn hosts_with_one_reason_share_its_sentence() {
+    let abort = |reason: &str| Abort::new(Verdict::Busy, reason);
+    let aborts = vec![
+        (name("a"), abort("locked")),
+        (name("b"), abort("held")),
+        (name("c"), abort("locked")),
+        (name("d"), Abort::new(Verdict::Invalid, "bad")),
+    ];
+    let worst = worst(aborts).unwrap();
+    assert_eq!(worst.reason, "a, c: locked; b: held");
+}
+
+#[test]
+fn an_instance_that_is_the_reason_has_its_host() {
+    let mut abort = Abort::new(Verdict::Invalid, "bad");
+    abort.instances.push(Instance::new("web", 7, 1));
+    let worst = worst(vec![(name("a"), abort)]).unwrap();
+    assert_eq!(worst.instances[0].host, name("a"));
+}
+
+#[test]
+fn no_abort_has_no_worst() {
+    assert!(worst(Vec::new()).is_none());
+}
