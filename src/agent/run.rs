@@ -89,8 +89,11 @@ impl AgentRun {
         }
         // The answer to the survey has the counter, so every later request must name it.
         let is_survey = matches!(frame.verb, RunVerb::Survey(_));
-        let is_current = frame.epoch == Some(self.epoch);
-        if !is_current && !(is_survey && frame.epoch.is_none()) {
+        let is_current = match frame.epoch {
+            Some(epoch) => epoch == self.epoch,
+            None => is_survey,
+        };
+        if !is_current {
             let why = format!("the host's counter is {}", self.epoch);
             return refuse(RefusedKind::Stale, why);
         }

@@ -13,6 +13,9 @@ use crate::{
     },
 };
 
+/// The answer of one host, or the request that it was lost in.
+type Answered = Result<SessionAnswer, (SessionRequest, Lost)>;
+
 /// The answers of several hosts to one request.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
@@ -68,11 +71,10 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
                     (index, answer)
                 }
             });
-        let mut answers: Vec<(usize, Result<SessionAnswer, (SessionRequest, Lost)>)> =
-            stream::iter(asked)
-                .buffer_unordered(self.options.parallel.max(1))
-                .collect()
-                .await;
+        let mut answers: Vec<(usize, Answered)> = stream::iter(asked)
+            .buffer_unordered(self.options.parallel.max(1))
+            .collect()
+            .await;
         answers.sort_by_key(|(index, _)| *index);
         let mut joined = Answers::default();
         for (index, answer) in answers {

