@@ -2,7 +2,7 @@
 
 use super::run_report::{CommandContext, RunReport};
 use crate::{
-    event::{Instance, Outcome, TargetReport, Verdict, process},
+    event::{HostState, Instance, Outcome, TargetReport, Verdict, process},
     names,
     refusal::Hint,
 };
@@ -69,6 +69,10 @@ impl Advisor<'_> {
             )
         };
         match self.list(is_other).as_str() {
+            "" if self.misses_hosts() => self.look_or_revert(
+                "every instance that was reached is proven on the new config; a host that was not \
+                 reached still has the old one",
+            ),
             "" => self.look_or_revert(
                 "every instance is proven on the new config, and the run stopped before its end",
             ),
@@ -77,6 +81,14 @@ impl Advisor<'_> {
                  next broadcast includes them"
             )),
         }
+    }
+
+    /// Tells whether the run went without a host that was not reached.
+    fn misses_hosts(&self) -> bool {
+        let hosts = &self.report.hosts;
+        hosts
+            .iter()
+            .any(|host| host.state == HostState::Unreachable)
     }
 
     fn unproven(&self) -> Hint {

@@ -40,7 +40,10 @@ impl Reporter {
         if let Event::Host { host, state, why } = event {
             return self.host(host, *state, why.as_deref());
         }
-        self.end_connecting();
+        // Events of hosts that are ready come while others are still connected.
+        if host.is_local() {
+            self.end_connecting();
+        }
         if let Some(line) = line_of(event) {
             return self.line_of_host(host, line);
         }
