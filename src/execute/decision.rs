@@ -1,8 +1,10 @@
 //! Whether a run over hosts may begin: every host is ready, or it is one that the run may go
 //! without.
 
+use std::collections::BTreeMap;
+
 use crate::{
-    event::{Abort, Event, HostState, Verdict},
+    event::{Abort, Event, HostState, Instance, Verdict},
     fleet::Share,
     hosts::{ReadyHost, UnreadyHost},
     inventory::HostName,
@@ -45,9 +47,29 @@ impl Absent {
         });
     }
 
-    /// Returns the hosts, for a report.
-    pub(super) fn reports(&self) -> Vec<HostReport> {
-        self.hosts.clone()
+    /// Returns every host of the run for its report: these, those of its rows in `state`, and
+    /// those on which the earlier run was over.
+    pub(super) fn reports(&self, rows: &[Instance], state: HostState) -> Vec<HostReport> {
+        let mut counts: BTreeMap<&HostName, usize> = BTreeMap::new();
+        for row in rows {
+            *counts.entry(&row.host).or_default() += 1;
+        }
+        let mut reports = self.hosts.clone();
+        for report in &mut reports {
+            report.instances = counts.remove(&report.name).unwrap_or(0);
+        }
+        let of_state = |name: &HostName, state, instances| HostReport {
+            name: name.clone(),
+            state,
+            why: None,
+            version: None,
+            instances,
+        };
+        let others = counts.into_iter();
+        reports.extend(others.map(|(name, instances)| of_state(name, state, instances)));
+        let done = self.done.iter();
+        reports.extend(done.map(|name| of_state(name, HostState::Done, 0)));
+        reports
     }
 
     /// Returns the event of each host.

@@ -60,7 +60,7 @@ impl HostsEnd<'_> {
             run: self.run.id.clone(),
             gates,
             back: self.run.back,
-            hosts: self.absent.reports(),
+            hosts: self.absent.reports(&rows.instances, HostState::Done),
             ..report_of(verdict, reason.clone(), rows)
         };
         let finished = Event::Finished {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     engine::{self, EngineOptions, FleetPlan},
-    event::{Abort, Event, Interrupts, Verdict, check_interrupts},
+    event::{Abort, Event, HostState, Interrupts, Verdict, check_interrupts},
     fleet::Fleet,
     hosts::{FleetSurvey, ReadyHost, RemoteRun, claimed_operator, select, survey_hosts},
     inventory::{Expression, HostEntry, HostName},
@@ -177,7 +177,7 @@ impl RunOverHosts<'_> {
         let links = plans.into_iter().map(|plan| ((), plan)).collect();
         let plan = FleetPlan::new(links, run.groups.clone());
         let report = RunReport {
-            hosts: self.ready.absent.reports(),
+            hosts: self.ready.absent.reports(&rows.instances, HostState::Ready),
             ..report_of(Verdict::Converged, reason, rows)
         };
         dry_run::report(run, &plan, report)
@@ -204,7 +204,7 @@ impl RunOverHosts<'_> {
         let verdict = self.ready.absent.worsen(Verdict::of(ends, false));
         let reason = self.ready.absent.with_reason(reason);
         Ok(RunReport {
-            hosts: self.ready.absent.reports(),
+            hosts: self.ready.absent.reports(&rows.instances, HostState::Done),
             ..report_of(verdict, reason, rows)
         })
     }

@@ -169,3 +169,25 @@ fn an_instance_that_is_the_reason_has_its_host() {
 fn no_abort_has_no_worst() {
     assert!(worst(Vec::new()).is_none());
 }
+
+#[test]
+fn a_report_has_each_host_once_with_its_instances() {
+    let mut absent = judge(2, away(1), (3, Share::Count(1))).unwrap();
+    absent.lose(name("b"), "cut".into());
+    let row = |host: &str| {
+        let mut row = Instance::new("web", 1, 1);
+        row.host = name(host);
+        row
+    };
+    let reports = absent.reports(&[row("a"), row("a"), row("b")], HostState::Done);
+    let states: Vec<(&str, HostState, usize)> = reports
+        .iter()
+        .map(|host| (host.name.as_str(), host.state, host.instances))
+        .collect();
+    let wanted = [
+        ("away-0", HostState::Unreachable, 0),
+        ("b", HostState::Lost, 1),
+        ("a", HostState::Done, 2),
+    ];
+    assert_eq!(states, wanted);
+}

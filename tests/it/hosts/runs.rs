@@ -50,6 +50,7 @@ fn a_good_change_reaches_every_server_of_every_host() {
         .map(|row| row["host"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(Vec::from_iter(hosts), ["h0", "h1", "h2", "h3", "h4"]);
+    assert_eq!(end.json["host_counts"]["done"], 5, "{:#}", end.json);
     for host in 0..5 {
         assert_eq!(bed.last_verdict(host), "converged");
         bed.assert_clean(host);
