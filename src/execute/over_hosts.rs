@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     engine::{self, EngineOptions, FleetPlan},
-    event::{Abort, Event, HostState, Interrupts, Verdict, check_interrupts},
+    event::{Abort, Event, HostState, Interrupts, Phase, Verdict, check_interrupts},
     fleet::Fleet,
     hosts::{FleetSurvey, ReadyHost, RemoteRun, claimed_operator, select, survey_hosts},
     inventory::{Expression, HostEntry, HostName},
@@ -40,6 +40,13 @@ pub(crate) async fn execute_over_hosts(
     let selected = select(order.hosts, terms, Some(&order.options.state))
         .await
         .map_err(|fault| Abort::new(fault.verdict(), fault.to_string()))?;
+    let connecting = Event::Phase {
+        phase: Phase::Connecting,
+        done: 0,
+        all: selected.len(),
+        limit: None,
+    };
+    on_event(&HostName::local(), &connecting);
     let operator = claimed_operator();
     let survey = FleetSurvey {
         run: &order.options.id,

@@ -62,6 +62,11 @@ impl HostTally {
         self.all > 0 && !self.is_told
     }
 
+    /// Returns true if every host that the run was asked for has a state.
+    pub(super) fn has_all(&self) -> bool {
+        self.all > 0 && self.known() >= self.all
+    }
+
     /// Returns the number of hosts with a state.
     fn known(&self) -> usize {
         self.counts.values().sum()

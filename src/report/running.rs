@@ -41,7 +41,7 @@ impl Reporter {
             return self.host(host, *state, why.as_deref());
         }
         // Events of hosts that are ready come while others are still connected.
-        if host.is_local() {
+        if host.is_local() || self.hosts.has_all() {
             self.end_connecting();
         }
         if let Some(line) = line_of(event) {

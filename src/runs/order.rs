@@ -22,7 +22,11 @@ const COMPACT: u64 = 256 << 10;
 
 /// The counter of each run, as the file `order` has it: a line `COUNTER ID` for each.
 #[derive(Debug, Default)]
-pub(super) struct RunOrder(BTreeMap<String, u64>);
+pub(super) struct RunOrder {
+    counters: BTreeMap<String, u64>,
+    /// The greatest counter, also of a torn line: the next one is greater in any case.
+    last: u64,
+}
 
 fn path_of(state: &Path) -> PathBuf {
     state.join("order")
@@ -44,17 +48,21 @@ impl RunOrder {
         let text = String::from_utf8_lossy(&bytes);
         // A line without its end was torn by a loss of power, and its run never began.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let parse = |line: &str| {
+        let parse = |line: &str| -> Option<(String, u64)> {
             let (counter, id) = line.split_once(' ')?;
             Some((id.to_owned(), counter.parse().ok()?))
         };
-        Ok(Self(whole.lines().filter_map(parse).collect()))
+        let last = text.lines().filter_map(parse).map(|(_, counter)| counter);
+        Ok(Self {
+            last: last.max().unwrap_or(0),
+            counters: whole.lines().filter_map(parse).collect(),
+        })
     }
 
     /// Returns the place of a run. Those of an earlier version come first, in the order of their
     /// ids.
     fn place<'a>(&self, id: &'a str) -> (u64, &'a str) {
-        (self.0.get(id).copied().unwrap_or(0), id)
+        (self.counters.get(id).copied().unwrap_or(0), id)
     }
 
     /// Sorts runs, the oldest first.
@@ -66,10 +74,6 @@ impl RunOrder {
     #[must_use]
     pub(super) fn is_after(&self, id: &str, other: &str) -> bool {
         self.place(id) > self.place(other)
-    }
-
-    fn last(&self) -> u64 {
-        self.0.values().max().copied().unwrap_or(0)
     }
 }
 
@@ -88,10 +92,10 @@ pub(crate) async fn raise(
         return Err(io::ErrorKind::TimedOut.into());
     };
     let order = RunOrder::try_read(state)?;
-    if let Some(counter) = order.0.get(id) {
+    if let Some(counter) = order.counters.get(id) {
         return Ok(*counter);
     }
-    let counter = order.last() + 1;
+    let counter = order.last + 1;
     let path = path_of(state);
     if path.metadata().is_ok_and(|meta| meta.len() > COMPACT) {
         compact(state, &order)?;
@@ -120,9 +124,9 @@ fn ends_torn(path: &Path) -> io::Result<bool> {
 /// Removes the lines of runs that are not kept, but that of the last run: the counter never falls.
 fn compact(state: &Path, order: &RunOrder) -> io::Result<()> {
     let kept: BTreeSet<String> = state_dir::names(&state.join("runs"))?.into_iter().collect();
-    let last = order.last();
+    let last = order.last;
     let lines: String = order
-        .0
+        .counters
         .iter()
         .filter(|(id, counter)| kept.contains(*id) || **counter == last)
         .map(|(id, counter)| format!("{counter} {id}\n"))
@@ -176,7 +180,7 @@ mod tests {
         let path = path_of(state.path());
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text + "2 b").unwrap();
-        assert!(!RunOrder::read(state.path()).0.contains_key("b"));
+        assert!(!RunOrder::read(state.path()).counters.contains_key("b"));
         assert_eq!(raised(state.path(), "c").await, 3);
     }
 
@@ -189,7 +193,7 @@ mod tests {
         std::fs::create_dir_all(state.path().join("runs/a")).unwrap();
         compact(state.path(), &RunOrder::read(state.path())).unwrap();
         let order = RunOrder::read(state.path());
-        assert_eq!(order.0.keys().collect::<Vec<_>>(), ["a", "c"]);
+        assert_eq!(order.counters.keys().collect::<Vec<_>>(), ["a", "c"]);
         assert_eq!(raised(state.path(), "d").await, 4);
     }
 }
