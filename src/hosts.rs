@@ -18,7 +18,7 @@ pub(crate) use self::{
     failure::{ConnectFailure, Fault},
     operator::claimed_operator,
     query::{Absence, Gathered, QueryError, for_each_host, gather_answers, of_host},
-    remote::{CandidateBytes, RemoteRun},
+    remote::{CandidateBytes, RemoteRun, dismiss},
     selected::{SelectFault, select},
     survey::{FleetSurvey, ReadyHost, UnreadyHost, survey_hosts},
 };

@@ -49,7 +49,7 @@ pub(crate) use self::{
     interrupted::{
         InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord, later, plan_targets,
     },
-    journal::{Journal, NotBegun, ProofsKept},
+    journal::{Journal, ProofsKept, unusable},
     last_change::{LastChange, last_change},
     last_seen::{LastInstance, LastSeen},
     open_runs::{left_over, marked_runs, open_runs, targets as open_targets, unlisted},

@@ -14,7 +14,7 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         let fresh = self.fresh_since(self.quiet_since);
         let request = SessionRequest::Conclude { direction, fresh };
         let answer = self.ask(&request, |_| true).await;
-        // Of a lost host only the outcomes are known, and not its targets.
+        // A lost host leaves its outcomes, and its targets are not known.
         let is_complete = self.plan.hosts.iter().all(|host| host.is_there());
         let mut is_known = is_complete;
         let mut is_new = false;

@@ -41,7 +41,7 @@ pub(crate) struct RunHost<L> {
     pub(super) failures: BTreeMap<u32, String>,
 }
 
-/// What the coordinator's file says of a group.
+/// The policy of a group, by the coordinator's file.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupPolicy {
     /// The group.

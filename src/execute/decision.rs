@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::{
     event::{Abort, Event, HostState, Instance, Verdict},
     fleet::Share,
-    hosts::{ReadyHost, UnreadyHost},
+    hosts::{ReadyHost, UnreadyHost, dismiss},
     inventory::HostName,
     names,
     report::HostReport,
@@ -144,8 +144,7 @@ pub(super) async fn decide(
             absent,
         }),
         Err(abort) => {
-            let ends = ready.into_iter().map(|host| host.run.bye());
-            futures_util::future::join_all(ends).await;
+            dismiss(ready.into_iter().map(|host| host.run)).await;
             Err(abort)
         }
     }

@@ -36,7 +36,7 @@ pub(crate) struct HostsOrder<'a> {
     pub(crate) count: Option<Count>,
     /// The verb, for the index of the run.
     pub(crate) verb: Verb,
-    /// What each host is asked to survey.
+    /// The order that each host surveys.
     pub(crate) order: SurveyOrder,
     pub(crate) candidates: Candidates,
     /// Every selected host has begun the earlier run: one that does not know it is refused.

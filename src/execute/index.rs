@@ -4,12 +4,12 @@
 use super::{decision::Absent, hosts_order::HostsOrder};
 use crate::{
     engine::FleetPlan,
-    event::{Abort, Event, Instance, Interrupts, Verdict, interrupted},
+    event::{Abort, Event, Instance, Interrupts, interrupted},
     fleet::Order,
     hosts::RemoteRun,
     inventory::HostName,
     protocol::HostLink,
-    runs::{self, Journal, NotBegun, OverHosts, ProofsKept, Record, RunInfo},
+    runs::{self, Journal, OverHosts, ProofsKept, Record, RunInfo},
     session::SessionOptions,
 };
 
@@ -63,14 +63,7 @@ pub(super) async fn begin(
         }),
     };
     let journal = Journal::begin(&options.state, &record, interrupts);
-    let journal = journal.await.map_err(|why| match why {
-        NotBegun::Interrupted(interrupted) => interrupted.into(),
-        NotBegun::Io(e) => {
-            let state = options.state.display();
-            let why = format!("the state directory `{state}` cannot be used: {e}");
-            Abort::new(Verdict::Failed, why)
-        }
-    })?;
+    let journal = journal.await.map_err(|why| why.abort(&options.state))?;
     Ok(Index {
         journal,
         options: options.clone(),

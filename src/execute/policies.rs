@@ -42,7 +42,7 @@ pub(super) fn group_policies(
                 .groups
                 .iter()
                 .find(|group| group.name == *name);
-            // What a host does not say of a group is taken for the careful case.
+            // A group that the greeting lacks is taken for the careful case.
             *canaries.entry(name).or_default() |= greeting.is_none_or(|group| group.canary);
         }
     }

@@ -170,9 +170,7 @@ impl Connection {
     /// # Errors
     /// Fails if the agent refuses, the connection ends, or nothing is heard for too long.
     pub(crate) async fn query(&mut self, request: &Request) -> Result<Answered, Unanswered> {
-        timeout(self.silence, self.writer.write(request))
-            .await
-            .map_err(|_| Unanswered::Silent(self.silence))??;
+        self.send(request).await?;
         let mut answered = Answered {
             rows: Vec::new(),
             result: Map::new(),
@@ -200,10 +198,7 @@ impl Connection {
     /// Reads the next line of an answer. Every other frame is a sign of life.
     async fn answer(&mut self) -> Result<Answer, Unanswered> {
         loop {
-            let frame: Option<Value> = timeout(self.silence, self.reader.next())
-                .await
-                .map_err(|_| Unanswered::Silent(self.silence))??;
-            let frame = frame.ok_or(Unanswered::Ended)?;
+            let frame = self.receive().await?;
             if frame.get("a").is_some() {
                 return Ok(serde_json::from_value(frame).map_err(FrameError::from)?);
             }

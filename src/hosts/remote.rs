@@ -181,6 +181,11 @@ impl RemoteRun {
     }
 }
 
+/// Ends the conversation with each host, and so the run where it has touched nothing.
+pub(crate) async fn dismiss(runs: impl IntoIterator<Item = RemoteRun>) {
+    futures_util::future::join_all(runs.into_iter().map(RemoteRun::bye)).await;
+}
+
 fn invalid(why: serde_json::Error) -> Unanswered {
     Unanswered::Frame(why.into())
 }

@@ -11,6 +11,9 @@ use crate::{
     },
 };
 
+/// The text of an answer to another request.
+const UNEXPECTED: &str = "its agent answered something else";
+
 /// No candidate is sent after the survey.
 struct NoCandidates;
 
@@ -46,10 +49,7 @@ impl RemoteRun {
         };
         match self.ask(verb, interrupts, &mut |_| {}).await {
             Ok(RunAnswer::Accepted) => Ok(()),
-            Ok(RunAnswer::Abort(abort)) => Err(abort),
-            Ok(_) => Err(unexpected()),
-            Err(CallError::Refused(why)) => Err(Abort::new(Verdict::Refused, why.text)),
-            Err(lost) => Err(Abort::new(Verdict::Unreachable, lost.to_string())),
+            other => Err(abort_of(other)),
         }
     }
 
@@ -64,10 +64,7 @@ impl RemoteRun {
     ) -> Result<(HostRows, Vec<(Outcome, Unproven)>), Abort> {
         match self.ask(RunVerb::Unchanged, interrupts, &mut |_| {}).await {
             Ok(RunAnswer::Unchanged { rows, ends }) => Ok((rows, ends)),
-            Ok(RunAnswer::Abort(abort)) => Err(abort),
-            Ok(_) => Err(unexpected()),
-            Err(CallError::Refused(why)) => Err(Abort::new(Verdict::Refused, why.text)),
-            Err(lost) => Err(Abort::new(Verdict::Unreachable, lost.to_string())),
+            other => Err(abort_of(other)),
         }
     }
 
@@ -106,13 +103,19 @@ impl RemoteRun {
     }
 }
 
-fn unexpected() -> Abort {
-    Abort::new(Verdict::Refused, "its agent answered something else")
+/// Returns the abort of a run by the answer of a host that has touched nothing.
+fn abort_of(answer: Result<RunAnswer, CallError>) -> Abort {
+    match answer {
+        Ok(RunAnswer::Abort(abort)) => abort,
+        Ok(_) => Abort::new(Verdict::Refused, UNEXPECTED),
+        Err(CallError::Refused(why)) => Abort::new(Verdict::Refused, why.text),
+        Err(lost) => Abort::new(Verdict::Unreachable, lost.to_string()),
+    }
 }
 
 fn lost(answer: Result<RunAnswer, CallError>) -> Lost {
     match answer {
-        Ok(_) => Lost("its agent answered something else".into()),
+        Ok(_) => Lost(UNEXPECTED.into()),
         Err(why) => Lost(format!("lost: {why}")),
     }
 }

@@ -28,11 +28,7 @@ pub(crate) struct LastRun {
 /// # Errors
 /// Fails if no run can be reverted, or if the state directory cannot be used.
 pub(crate) fn last(state: &Path) -> Result<Option<LastRun>, Abort> {
-    let unusable = |e: std::io::Error| {
-        let state = state.display();
-        let why = format!("the state directory `{state}` cannot be used: {e}");
-        Abort::new(Verdict::Failed, why)
-    };
+    let unusable = |e: std::io::Error| runs::unusable(state, &e);
     if state.exists() {
         runs::trusted(state).map_err(unusable)?;
     }

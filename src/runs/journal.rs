@@ -20,7 +20,9 @@ use super::{
     store, syslog,
 };
 use crate::{
-    event::{Event, Interrupted, Interrupts, VERSION, Verdict, check_interrupts, interrupted},
+    event::{
+        Abort, Event, Interrupted, Interrupts, VERSION, Verdict, check_interrupts, interrupted,
+    },
     inventory::HostName,
     step::Content,
 };
@@ -71,6 +73,23 @@ pub(crate) enum NotBegun {
     /// The system's error.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl NotBegun {
+    /// Returns the abort of the run whose journal would be in `state`.
+    pub(crate) fn abort(self, state: &Path) -> Abort {
+        match self {
+            Self::Interrupted(interrupted) => interrupted.into(),
+            Self::Io(e) => unusable(state, &e),
+        }
+    }
+}
+
+/// Returns the abort of a run that cannot use its state directory.
+pub(crate) fn unusable(state: &Path, e: &io::Error) -> Abort {
+    let state = state.display();
+    let why = format!("the state directory `{state}` cannot be used: {e}");
+    Abort::new(Verdict::Failed, why)
 }
 
 fn cut(text: &str) -> String {

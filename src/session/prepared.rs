@@ -1,7 +1,5 @@
 //! A run whose plan is made and whose candidates are staged and valid. Nothing is touched yet.
 
-use std::{io, path::Path};
-
 use super::{
     arrange::{Waves, arrange},
     context::{RunContext, SessionOptions},
@@ -19,7 +17,7 @@ use crate::{
     host::{Host, local::check::Recheck},
     plan::Plan,
     protocol::{HostPlan, HostRows, Validate},
-    runs::{self, Journal, LastSeen, NotBegun},
+    runs::{self, Journal, LastSeen},
     step::{PlannedInstance, Step},
 };
 
@@ -110,7 +108,7 @@ impl Prepared {
     pub(crate) async fn raise_counter(&self, interrupts: &Interrupts) -> Result<u64, Abort> {
         let SessionOptions { state, id, .. } = &self.context.options;
         let raised = runs::raise_counter(state, id, interrupted(interrupts, 0)).await;
-        raised.map_err(|e| unusable(state, &e))
+        raised.map_err(|e| runs::unusable(state, &e))
     }
 
     /// Shows what the run would do.
@@ -188,10 +186,7 @@ impl Prepared {
         let record = record(&self.context, &plan);
         let state = &self.context.options.state;
         let begun = Journal::begin(state, &record, interrupts).await;
-        let mut journal = begun.map_err(|why| match why {
-            NotBegun::Interrupted(interrupted) => interrupted.into(),
-            NotBegun::Io(e) => unusable(state, &e),
-        })?;
+        let mut journal = begun.map_err(|why| why.abort(state))?;
         for note in self.host.notes() {
             let _ = journal.record(note);
         }
@@ -216,12 +211,6 @@ impl Prepared {
 pub(crate) struct RunningSession {
     pub(super) session: HostSession<Journal>,
     pub(super) context: RunContext,
-}
-
-fn unusable(state: &Path, e: &io::Error) -> Abort {
-    let state = state.display();
-    let why = format!("the state directory `{state}` cannot be used: {e}");
-    Abort::new(Verdict::Failed, why)
 }
 
 fn all_steps(plan: &mut Plan) -> Vec<&mut Step> {

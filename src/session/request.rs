@@ -99,8 +99,8 @@ impl<J: EventStore> HostSession<J> {
                 answer.instances = turn.instances_of(wave);
             }
         }
-        answer.is_touched = turn.touched_anything();
         answer.can_roll_back = turn.has_rollback_content(until);
+        answer.is_touched = self.is_touched();
         self.report_outcomes(&mut answer);
         answer.is_journaled = !self.journal_failed;
         answer
@@ -136,10 +136,6 @@ impl<J: EventStore> Turn<'_, J> {
 
     pub(super) fn was_touched(&self, step: &Step) -> bool {
         was_touched(self.host, step)
-    }
-
-    fn touched_anything(&self) -> bool {
-        self.plan.steps().any(|s| self.was_touched(s))
     }
 
     /// Returns true if the step is part of a full rollback: this run has begun it, or the run that

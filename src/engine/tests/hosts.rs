@@ -12,7 +12,7 @@ mod sweep;
 /// A host of the run, by its index.
 pub(super) type Place = usize;
 
-/// What becomes of a request to a host.
+/// The fate of a request to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The connection breaks before the host reads it.

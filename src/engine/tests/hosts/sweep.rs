@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What becomes of the first instance of a host, or of its file.
+/// The fate of the first instance of a host, or of its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Good,
