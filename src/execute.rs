@@ -2,10 +2,10 @@
 //! share these steps.
 
 use crate::{
-    engine::{self, EngineOptions, FleetPlan, RunEnd},
+    engine::{FleetPlan, RunEnd},
     event::{Abort, Event, Interrupts, Verdict, check_interrupts},
     inventory::HostName,
-    protocol::{Finish, HostRows},
+    protocol::Finish,
     report::RunReport,
     session::{Prepared, RunningSession},
 };
@@ -24,7 +24,7 @@ mod policies;
 mod reason;
 mod rows;
 
-use self::{fleet_run::FleetRun, gate::OperatorGates, reason::Reasons, rows::report_of};
+use self::{fleet_run::FleetRun, reason::Reasons, rows::Rows};
 pub(crate) use self::{
     hosts_order::{Candidates, HostsOrder},
     options::RunOptions,
@@ -57,53 +57,36 @@ async fn carry_out(
     let host_plan = prepared.host_plan();
     let (has_work, must_record) = (host_plan.has_work, host_plan.must_record);
     if run.dry_run {
-        let rows = prepared.preview();
+        let rows = Rows::of(&HostName::local(), prepared.preview());
         let reason = Reasons::new(run, &rows.instances, has_work).dry_run();
         let plan = FleetPlan::new(vec![((), host_plan)], run.groups.clone());
-        let report = report_of(Verdict::Converged, reason, rows);
+        let report = rows.report(Verdict::Converged, reason);
         return Ok(dry_run::report(run, &plan, report));
     }
     if !has_work && !must_record {
         let (rows, ends) = prepared.unchanged(interrupts).await?;
+        let rows = Rows::of(&HostName::local(), rows);
         let reason = Reasons::new(run, &rows.instances, false).unchanged();
-        return Ok(report_of(Verdict::of(ends, false), reason, rows));
+        return Ok(rows.report(Verdict::of(ends, false), reason));
     }
     check_interrupts(interrupts)?;
     let session = prepared.begin(None, interrupts).await?;
     let mut plan = FleetPlan::new(vec![(session, host_plan)], run.groups.clone());
-    on_event(&Event::Waves {
-        instances: plan.waves.iter().map(|wave| wave.instances).collect(),
-    });
-    let options = EngineOptions {
-        immediate: run.now,
-        parallel: run.parallel,
-    };
-    let mut gates = OperatorGates { run: &run.id };
     let mut report = |_: &HostName, event: &Event| on_event(event);
-    let ended = engine::run(&mut plan, options, interrupts, &mut gates, &mut report).await;
-    conclude(run, plan, (ended, has_work), interrupts, on_event).await
+    let ended = run.carry_out(&mut plan, interrupts, &mut report).await;
+    let session = plan.hosts.remove(0).link;
+    conclude(run, session, (ended, has_work), interrupts, on_event).await
 }
 
-/// Ends a run on its hosts, and reports it.
+/// Ends the run of one host, and reports it.
 async fn conclude(
     run: &FleetRun,
-    plan: FleetPlan<RunningSession>,
+    mut session: RunningSession,
     (ended, has_work): (Result<RunEnd, Abort>, bool),
     interrupts: &Interrupts,
     on_event: &mut impl FnMut(&Event),
 ) -> Result<RunReport, Abort> {
-    let mut sessions: Vec<RunningSession> = plan.hosts.into_iter().map(|host| host.link).collect();
-    let mut rows = HostRows::default();
-    for session in &mut sessions {
-        let HostRows {
-            targets,
-            instances,
-            notes,
-        } = session.close_up(on_event);
-        rows.targets.extend(targets);
-        rows.instances.extend(instances);
-        rows.notes.extend(notes);
-    }
+    let rows = Rows::of(&HostName::local(), session.close_up(on_event));
     let (verdict, reason, gates) = match &ended {
         Ok(end) => {
             let reason = Reasons::new(run, &rows.instances, has_work).ended(end);
@@ -115,16 +98,14 @@ async fn conclude(
         run: run.id.clone(),
         gates,
         back: run.back,
-        ..report_of(verdict, reason.clone(), rows)
+        ..rows.report(verdict, reason.clone())
     };
     let end = Finish {
         verdict,
         reason: reason.clone(),
         supersedes: ended.is_ok(),
     };
-    for session in sessions {
-        session.finish(end.clone(), interrupts, on_event).await;
-    }
+    session.finish(end, interrupts, on_event).await;
     on_event(&Event::Finished {
         verdict,
         reason,

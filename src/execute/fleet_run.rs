@@ -1,6 +1,14 @@
 //! A run, besides the plans of its hosts.
 
-use crate::{engine::GroupPolicy, runs::Verb, session::RunContext};
+use super::gate::OperatorGates;
+use crate::{
+    engine::{self, EngineOptions, FleetPlan, GroupPolicy, RunEnd},
+    event::{Abort, Event, Interrupts},
+    inventory::HostName,
+    protocol::HostLink,
+    runs::Verb,
+    session::RunContext,
+};
 
 /// A run over prepared hosts, besides their plans.
 #[derive(Debug)]
@@ -24,6 +32,28 @@ pub(crate) struct FleetRun {
 }
 
 impl FleetRun {
+    /// Carries out a plan that every host has accepted. Each event comes with its host.
+    ///
+    /// # Errors
+    /// Fails if the run ended before it touched anything.
+    pub(super) async fn carry_out<L: HostLink>(
+        &self,
+        plan: &mut FleetPlan<L>,
+        interrupts: &mut Interrupts,
+        report: &mut impl FnMut(&HostName, &Event),
+    ) -> Result<RunEnd, Abort> {
+        let waves = Event::Waves {
+            instances: plan.waves.iter().map(|wave| wave.instances).collect(),
+        };
+        report(&HostName::local(), &waves);
+        let options = EngineOptions {
+            immediate: self.now,
+            parallel: self.parallel,
+        };
+        let mut gates = OperatorGates { run: &self.id };
+        engine::run(plan, options, interrupts, &mut gates, report).await
+    }
+
     /// Returns the run of a fleet of one host.
     pub(crate) fn of_this_host(context: &RunContext) -> Self {
         Self {

@@ -4,13 +4,7 @@ use std::cell::RefCell;
 
 use futures_util::{StreamExt, stream};
 
-use super::{
-    decision::Absent,
-    fleet_run::FleetRun,
-    index::Index,
-    reason::Reasons,
-    rows::{add, report_of},
-};
+use super::{decision::Absent, fleet_run::FleetRun, index::Index, reason::Reasons, rows::Rows};
 use crate::{
     engine::{FleetPlan, RunEnd, RunHost},
     event::{Abort, Event, HostState, Interrupts, Verdict},
@@ -61,7 +55,7 @@ impl HostsEnd<'_> {
             gates,
             back: self.run.back,
             hosts: self.absent.reports(&rows.instances, HostState::Done),
-            ..report_of(verdict, reason.clone(), rows)
+            ..rows.report(verdict, reason.clone())
         };
         let finished = Event::Finished {
             verdict,
@@ -82,7 +76,7 @@ impl HostsEnd<'_> {
         &mut self,
         plan: FleetPlan<RemoteRun>,
         report: &mut dyn FnMut(&HostName, &Event),
-    ) -> (Vec<RemoteRun>, HostRows) {
+    ) -> (Vec<RemoteRun>, Rows) {
         let interrupts = self.interrupts;
         let report = RefCell::new(report);
         let closed = plan.hosts.into_iter().map(|mut host| {
@@ -107,17 +101,17 @@ impl HostsEnd<'_> {
             .buffered(self.run.parallel)
             .collect()
             .await;
-        let mut rows = HostRows::default();
+        let mut rows = Rows::default();
         let mut links = Vec::new();
         for (host, of_host) in closed {
             let name = host.link.name().clone();
             match of_host {
                 Ok(of_host) => {
-                    add(&mut rows, &name, of_host);
+                    rows.add(&name, of_host);
                     links.push(host.link);
                 }
                 Err(Lost(why)) => {
-                    add(&mut rows, &name, rows_of_lost(&host));
+                    rows.add(&name, rows_of_lost(&host));
                     self.absent.lose(name, why);
                 }
             }

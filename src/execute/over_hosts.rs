@@ -8,21 +8,20 @@ use super::{
     decision::{Absent, Ready, decide, worst},
     dry_run,
     fleet_run::FleetRun,
-    gate::OperatorGates,
     hosts_end::HostsEnd,
     hosts_order::HostsOrder,
     index,
     policies::{HostGroup, check_counts, check_keys, group_policies, set_waves},
     reason::Reasons,
-    rows::{add, report_of},
+    rows::Rows,
 };
 use crate::{
-    engine::{self, EngineOptions, FleetPlan},
+    engine::FleetPlan,
     event::{Abort, Event, HostState, Interrupts, Phase, Verdict, check_interrupts},
     fleet::Fleet,
-    hosts::{FleetSurvey, ReadyHost, RemoteRun, claimed_operator, select, survey_hosts},
+    hosts::{FleetSurvey, ReadyHost, RemoteRun, claimed_operator, dismiss, select, survey_hosts},
     inventory::{Expression, HostEntry, HostName},
-    protocol::{HostLink, HostPlan, HostRows},
+    protocol::{HostLink, HostPlan},
     report::RunReport,
 };
 
@@ -81,9 +80,10 @@ fn hosts_of(fleet: &Fleet) -> BTreeMap<String, Expression> {
 /// Returns the inventory entries of the hosts that are ready.
 fn entries_of(selected: &[HostEntry], ready: &[ReadyHost]) -> Vec<HostEntry> {
     let of_host = |host: &ReadyHost| {
-        let mut entry = selected.iter().find(|entry| entry.name == *host.run.name());
-        let entry = entry.take().cloned();
-        entry.unwrap_or_else(|| HostEntry::named(host.run.name().clone()))
+        let entry = selected.iter().find(|entry| entry.name == *host.run.name());
+        entry
+            .cloned()
+            .unwrap_or_else(|| HostEntry::named(host.run.name().clone()))
     };
     ready.iter().map(of_host).collect()
 }
@@ -107,8 +107,7 @@ impl RunOverHosts<'_> {
         let plans = match self.arranged(&run, &groups) {
             Ok(plans) => plans,
             Err(abort) => {
-                let ends = self.ready.hosts.into_iter().map(|host| host.run.bye());
-                futures_util::future::join_all(ends).await;
+                dismiss(self.ready.hosts.into_iter().map(|host| host.run)).await;
                 return Err(abort);
             }
         };
@@ -171,21 +170,21 @@ impl RunOverHosts<'_> {
 
     /// Shows what the run would do on every host.
     fn preview(self, run: &FleetRun, plans: Vec<HostPlan>, has_work: bool) -> RunReport {
-        let mut rows = HostRows::default();
+        let mut rows = Rows::default();
         for (host, plan) in self.ready.hosts.into_iter().zip(&plans) {
             let name = host.run.name().clone();
             let mut of_host = host.rows.unwrap_or_default();
             for (instance, entry) in of_host.instances.iter_mut().zip(&plan.entries) {
                 instance.wave = usize::from(entry.wave);
             }
-            add(&mut rows, &name, of_host);
+            rows.add(&name, of_host);
         }
         let reason = Reasons::new(run, &rows.instances, has_work).dry_run();
         let links = plans.into_iter().map(|plan| ((), plan)).collect();
         let plan = FleetPlan::new(links, run.groups.clone());
         let report = RunReport {
             hosts: self.ready.absent.reports(&rows.instances, HostState::Ready),
-            ..report_of(Verdict::Converged, reason, rows)
+            ..rows.report(Verdict::Converged, reason)
         };
         dry_run::report(run, &plan, report)
     }
@@ -200,11 +199,11 @@ impl RunOverHosts<'_> {
             (name, unchanged)
         });
         let answers: Vec<_> = stream::iter(asked).buffered(run.parallel).collect().await;
-        let mut rows = HostRows::default();
+        let mut rows = Rows::default();
         let mut ends = Vec::new();
         for (name, answer) in answers {
             let (of_host, of_instances) = answer.map_err(|abort| abort.at(&name))?;
-            add(&mut rows, &name, of_host);
+            rows.add(&name, of_host);
             ends.extend(of_instances);
         }
         let reason = Reasons::new(run, &rows.instances, false).unchanged();
@@ -212,7 +211,7 @@ impl RunOverHosts<'_> {
         let reason = self.ready.absent.with_reason(reason);
         Ok(RunReport {
             hosts: self.ready.absent.reports(&rows.instances, HostState::Done),
-            ..report_of(verdict, reason, rows)
+            ..rows.report(verdict, reason)
         })
     }
 }
@@ -241,8 +240,7 @@ impl Begun<'_> {
         let mut index = match index::begin(order, &plan, interrupts).await {
             Ok(index) => index,
             Err(abort) => {
-                let ends = plan.hosts.into_iter().map(|host| host.link.bye());
-                futures_util::future::join_all(ends).await;
+                dismiss(plan.hosts.into_iter().map(|host| host.link)).await;
                 return Err(abort);
             }
         };
@@ -253,16 +251,7 @@ impl Begun<'_> {
             index.record(host, event);
             on_event(host, event);
         };
-        let waves = Event::Waves {
-            instances: plan.waves.iter().map(|wave| wave.instances).collect(),
-        };
-        report(&HostName::local(), &waves);
-        let options = EngineOptions {
-            immediate: run.now,
-            parallel: run.parallel,
-        };
-        let mut gates = OperatorGates { run: &run.id };
-        let ended = engine::run(&mut plan, options, interrupts, &mut gates, &mut report).await;
+        let ended = run.carry_out(&mut plan, interrupts, &mut report).await;
         let end = HostsEnd {
             run,
             ended,

@@ -1,35 +1,56 @@
 //! The rows of a report, from those of the hosts.
 
 use crate::{
-    event::{At, Verdict},
+    event::{At, Event, Instance, TargetReport, Verdict},
     inventory::HostName,
     protocol::HostRows,
     report::RunReport,
 };
 
-/// Returns the report of these rows.
-pub(super) fn report_of(verdict: Verdict, reason: String, rows: HostRows) -> RunReport {
-    RunReport {
-        notes: rows.notes.into_iter().map(At::local).collect(),
-        ..RunReport::new(verdict, reason, rows.targets, rows.instances)
-    }
+/// The rows of all hosts of a run, each of which names its host.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    targets: Vec<TargetReport>,
+    /// The instances, host by host.
+    pub(super) instances: Vec<Instance>,
+    notes: Vec<At<Event>>,
 }
 
-/// Adds the rows of a host, which name it.
-pub(super) fn add(rows: &mut HostRows, name: &HostName, of_host: HostRows) {
-    let HostRows {
-        targets,
-        instances,
-        notes,
-    } = of_host;
-    rows.targets.extend(targets.into_iter().map(|mut target| {
-        target.host = name.clone();
-        target
-    }));
-    rows.instances
-        .extend(instances.into_iter().map(|mut instance| {
-            instance.host = name.clone();
-            instance
+impl Rows {
+    /// Returns the rows of one host.
+    pub(super) fn of(name: &HostName, of_host: HostRows) -> Self {
+        let mut rows = Self::default();
+        rows.add(name, of_host);
+        rows
+    }
+
+    /// Adds the rows of a host.
+    pub(super) fn add(&mut self, name: &HostName, of_host: HostRows) {
+        let HostRows {
+            targets,
+            instances,
+            notes,
+        } = of_host;
+        self.targets.extend(targets.into_iter().map(|mut target| {
+            target.host = name.clone();
+            target
         }));
-    rows.notes.extend(notes);
+        self.instances
+            .extend(instances.into_iter().map(|mut instance| {
+                instance.host = name.clone();
+                instance
+            }));
+        self.notes.extend(notes.into_iter().map(|event| At {
+            event,
+            host: name.clone(),
+        }));
+    }
+
+    /// Returns the report of these rows.
+    pub(super) fn report(self, verdict: Verdict, reason: String) -> RunReport {
+        RunReport {
+            notes: self.notes,
+            ..RunReport::new(verdict, reason, self.targets, self.instances)
+        }
+    }
 }
