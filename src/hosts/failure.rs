@@ -57,7 +57,7 @@ struct Known {
     /// The text in the line, in lower case.
     text: &'static str,
     /// Returns the command or line that repairs it.
-    repair: fn(&HostEntry) -> String,
+    repair: fn(&HostEntry, &ConnectFailure) -> String,
 }
 
 /// Lines of programs on the way, from OpenSSH 9, sudo 1.9 and POSIX shells. They decide the hint
@@ -65,25 +65,15 @@ struct Known {
 const KNOWN: [Known; 12] = [
     Known {
         text: "remote host identification has changed",
-        repair: |host| {
-            format!(
-                "compare its new key with the host's own; if it is right: ssh-keygen -R {}",
-                quoted(host)
-            )
-        },
+        repair: changed_key,
     },
     Known {
         text: "host key verification failed",
-        repair: |host| {
-            format!(
-                "compare its key with the host's own, then: ssh-keyscan {} >> ~/.ssh/known_hosts",
-                quoted(host)
-            )
-        },
+        repair: unknown_key,
     },
     Known {
         text: "permission denied (",
-        repair: |host| format!("install a key there: ssh-copy-id {}", quoted(host)),
+        repair: |host, _| format!("install a key there: ssh-copy-id {}", quoted(host)),
     },
     Known {
         text: "a password is required",
@@ -99,11 +89,11 @@ const KNOWN: [Known; 12] = [
     },
     Known {
         text: "sudo: command not found",
-        repair: |_| "install sudo there, or set `connect` in [hosts] without it".into(),
+        repair: |_, _| "install sudo there, or set `connect` in [hosts] without it".into(),
     },
     Known {
         text: "could not resolve hostname",
-        repair: |host| {
+        repair: |host, _| {
             format!(
                 "set `address` of `{}` in [hosts], or its name in DNS",
                 host.name
@@ -124,7 +114,7 @@ const KNOWN: [Known; 12] = [
     },
     Known {
         text: "unrecognized subcommand",
-        repair: |_| "install the present version of hello there".into(),
+        repair: |_, _| "install the present version of hello there".into(),
     },
 ];
 
@@ -132,12 +122,74 @@ fn quoted(host: &HostEntry) -> String {
     screen::quote(&host.address)
 }
 
-fn sudo_rule(_: &HostEntry) -> String {
-    "add to /etc/sudoers.d/hello there: USER ALL=(root) NOPASSWD: /usr/bin/hello agent --stdio"
-        .into()
+/// Prints the fingerprint of a host's own key, on that host.
+const FINGERPRINT: &str = "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub";
+
+/// Names the command that learns a key: the same `ssh`, which may ask now. Its options and
+/// `ssh_config` say which port and which file of known hosts count.
+fn unknown_key(host: &HostEntry, failure: &ConnectFailure) -> String {
+    let words = failure.argv.iter().take_while(|word| **word != host.address);
+    let kept = words.filter(|word| !["-T", "--", "-oBatchMode=yes"].contains(&word.as_str()));
+    let mut ssh: Vec<String> = kept.map(|word| screen::quote(word)).collect();
+    if failure.argv.first().is_none_or(|program| program != "ssh") {
+        ssh = vec!["ssh".into()];
+    }
+    ssh.push(quoted(host));
+    format!(
+        "on the host, read the fingerprint of its key: {FINGERPRINT}; if ssh shows the same, \
+         answer yes: {}",
+        ssh.join(" ")
+    )
 }
 
-fn install(_: &HostEntry) -> String {
+/// Repeats the command that `ssh` proposes, which names the file and the port of the old key.
+fn changed_key(host: &HostEntry, failure: &ConnectFailure) -> String {
+    let proposed = failure
+        .stderr
+        .iter()
+        .map(|line| line.trim())
+        .find(|line| line.starts_with("ssh-keygen "))
+        .map_or_else(
+            || format!("ssh-keygen -R {}", quoted(host)),
+            |line| screen::line(line).into_owned(),
+        );
+    format!(
+        "on the host, read the fingerprint of its key: {FINGERPRINT}; if the new one is right, \
+         remove the old one: {proposed}"
+    )
+}
+
+/// Returns the rule for the command that is run behind `sudo -n`.
+fn sudo_rule(_: &HostEntry, failure: &ConnectFailure) -> String {
+    let typed = failure.argv.join(" ");
+    let command: Vec<String> = typed
+        .split_whitespace()
+        .skip_while(|word| *word != "sudo")
+        .skip(1)
+        .skip_while(|word| word.starts_with('-'))
+        .map(in_sudoers)
+        .collect();
+    let command = if command.is_empty() {
+        "/usr/bin/hello agent --stdio".into()
+    } else {
+        command.join(" ")
+    };
+    format!(
+        "add to /etc/sudoers.d/hello there, for the account that logs in: ACCOUNT ALL=(root) \
+         NOPASSWD: {command}"
+    )
+}
+
+/// Escapes what has a meaning of its own in a command of sudoers.
+fn in_sudoers(word: &str) -> String {
+    let escaped = word.chars().map(|c| match c {
+        ',' | ':' | '=' | '*' | '?' | '[' | ']' | '\\' => format!("\\{c}"),
+        c => c.to_string(),
+    });
+    escaped.collect()
+}
+
+fn install(_: &HostEntry, _: &ConnectFailure) -> String {
     "install hello there; see `hello help install`".into()
 }
 
@@ -180,7 +232,7 @@ impl ConnectFailure {
             _ => {
                 let text = self.text().to_lowercase();
                 let known = KNOWN.iter().find(|known| text.contains(known.text));
-                let known = known.map(|known| (known.repair)(host));
+                let known = known.map(|known| (known.repair)(host, self));
                 known.or_else(|| (!self.argv.is_empty()).then(|| self.try_by_hand()))
             }
         }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    support::{Fleet, until},
+    support::{Fleet, install_program, until},
     users::{is_root, script},
 };
 
@@ -200,14 +200,7 @@ fn a_late_edit_of_a_file_in_a_directory_is_kept() {
         mode(&etc.join(dir), 0o755);
     }
     let exe = fleet.path("daemon");
-    assert!(
-        Command::new("cp")
-            .arg(std::env::current_exe().unwrap())
-            .arg(&exe)
-            .status()
-            .unwrap()
-            .success()
-    );
+    install_program(&std::env::current_exe().unwrap(), &exe);
     let target = etc.canonicalize().unwrap().join("conf.d");
     let _daemon =
         crate::targets::Daemon::start(&mut Command::new(&exe), std::slice::from_ref(&target));

@@ -20,7 +20,7 @@ use nix::sys::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::support::{Fleet, Killed, get, until};
+use crate::support::{Fleet, Killed, get, install_program, until};
 
 /// The pause of a slow rogue: longer than the wait for an immediate answer.
 const PAUSES: Duration = Duration::from_millis(1500);
@@ -286,14 +286,7 @@ pub(crate) fn rogues(fleet: &Fleet, name: &str, mode: &str, n: usize, group: &st
 /// Starts a rogue of each mode under `name`, and writes a group that finds them.
 pub(crate) fn mixed(fleet: &Fleet, name: &str, modes: &[&str], group: &str) -> Vec<Rogue> {
     let exe = fleet.path(name);
-    assert!(
-        Command::new("cp")
-            .arg(std::env::current_exe().unwrap())
-            .arg(&exe)
-            .status()
-            .unwrap()
-            .success()
-    );
+    install_program(&std::env::current_exe().unwrap(), &exe);
     fleet.write(
         "fleet.toml",
         &format!(

@@ -70,20 +70,20 @@ pub(crate) struct CommandResult {
     pub(crate) stderr: String,
 }
 
+/// Makes `to` the name of a program: a link where the disk allows it, else a copy. A test may
+/// replace or remove the name, and may not write to the file.
+pub(crate) fn install_program(from: &Path, to: &Path) {
+    // Another process makes the copy. A child of a parallel test could inherit a descriptor that is
+    // open for writing, and the copy could not be executed.
+    let script = "cp -l \"$0\" \"$1\" 2>/dev/null || cp \"$0\" \"$1\"";
+    let mut install = Command::new("sh");
+    install.args(["-c", script]).arg(from).arg(to);
+    assert!(install.status().unwrap().success());
+}
+
 impl Fleet {
     /// Starts `n` servers of one shared config, under an executable name that no other test uses.
     pub(crate) fn start(n: usize) -> Self {
-        Self::start_by(n, &["cp"])
-    }
-
-    /// Starts servers as [`Fleet::start`] does. The executable is a link where the disk allows it,
-    /// so it must not be replaced.
-    pub(crate) fn start_linked(n: usize) -> Self {
-        let script = "cp -l \"$0\" \"$1\" 2>/dev/null || cp \"$0\" \"$1\"";
-        Self::start_by(n, &["sh", "-c", script])
-    }
-
-    fn start_by(n: usize, copy: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let name = format!(
             "hello-{}-{}",
@@ -91,17 +91,7 @@ impl Fleet {
             COUNTER.fetch_add(1, Ordering::Relaxed)
         );
         let exe = dir.path().join(&name);
-        // Another process makes the copy. A child of a parallel test could inherit a descriptor
-        // that is open for writing, and the copy could not be executed.
-        assert!(
-            Command::new(copy[0])
-                .args(&copy[1..])
-                .arg(env!("CARGO_BIN_EXE_hello"))
-                .arg(&exe)
-                .status()
-                .unwrap()
-                .success()
-        );
+        install_program(Path::new(env!("CARGO_BIN_EXE_hello")), &exe);
         let mut fleet = Self {
             dir,
             exe,

@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use crate::support::{CommandResult, Fleet, get};
+use crate::support::{CommandResult, Fleet, get, install_program};
 
 /// Runs the daemon. `DAEMON` holds its paths, separated by `:`. `/` serves the loaded content,
 /// `/loads` and `/refused` count. A file with `broken` or the text of `DAEMON_REFUSES` is rejected,
@@ -162,15 +162,7 @@ impl Testbed {
     fn new(names: &[&str]) -> Self {
         let fleet = Fleet::start(0);
         let exe = fleet.path("daemon");
-        // Copied by another process, for the reason in support.rs.
-        assert!(
-            Command::new("cp")
-                .arg(std::env::current_exe().unwrap())
-                .arg(&exe)
-                .status()
-                .unwrap()
-                .success()
-        );
+        install_program(&std::env::current_exe().unwrap(), &exe);
         write(
             &fleet.path("etc/conf.d"),
             &[

@@ -16,7 +16,7 @@ use super::trace::{Traced, traced};
 use crate::{
     daemons::started,
     rogue::Rogue,
-    support::{CommandEnd, CommandResult, Fleet, get},
+    support::{CommandEnd, CommandResult, Fleet, get, install_program},
     targets::Daemon,
 };
 
@@ -136,14 +136,7 @@ impl Testbed {
             dir,
             serial: Cell::new(0),
         };
-        assert!(
-            Command::new("cp")
-                .arg(std::env::current_exe().unwrap())
-                .arg(testbed.exe())
-                .status()
-                .unwrap()
-                .success()
-        );
+        install_program(&std::env::current_exe().unwrap(), &testbed.exe());
         testbed
     }
 

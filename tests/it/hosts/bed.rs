@@ -34,7 +34,7 @@ impl Bed {
     /// Starts hosts `h0`, `h1`, .. with this many servers each.
     pub(super) fn start(servers: &[usize]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let hosts: Vec<Fleet> = servers.iter().map(|n| Fleet::start_linked(*n)).collect();
+        let hosts: Vec<Fleet> = servers.iter().map(|n| Fleet::start(*n)).collect();
         let mut bed = Self {
             dir,
             hosts,

@@ -81,7 +81,7 @@ fn what_repairs_a_host_is_named() {
         ),
         (
             "echo 'Host key verification failed.' >&2; exit 255",
-            "ssh-keyscan a",
+            "answer yes: ssh a",
         ),
         (
             "echo 'root@a: Permission denied (publickey).' >&2; exit 255",

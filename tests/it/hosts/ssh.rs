@@ -126,7 +126,7 @@ fn an_unknown_and_a_changed_host_key_are_named_with_the_next_step() {
     let Some(sshd) = Sshd::start() else { return };
     write(&sshd.testbed.path("known_hosts"), "");
     let repair = sshd.repair();
-    assert!(repair.contains("ssh-keyscan 127.0.0.1"), "{repair}");
+    assert!(repair.contains("answer yes: ssh ") && repair.ends_with(" 127.0.0.1"), "{repair}");
     sshd.know("otherkey");
     let repair = sshd.repair();
     assert!(repair.contains("ssh-keygen -R 127.0.0.1"), "{repair}");
@@ -161,8 +161,9 @@ fn a_missing_sudo_rule_is_named_with_the_line_to_add() {
     );
     sshd.fleet("root", &remote);
     let repair = sshd.repair();
+    let program = env!("CARGO_BIN_EXE_hello");
     assert!(
-        repair.contains("NOPASSWD: /usr/bin/hello agent --stdio"),
+        repair.contains(&format!("NOPASSWD: {program} agent --stdio")),
         "{repair}"
     );
 }
