@@ -77,7 +77,7 @@ fn newest_open(state: &Path) -> Result<String, RunError> {
         .find(|run| run.running);
     Err(match running {
         Some(run) => {
-            let claimed = run.began.and_then(|began| began.claimed);
+            let claimed = run.began.and_then(|began| began.claimed).map(Box::new);
             RunError::Running(run.id, state.into(), claimed)
         }
         None => RunError::NoneOpen(state.into()),

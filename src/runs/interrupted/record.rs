@@ -21,8 +21,12 @@ pub(crate) enum RunError {
     #[error("no run is open in `{}`: every run there came to its end", .0.display())]
     NoneOpen(PathBuf),
     /// No run was named, and one is under way.
-    #[error("run `{0}` is under way in `{path}`{of}", path = .1.display(), of = of_claimed(.2.as_ref()))]
-    Running(String, PathBuf, Option<ClaimedOperator>),
+    #[error(
+        "run `{0}` is under way in `{path}`{of}",
+        path = .1.display(),
+        of = of_claimed(.2.as_deref())
+    )]
+    Running(String, PathBuf, Option<Box<ClaimedOperator>>),
     /// No run has that name.
     #[error("no run `{0}` is kept in `{path}`", path = .1.display())]
     Unknown(String, PathBuf),
