@@ -22,13 +22,16 @@ use crate::{
     protocol::{
         Answer, FrameError, Refused, RefusedKind, Request, RunFrame, RunLine, RunVerb, VERSION,
     },
-    report, screen, status,
+    report,
+    runs::{ClaimedOperator, OpenRuns},
+    screen, status,
 };
 
 mod candidates;
 mod greeting;
 mod host_agent;
 mod input;
+mod kept;
 mod options;
 mod output;
 mod run;
@@ -51,7 +54,7 @@ pub(crate) async fn run(options: Options) -> u8 {
         fleet,
         options,
         output,
-        is_taken: false,
+        claimed: None,
     };
     match agent.converse().await {
         Ok(()) => 0,
@@ -147,7 +150,7 @@ impl Agent {
     async fn run_frame(&mut self, frame: Value, runs: &mut Runs, input: &mut Input) {
         let n = frame.get("n").and_then(Value::as_u64).unwrap_or_default();
         let refused = match serde_json::from_value::<RunFrame>(frame) {
-            Ok(frame) if self.is_taken => {
+            Ok(frame) if self.is_taken() => {
                 let run = runs.run.get_or_insert_with(|| AgentRun::new(&frame.run));
                 if let Some(lines) = run.check(&frame) {
                     lines.into_iter().for_each(|line| self.output.line(line));
@@ -223,15 +226,15 @@ impl Agent {
     async fn answer(&mut self, request: Request) -> Result<Vec<Answer>, FrameError> {
         let refuse = |kind, text: String| Ok(vec![Answer::refused(kind, text)]);
         match request {
-            Request::Take { v, .. } if v == VERSION => {
-                self.is_taken = true;
+            Request::Take { v, operator } if v == VERSION => {
+                self.claimed = Some(ClaimedOperator::from(&operator));
                 Ok(Vec::new())
             }
             Request::Take { v, .. } => refuse(
                 RefusedKind::Skewed,
                 format!("the coordinator chose dialect {v}, and this hello speaks {VERSION}"),
             ),
-            _ if !self.is_taken => refuse(
+            _ if !self.is_taken() => refuse(
                 RefusedKind::NotAllowed,
                 "the first frame must choose the dialect".into(),
             ),
@@ -243,6 +246,19 @@ impl Agent {
                 Ok(fleet) => self.doctor(fleet, pid).await,
                 Err(Refused { kind, text }) => refuse(kind, text),
             },
+            Request::History(query) => self.history(&query),
+            Request::Forget {
+                item,
+                abandon,
+                check,
+            } => {
+                let open = if abandon {
+                    OpenRuns::Abandoned
+                } else {
+                    OpenRuns::Refused
+                };
+                self.forget(&item, open, check).await
+            }
             Request::Blob { .. } | Request::Interrupt { .. } | Request::Bye => Ok(Vec::new()),
         }
     }

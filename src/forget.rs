@@ -1,48 +1,48 @@
 //! `hello forget`: removes one run, or one content from every run.
 
-use std::path::PathBuf;
-
 use crate::{
     event::Verdict,
+    protocol::KeptItem,
     report::{action, operator, remove_leftovers},
-    runs::{self, Matches, NotForgotten, OldRun, OpenRuns, RunInfo, ShortIds},
+    runs::{self, Matches, OldRun, RunInfo, ShortIds},
     screen,
     step::short,
+};
+
+mod chosen;
+mod end;
+mod of_host;
+mod options;
+mod over_hosts;
+mod refusal;
+
+use self::refusal::{Refusal, refusal};
+pub(crate) use self::{
+    of_host::forget_of_host,
+    options::{HostChoice, Options},
 };
 
 /// The fewest digits of an id or digest. A shorter prefix is too easy to mistype.
 const DIGITS: usize = 8;
 
-/// Checked options.
-#[derive(Debug, Clone)]
-pub(crate) struct Options {
-    /// The name of a run, or the first digits of a digest.
-    pub id: String,
-    /// The state directory.
-    pub state: PathBuf,
-    /// The fate of an open run.
-    pub open: OpenRuns,
-    /// ` --state DIR` to append to suggested commands; empty for the default directory.
-    pub state_args: String,
-}
+/// The digits of a SHA-256.
+const DIGEST: usize = 64;
 
 /// Removes the run or the content, and returns the exit code.
 ///
 /// 0: removed. 1: the state directory cannot be used. 2: several match. 3: nothing matches. 5: an
-/// open run needs it. 9: other runs hold the store.
+/// open run needs it. 9: other runs hold the store. 11: a host was not reached, and its part stays.
 #[must_use]
 pub(crate) async fn run(options: Options) -> u8 {
     let options = &options;
     match attempt(options).await {
-        Ok(done) => {
-            screen::tell(&screen::worded("Forgotten", &done));
-            Verdict::Converged.exit()
-        }
+        Ok(exit) => exit.exit(),
         Err(refusal) => {
             screen::tell(&screen::failure(&refusal.why));
             let abandon = format!(
-                "hello forget {} --abandon{}",
+                "hello forget {} --abandon{}{}",
                 screen::quote(&options.id),
+                options.hosts.arguments(),
                 options.state_args
             );
             let mut commands = refusal.next;
@@ -65,29 +65,8 @@ pub(crate) async fn run(options: Options) -> u8 {
     }
 }
 
-/// Why nothing was removed.
-struct Refusal {
-    verdict: Verdict,
-    why: String,
-    /// The commands of which one must run first.
-    next: Vec<String>,
-    /// Set for an open run of an earlier version, which no command can finish.
-    old_version: Option<OldRun>,
-}
-
-impl Refusal {
-    fn new(verdict: Verdict, why: String) -> Self {
-        Self {
-            verdict,
-            why,
-            next: Vec::new(),
-            old_version: None,
-        }
-    }
-}
-
-/// Removes the run or content, and returns what was removed.
-async fn attempt(options: &Options) -> Result<String, Refusal> {
+/// Removes the run or content, and says what was removed.
+async fn attempt(options: &Options) -> Result<Verdict, Refusal> {
     let state = &options.state;
     let name = options.id.strip_prefix("sha256:").unwrap_or(&options.id);
     let digits = runs::digits(name);
@@ -104,15 +83,12 @@ async fn attempt(options: &Options) -> Result<String, Refusal> {
             ),
         ));
     }
-    let unreadable = |e: std::io::Error| {
-        let text = format!(
-            "the state directory `{}` cannot be read: {e}",
-            state.display()
-        );
-        Refusal::new(Verdict::Failed, text)
-    };
-    let found = Matches::of(state, &options.id).map_err(unreadable)?;
-    match (found.runs.as_slice(), found.contents.as_slice()) {
+    let found = Matches::of(state, &options.id).map_err(|e| unreadable(options, &e))?;
+    if options.hosts.selects() {
+        let (item, run) = item_of_hosts(options, &found)?;
+        return over_hosts::forget(options, item, run).await;
+    }
+    let done = match (found.runs.as_slice(), found.contents.as_slice()) {
         ([], []) => Err(Refusal::new(
             Verdict::NoMatch,
             format!(
@@ -121,13 +97,57 @@ async fn attempt(options: &Options) -> Result<String, Refusal> {
                 options.id
             ),
         )),
-        ([id], []) => forget_run(id, options).await,
+        ([id], []) => match runs::over_hosts(state, Some(id)).filter(|_| !options.hosts.here) {
+            Some(run) => {
+                let item = KeptItem::Run(id.clone());
+                return over_hosts::forget(options, item, Some(run)).await;
+            }
+            None => forget_run(id, options).await,
+        },
         ([], [sha256]) => forget_content(sha256, options).await,
         _ => Err(Refusal::new(
             Verdict::Usage,
             format!("{} matches {}", options.id, found.describe(state)),
         )),
+    }?;
+    screen::tell(&screen::worded("Forgotten", &done));
+    Ok(Verdict::Converged)
+}
+
+fn unreadable(options: &Options, e: &std::io::Error) -> Refusal {
+    let text = format!(
+        "the state directory `{}` cannot be read: {e}",
+        options.state.display()
+    );
+    Refusal::new(Verdict::Failed, text)
+}
+
+/// Returns what selected hosts are to remove, and the index of the run. The first digits of a name
+/// may mean something else on each host, so it must be whole, unless this machine knows the run.
+fn item_of_hosts(
+    options: &Options,
+    found: &Matches,
+) -> Result<(KeptItem, Option<runs::RunOverHosts>), Refusal> {
+    if let ([id], []) = (found.runs.as_slice(), found.contents.as_slice()) {
+        let index = runs::over_hosts(&options.state, Some(id));
+        return Ok((KeptItem::Run(id.clone()), index));
     }
+    let name = options.id.strip_prefix("sha256:").unwrap_or(&options.id);
+    if let Some(id) = runs::whole_id(name).filter(|_| name == options.id) {
+        return Ok((KeptItem::Run(id), None));
+    }
+    let digest = runs::digits(name);
+    if digest.len() == DIGEST && digest.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok((KeptItem::Sha256(digest), None));
+    }
+    Err(Refusal::new(
+        Verdict::Usage,
+        format!(
+            "{:?} may mean another run or content on each host: give all digits of its id or \
+             SHA-256",
+            options.id
+        ),
+    ))
 }
 
 /// Removes a run. The answer describes it, because the name may have been a place from the end.
@@ -136,7 +156,7 @@ async fn forget_run(id: &str, options: &Options) -> Result<String, Refusal> {
     let info = RunInfo::of(&options.state, id);
     let contents = runs::forget_run(&options.state, id, options.open)
         .await
-        .map_err(|e| refusal(e, options))?;
+        .map_err(|e| refusal(e, (&options.state, &options.state_args)))?;
     let what = info.began.as_ref().map_or_else(String::new, |began| {
         format!(" ({}{})", action(began, &ids), operator(began))
     });
@@ -149,7 +169,7 @@ async fn forget_run(id: &str, options: &Options) -> Result<String, Refusal> {
 async fn forget_content(sha256: &str, options: &Options) -> Result<String, Refusal> {
     let (runs, proven) = runs::forget_bytes(&options.state, sha256)
         .await
-        .map_err(|e| refusal(e, options))?;
+        .map_err(|e| refusal(e, (&options.state, &options.state_args)))?;
     let proven = if proven {
         "; processes that run now were last proven on it"
     } else {
@@ -160,31 +180,4 @@ async fn forget_content(sha256: &str, options: &Options) -> Result<String, Refus
         short(sha256),
         screen::counted(runs, "run")
     ))
-}
-
-fn refusal(why: NotForgotten, options: &Options) -> Refusal {
-    let state = options.state.display();
-    match why {
-        NotForgotten::Open(info) => {
-            let next = info.next(&options.state_args);
-            let text = if info.running {
-                "needs it, and runs now"
-            } else {
-                "is open and needs it"
-            };
-            Refusal {
-                next,
-                old_version: info.old_version(&options.state_args),
-                ..Refusal::new(Verdict::Refused, format!("run {} {text}", info.id))
-            }
-        }
-        NotForgotten::Busy => Refusal::new(
-            Verdict::Busy,
-            format!("the store in `{state}` is busy: {why}"),
-        ),
-        NotForgotten::Io(e) => Refusal::new(
-            Verdict::Failed,
-            format!("the state directory `{state}` cannot be used: {e}"),
-        ),
-    }
 }

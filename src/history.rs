@@ -1,35 +1,32 @@
 //! `hello history`: lists the runs that are kept, or shows all events of one run. It reads only,
 //! and for the list only the first and the last line of each journal.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
     event::{At, Event, VERSION, Verdict},
-    report::{Output, Reporter, action, ended, fail, local_time, operator, result, run_object},
+    report::{Output, Reporter, action, ended, local_time, operator, result, run_object},
     runs::{self, OldRun, RunBegan, RunEnded, RunError, RunInfo, ShortIds},
     screen,
     step::short,
 };
 
+mod answer;
+mod of_host;
+mod options;
+mod over_hosts;
 mod table;
 
-/// Checked options.
-#[derive(Debug, Clone)]
-pub(crate) struct Options {
-    /// The name of one run; none to list runs.
-    pub run: Option<String>,
-    /// The most runs that are listed, newest first.
-    pub last: usize,
-    /// The state directory.
-    pub state: PathBuf,
-    /// ` --state DIR` to append to suggested commands; empty for the default directory.
-    pub state_args: String,
-    /// What stdout carries; `Screen` is text.
-    pub output: Output,
-}
+use self::answer::failed;
+pub(crate) use self::{
+    answer::no_rows,
+    of_host::runs_of_host,
+    options::Options,
+    over_hosts::{HostSelection, run_over_hosts},
+};
 
 /// Prints the runs or the events of one, and returns the exit code.
 ///
@@ -50,13 +47,6 @@ pub(crate) fn run(options: &Options) -> u8 {
             ),
         )
     })
-}
-
-/// Prints why there is nothing to show, and returns the exit code.
-fn failed(options: &Options, verdict: Verdict, why: &str) -> u8 {
-    let next = [format!("hello history{}", options.state_args)];
-    let rest = serde_json::Map::from_iter([("runs".to_owned(), json!([]))]);
-    fail(options.output, verdict, why, &next, rest)
 }
 
 /// Lists the newest runs.
@@ -82,9 +72,16 @@ fn list(options: &Options) -> std::io::Result<u8> {
             let runs: Vec<Value> = runs
                 .map(|info| run_object(&info, &options.state_args))
                 .collect();
-            screen::data([
-                json!({ "v": VERSION, "dry_run": false, "exit": 0, "next": [], "runs": runs }),
-            ]);
+            screen::data([json!({
+                "v": VERSION,
+                "dry_run": false,
+                "verdict": Verdict::Converged,
+                "exit": 0,
+                "reason": null,
+                "next": [],
+                "runs": runs,
+                "hosts": [],
+            })]);
         }
         Output::Jsonl => screen::data(runs.map(|info| run_object(&info, &options.state_args))),
     }

@@ -17,7 +17,7 @@ pub(crate) use self::{
     connection::Answered,
     failure::{ConnectFailure, Fault},
     operator::claimed_operator,
-    query::{Absence, Gathered, QueryError, for_each_host, gather_answers, of_host},
+    query::{Absence, Gathered, QueryError, for_each_host, gather_answers, of_host, worst},
     remote::{CandidateBytes, RemoteRun, dismiss},
     selected::{SelectFault, select},
     survey::{FleetSurvey, ReadyHost, UnreadyHost, survey_hosts},

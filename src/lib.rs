@@ -7,9 +7,10 @@
 //!                       +-> watch -> broadcast, resume, serve
 //!                       +-> diff -> status ------> host
 //!                       +-> doctor --------------> host
-//!                       +-> history, show, forget -> report
+//!                       +-> show ----------------> report
+//!                       +-> history, forget -----> report, hosts
 //!                       +-> reach --------------> hosts -> host
-//!                       +-> agent -> status, session
+//!                       +-> agent -> status, doctor, history, forget, session
 //!                       +-> serve
 //!                       +-> check
 //! ----------------------------------------------------------------------------------------------

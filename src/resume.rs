@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod last;
+mod open_on_hosts;
 mod options;
 mod over_hosts;
 
@@ -72,7 +73,7 @@ async fn attempt(
     interrupts: &mut Interrupts,
     on_event: &mut impl FnMut(&HostName, &Event),
 ) -> Result<RunReport, Abort> {
-    if let Some(run) = over_hosts::find(options)? {
+    if let Some(run) = over_hosts::find(options, interrupts).await? {
         return over_hosts::attempt(options, run, interrupts, on_event).await;
     }
     let mut of_this_host = |event: &Event| on_event(&HostName::local(), event);

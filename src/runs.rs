@@ -29,6 +29,7 @@ mod last_change;
 mod last_seen;
 mod layout;
 mod open_runs;
+mod operator;
 mod order;
 mod over_hosts;
 mod proof_cache;
@@ -42,8 +43,8 @@ mod syslog;
 
 pub(crate) use self::{
     doubts::{next, unreadable},
-    forget::{NotForgotten, OpenRuns, forget_bytes, forget_run},
-    format::{Operator, OverHosts, Readings, RunBegan, RunEnded, first_event_schema},
+    forget::{NotForgotten, OpenRuns, check_bytes, check_run, forget_bytes, forget_run},
+    format::{OverHosts, Readings, RunBegan, RunEnded, first_event_schema},
     host_ends::HostEnds,
     info::{OldRun, RunInfo, events, run_ids},
     interrupted::{
@@ -52,12 +53,15 @@ pub(crate) use self::{
     journal::{Journal, ProofsKept, unusable},
     last_change::{LastChange, last_change},
     last_seen::{LastInstance, LastSeen},
-    open_runs::{left_over, marked_runs, open_runs, targets as open_targets, unlisted},
+    open_runs::{
+        left_over, listed as marked_ids, marked_runs, open_runs, targets as open_targets, unlisted,
+    },
+    operator::{ClaimedOperator, Operator},
     order::raise as raise_counter,
     over_hosts::{RunOverHosts, over_hosts},
     proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload},
     retention::{Retention, prune},
-    run_name::{Matches, ShortIds, digits, find},
+    run_name::{Matches, ShortIds, digits, find, whole_id},
     staged::{Stage, Staging, sweep},
     state_dir::{replace, sync, trusted},
     store::{ContentUse, is_secret, stored, uses},
@@ -91,6 +95,8 @@ pub(crate) struct Record<'a> {
     pub of: Option<&'a str>,
     /// True if it installs an old config.
     pub back: bool,
+    /// The operator that the coordinator of a run over hosts claims.
+    pub claimed: Option<&'a ClaimedOperator>,
     /// The operator's reason.
     pub reason: Option<&'a str>,
     /// The command line, without its secrets.

@@ -50,6 +50,11 @@ fn is_unsafe(c: char) -> bool {
     }
 }
 
+/// Tells whether `c` is shown as it is inside a line: no terminal obeys or hides it.
+pub(crate) fn is_plain(c: char) -> bool {
+    !matches!(c, '\n' | '\t') && !is_unsafe(c)
+}
+
 /// Escapes unsafe characters, and replaces each newline.
 fn escaped(text: &str, newline: &str) -> String {
     let mut shown = String::with_capacity(text.len() + 16);

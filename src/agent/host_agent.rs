@@ -5,6 +5,7 @@ use crate::{
     fleet::{Fleet, FleetError},
     inventory::HostName,
     protocol::{Refused, RefusedKind},
+    runs::ClaimedOperator,
 };
 
 /// The agent of this host.
@@ -12,11 +13,16 @@ pub(super) struct Agent {
     pub(super) fleet: Result<Fleet, FleetError>,
     pub(super) options: Options,
     pub(super) output: Output,
-    /// True once the coordinator has chosen the dialect.
-    pub(super) is_taken: bool,
+    /// The operator that the coordinator claims; none until it has chosen the dialect.
+    pub(super) claimed: Option<ClaimedOperator>,
 }
 
 impl Agent {
+    /// Tells whether the coordinator has chosen the dialect.
+    pub(super) fn is_taken(&self) -> bool {
+        self.claimed.is_some()
+    }
+
     /// Returns the name of this host in its journal.
     pub(super) fn name(&self) -> HostName {
         let fleet = self.fleet.as_ref().ok();

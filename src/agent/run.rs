@@ -284,6 +284,7 @@ impl AgentRun {
             include_unresponsive: order.include_unresponsive,
             timeout: order.timeout,
             lock_timeout: order.lock_timeout,
+            claimed: agent.claimed.clone(),
             reason: order.reason.clone(),
             command: order.command.clone(),
             state: agent.options.state.clone()?,

@@ -23,6 +23,17 @@ pub(super) struct FleetArg {
     pub(super) fleet: Option<PathBuf>,
 }
 
+/// Returns the file that is read where no option names one; none if there is no such file.
+pub(super) fn usual_file() -> Option<PathBuf> {
+    let named = std::env::var_os("HELLO_FLEET").filter(|path| !path.is_empty());
+    named.map(PathBuf::from).or_else(default_file)
+}
+
+fn default_file() -> Option<PathBuf> {
+    let exists = |path: &PathBuf| path.symlink_metadata().is_ok();
+    DEFAULT_FILES.into_iter().map(PathBuf::from).find(exists)
+}
+
 impl FleetArg {
     /// Loads the fleet with its hosts.
     ///
@@ -49,9 +60,7 @@ impl FleetArg {
 
     /// Returns the file: the one that is named, or the first of the default ones that exists.
     fn path(self) -> Option<PathBuf> {
-        let exists = |path: &PathBuf| path.symlink_metadata().is_ok();
-        self.fleet
-            .or_else(|| DEFAULT_FILES.into_iter().map(PathBuf::from).find(exists))
+        self.fleet.or_else(default_file)
     }
 
     /// Loads the fleet of a run: that of this machine with `groups` of it, or one with hosts, whose

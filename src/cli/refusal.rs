@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{aliases, exports::ExportError, state::NoStateDir};
 use crate::{
     event::{Abort, Verdict},
-    reach,
+    history, reach,
     report::{self, Summary},
     screen, status,
 };
@@ -93,7 +93,7 @@ impl RawArguments {
             "hosts" => reach::no_rows().into(),
             "doctor" => json!({ "processes": [], "missing": [] }),
             "diff" => json!({ "targets": [], "unknown": [], "skipped": [] }),
-            "history" => json!({ "runs": [] }),
+            "history" => history::no_rows().into(),
             _ => json!({}),
         };
         let keys = match empty {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    fleet_file::usual_file,
     hosts::RunHostsArgs,
     refusal::{UsageError, fail, fail_with},
     run::run_mutating,
@@ -13,7 +14,6 @@ use super::{
 };
 use crate::{
     event::Verdict,
-    execute::RunOptions,
     fleet::{Fleet, FleetError},
     report::remove_leftovers,
     resume,
@@ -80,7 +80,7 @@ pub(super) fn revert(args: RevertArgs) -> ExitCode {
     };
     if options.run.is_none() {
         // Asked before interrupts are caught and before anything is locked: Ctrl-C ends it here.
-        match choose(&options.shared, args.yes) {
+        match choose(&options, args.yes) {
             Ok(run) => options.run = run,
             Err(code) => return code,
         }
@@ -88,8 +88,10 @@ pub(super) fn revert(args: RevertArgs) -> ExitCode {
     run_mutating(|interrupts| resume::run(options, interrupts))
 }
 
-/// Returns the last run if the operator wants it reverted; none if an open run comes first.
-fn choose(shared: &RunOptions, yes: bool) -> Result<Option<String>, ExitCode> {
+/// Returns the last run if the operator wants it reverted; none if an open run comes first, or if
+/// this machine has no run to revert and its hosts may have one.
+fn choose(options: &resume::Options, yes: bool) -> Result<Option<String>, ExitCode> {
+    let shared = &options.shared;
     if !shared.dry_run {
         // As every run does at its beginning, also where no run follows.
         remove_leftovers(&shared.state);
@@ -97,6 +99,7 @@ fn choose(shared: &RunOptions, yes: bool) -> Result<Option<String>, ExitCode> {
     let last = match resume::last(&shared.state) {
         Ok(Some(last)) => last,
         Ok(None) => return Ok(None),
+        Err(abort) if abort.verdict == Verdict::NoMatch && has_hosts(options) => return Ok(None),
         Err(abort) => {
             let command = format!("hello history{}", shared.state_args);
             let action = "nothing was touched; see what there is:";
@@ -125,6 +128,15 @@ fn choose(shared: &RunOptions, yes: bool) -> Result<Option<String>, ExitCode> {
     }
 }
 
+/// Tells whether the fleet file of the command, or the usual one, names hosts.
+fn has_hosts(options: &resume::Options) -> bool {
+    match (&options.fleet, &options.usual) {
+        (Some(fleet), _) => fleet.hosts.is_some(),
+        (None, Some(usual)) => Fleet::load(usual).is_ok_and(|fleet| fleet.hosts.is_some()),
+        (None, None) => false,
+    }
+}
+
 /// Loads a fleet file with every group, or with its hosts.
 fn load(path: &Path) -> Result<Fleet, FleetError> {
     let fleet = Fleet::load(path)?;
@@ -146,6 +158,7 @@ fn options(
         verb,
         run,
         fleet,
+        usual: usual_file(),
         on,
         except,
         max_unreachable,

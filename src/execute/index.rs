@@ -47,6 +47,7 @@ pub(super) async fn begin(
         verb: order.verb,
         of: of.as_deref(),
         back: false,
+        claimed: None,
         reason: options.reason.as_deref(),
         command: options.command.clone(),
         groups: &[],

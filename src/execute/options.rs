@@ -54,6 +54,7 @@ impl RunOptions {
             include_unresponsive: self.include_unresponsive,
             timeout: self.timeout,
             lock_timeout: self.lock_timeout,
+            claimed: None,
             reason: self.reason.clone(),
             command: command_line(),
             state: self.state.clone(),

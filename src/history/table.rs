@@ -6,6 +6,37 @@ use crate::{
     screen::{Table, counted},
 };
 
+/// A run in the list.
+#[derive(Debug)]
+pub(super) struct ListedRun {
+    pub(super) info: RunInfo,
+    /// The commands that finish it, typed on the host of its journal.
+    pub(super) next: Vec<String>,
+    /// Those that are typed on this machine. One row of a run over hosts has them.
+    pub(super) commands: Vec<String>,
+}
+
+impl ListedRun {
+    /// Returns a run whose journal this machine has. `state_args` is ` --state DIR`, or empty.
+    pub(super) fn of_this_machine(info: RunInfo, state_args: &str) -> Self {
+        let next = info.next(state_args);
+        Self {
+            info,
+            commands: next.clone(),
+            next,
+        }
+    }
+}
+
+/// Prints the runs of several hosts, and then the totals.
+pub(super) fn print_over_hosts(runs: &[ListedRun], ids: &ShortIds, totals: String) {
+    let mut list = RunTable::new(true);
+    for ListedRun { info, commands, .. } in runs {
+        list.add_with(info, ids, commands);
+    }
+    list.table.answer([totals]);
+}
+
 /// Prints the newest runs. `all` is the number of runs that are kept, and `state_args` is
 /// ` --state DIR`, or empty.
 pub(super) fn print(
@@ -48,6 +79,15 @@ impl RunTable {
     }
 
     fn add(&mut self, run: &RunInfo, ids: &ShortIds, state_args: &str) {
+        self.add_with(run, ids, &run.next(state_args));
+        if let Some(OldRun { note, command }) = run.old_version(state_args) {
+            self.table.below(note);
+            self.table.command(&command);
+        }
+    }
+
+    /// Adds a run with the commands that finish it.
+    fn add_with(&mut self, run: &RunInfo, ids: &ShortIds, commands: &[String]) {
         let began = run.began.as_ref();
         let at = run.at.map(|at| local_time(at, "%Y-%m-%d %H:%M:%S"));
         let action = began.map(|began| action(began, ids));
@@ -66,13 +106,8 @@ impl RunTable {
         if let Some(reason) = began.and_then(|began| began.reason.as_ref()) {
             self.table.below(&format!("reason: {reason}"));
         }
-        let commands = run.next(state_args);
-        for command in &commands {
+        for command in commands {
             self.table.command(command);
-        }
-        if let Some(OldRun { note, command }) = run.old_version(state_args) {
-            self.table.below(note);
-            self.table.command(&command);
         }
         self.open += usize::from(run.open && !run.running);
     }

@@ -152,6 +152,15 @@ impl Host {
         }
     }
 
+    /// Sets what another run says of this one if it finds the locks of this run held.
+    pub fn note_in_locks(&mut self, note: String) {
+        match self {
+            Self::Local(host) => host.note = note,
+            #[cfg(test)]
+            Self::Script(_) => {}
+        }
+    }
+
     /// Adds a note to the operator.
     pub fn note(&mut self, event: Event) {
         match self {

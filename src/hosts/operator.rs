@@ -9,6 +9,7 @@ pub(crate) fn claimed_operator() -> Operator {
         uid: own.uid,
         login_uid: own.login_uid,
         sudo_user: own.sudo_user,
+        ci_job: own.ci_job,
         host: Some(
             rustix::system::uname()
                 .nodename()

@@ -97,13 +97,18 @@ pub(crate) struct Absence {
 }
 
 impl Gathered {
-    /// Returns how a command ends by the hosts without an answer, and the one that decides it: one
-    /// that was not reached, else the first.
+    /// Returns how a command ends by the hosts without an answer, and the one that decides it.
     pub(crate) fn worst(&self) -> Option<&Absence> {
-        let is_away = |absence: &&Absence| absence.verdict == Verdict::Unreachable;
-        let away = self.absent.iter().find(is_away);
-        away.or_else(|| self.absent.first())
+        worst(&self.absent)
     }
+}
+
+/// Returns the host without an answer that decides how a command ends: one that was not reached,
+/// else the first.
+pub(crate) fn worst(absent: &[Absence]) -> Option<&Absence> {
+    let is_away = |absence: &&Absence| absence.verdict == Verdict::Unreachable;
+    let away = absent.iter().find(is_away);
+    away.or_else(|| absent.first())
 }
 
 /// Gives each row of an answer the name of its host. `host` returns its place in a row.

@@ -31,6 +31,20 @@ pub(crate) enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pid: Option<i32>,
     },
+    /// Asks for runs that the host keeps, the newest first. The answer has the rows of `hello
+    /// history`, and in `kept` the number of all that fit.
+    History(RunQuery),
+    /// Asks the host to remove a run or a content, or whether it could.
+    Forget {
+        /// The run or content.
+        item: KeptItem,
+        /// Give up an open run.
+        #[serde(default)]
+        abandon: bool,
+        /// Check alone; nothing is removed.
+        #[serde(default)]
+        check: bool,
+    },
     /// Bytes of a candidate. Without an answer.
     Blob {
         /// The run.
@@ -53,6 +67,30 @@ pub(crate) enum Request {
     Bye,
 }
 
+/// The runs of a host that a coordinator asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RunQuery {
+    /// The most runs. A host may give fewer.
+    pub(crate) last: usize,
+    /// The id of a run, or its first digits; none for every run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) run: Option<String>,
+    /// True for the runs alone that are open or under way.
+    #[serde(default)]
+    pub(crate) open: bool,
+}
+
+/// A run or a content that a host keeps, by its whole name: the same first digits may mean another
+/// one on each host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum KeptItem {
+    /// The id of a run.
+    Run(String),
+    /// The digest of a content.
+    Sha256(String),
+}
+
 /// The operator, as a coordinator claims: an agent records it and decides nothing by it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Operator {
@@ -64,6 +102,9 @@ pub(crate) struct Operator {
     /// The user that called sudo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sudo_user: Option<String>,
+    /// The job of a CI system, as its environment names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ci_job: Option<String>,
     /// The host of the coordinator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) host: Option<String>,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     names::json_word,
-    runs::{Operator, RunBegan, RunEnded, RunInfo, ShortIds},
+    runs::{RunBegan, RunEnded, RunInfo, ShortIds},
 };
 
 /// Returns a moment in the time zone of the operator, in a format of strftime(3).
@@ -28,26 +28,13 @@ pub(crate) fn action(began: &RunBegan, ids: &ShortIds) -> String {
     )
 }
 
-/// Returns the operator of a run: "uid 0 (alice)".
+/// Returns the operator of a run: "uid 0 (alice)". On a host of a run over hosts it is the user of
+/// the agent, and the operator that the coordinator claims follows.
 #[must_use]
 pub(crate) fn operator_name(began: &RunBegan) -> String {
-    let Operator {
-        uid,
-        login_uid,
-        sudo_user,
-        ci_job,
-    } = &began.operator;
-    let login = login_uid
-        .filter(|login| login != uid)
-        .map(|login| format!("logged in as uid {login}"));
-    let more: Vec<String> = [login, sudo_user.clone(), ci_job.clone()]
-        .into_iter()
-        .flatten()
-        .collect();
-    if more.is_empty() {
-        format!("uid {uid}")
-    } else {
-        format!("uid {uid} ({})", more.join(", "))
+    match &began.claimed {
+        Some(claimed) => format!("{}, claimed {claimed}", began.operator),
+        None => began.operator.to_string(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The options of `hello resume` and `hello revert`.
 
+use std::path::PathBuf;
+
 use crate::{
     execute::RunOptions,
     fleet::{Fleet, Share},
@@ -16,6 +18,9 @@ pub(crate) struct Options {
     pub run: Option<String>,
     /// Today's fleet: its groups replace those of the same name in the journal.
     pub fleet: Option<Fleet>,
+    /// The file that is read without `--fleet`, where there is such a file. It counts only for a
+    /// run that this machine does not know: its hosts are asked.
+    pub usual: Option<PathBuf>,
     /// The hosts of a run over other machines; all of its own if it is empty.
     pub on: Expression,
     /// Those of them that are not part of it.

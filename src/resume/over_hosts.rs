@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::options::Options;
+use super::{open_on_hosts, options::Options};
 use crate::{
     event::{Abort, Event, Interrupts, Verdict},
     execute::{Candidates, HostsOrder, execute_over_hosts},
@@ -16,23 +16,65 @@ use crate::{
 /// Returns the run over hosts that the command means; none if its run is on this machine.
 ///
 /// # Errors
-/// Fails if the fleet has hosts and no run is known.
-pub(super) fn find(options: &Options) -> Result<Option<RunOverHosts>, Abort> {
+/// Fails if no index here knows the run, and the hosts do not name exactly one.
+pub(super) async fn find(
+    options: &Options,
+    interrupts: &Interrupts,
+) -> Result<Option<RunOverHosts>, Abort> {
     let known = runs::over_hosts(&options.shared.state, options.run.as_deref());
-    let fleet = options.fleet.as_ref().filter(|fleet| fleet.hosts.is_some());
-    match (known, fleet, &options.run) {
-        (Some(run), ..) => Ok(Some(run)),
-        (None, None, _) => Ok(None),
-        // Without an index here, the hosts know the run by its whole id.
-        (None, Some(fleet), Some(run)) => Ok(Some(RunOverHosts {
-            id: run.clone(),
-            fleet: fleet.path.clone().unwrap_or_default(),
-            hosts: Vec::new(),
-        })),
-        (None, Some(_), None) => Err(Abort::new(
-            Verdict::Usage,
-            "no run over hosts is open here: name the run; `hello hosts` lists the open ones",
-        )),
+    if known.is_some() {
+        return Ok(known);
+    }
+    let Some(fleet) = fleet_of_unknown(options)? else {
+        return Ok(None);
+    };
+    let Some(hosts) = &fleet.hosts else {
+        return Ok(None);
+    };
+    let id = match &options.run {
+        Some(name) => runs::whole_id(name).ok_or_else(|| {
+            let why = format!(
+                "no run `{name}` is kept here, and its first digits may mean another run on each \
+                 host: name it by its whole id"
+            );
+            Abort::new(Verdict::Usage, why)
+        })?,
+        None => open_on_hosts::find(options, (&fleet, hosts), interrupts).await?,
+    };
+    Ok(Some(RunOverHosts {
+        id,
+        fleet: fleet.path.clone().unwrap_or_default(),
+        // Each host says whether it knows the run.
+        hosts: Vec::new(),
+    }))
+}
+
+/// Returns the file with the hosts of a run that no index here knows; none if the command is about
+/// this machine. The usual file counts only if this machine has no such run itself.
+///
+/// # Errors
+/// Fails if the usual file cannot be read.
+fn fleet_of_unknown(options: &Options) -> Result<Option<Fleet>, Abort> {
+    if options.fleet.is_some() {
+        return Ok(options.fleet.clone());
+    }
+    let state = &options.shared.state;
+    let is_own = match &options.run {
+        Some(name) => runs::whole_id(name).is_none() || runs::find(state, name).is_ok(),
+        None => open_on_hosts::has_own(state),
+    };
+    match &options.usual {
+        Some(path) if !is_own => {
+            let fleet = Fleet::load(path).map_err(|why| {
+                let why = format!(
+                    "no such run is kept here, and the file that may name hosts cannot be used: \
+                     {why}"
+                );
+                Abort::new(Verdict::Usage, why)
+            })?;
+            Ok(Some(fleet))
+        }
+        _ => Ok(None),
     }
 }
 

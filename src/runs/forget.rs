@@ -53,6 +53,38 @@ async fn lock(state: &Path) -> Result<std::fs::File, NotForgotten> {
     lock.ok_or(NotForgotten::Busy)
 }
 
+/// Checks that the run `id` can be removed. Removes nothing.
+///
+/// # Errors
+/// Fails with the open run that needs it, or if another user can write the state directory.
+pub(crate) fn check_run(state: &Path, id: &str, open: OpenRuns) -> Result<(), NotForgotten> {
+    state_dir::trusted(state)?;
+    let run = RunInfo::of(state, id);
+    if run.running || (run.open && open == OpenRuns::Refused) {
+        return Err(NotForgotten::Open(Box::new(run)));
+    }
+    match open_runs::needed(state).remove(id) {
+        Some(run) => Err(NotForgotten::Open(Box::new(run))),
+        None => Ok(()),
+    }
+}
+
+/// Checks that the content of this digest can be removed. Removes nothing.
+///
+/// # Errors
+/// As [`check_run`].
+pub(crate) fn check_bytes(state: &Path, sha256: &str) -> Result<(), NotForgotten> {
+    state_dir::trusted(state)?;
+    let has = |id: &&String| layout::folder_of(state, id).join(sha256).exists();
+    for id in open_runs::all(state).iter().filter(has) {
+        let run = RunInfo::of(state, id);
+        if run.open || run.running {
+            return Err(NotForgotten::Open(Box::new(run)));
+        }
+    }
+    Ok(())
+}
+
 /// Removes the run `id`, and the contents that no other run has and no living process was last
 /// proven on. Returns the number of removed contents.
 ///
@@ -64,13 +96,7 @@ pub(crate) async fn forget_run(
     open: OpenRuns,
 ) -> Result<usize, NotForgotten> {
     let _lock = lock(state).await?;
-    let run = RunInfo::of(state, id);
-    if run.running || (run.open && open == OpenRuns::Refused) {
-        return Err(NotForgotten::Open(Box::new(run)));
-    }
-    if let Some(run) = open_runs::needed(state).remove(id) {
-        return Err(NotForgotten::Open(Box::new(run)));
-    }
+    check_run(state, id, open)?;
     // Without its files it is not known any more which processes it may have signalled.
     ProofCache::forget(state, id).await?;
     let dropped = retention::remove(state, id, &ProofCache::digests(state))?;
@@ -93,13 +119,8 @@ pub(crate) async fn forget_bytes(
     sha256: &str,
 ) -> Result<(usize, bool), NotForgotten> {
     let _lock = lock(state).await?;
+    check_bytes(state, sha256)?;
     let has = |id: &&String| layout::folder_of(state, id).join(sha256).exists();
-    for id in open_runs::all(state).iter().filter(has) {
-        let run = RunInfo::of(state, id);
-        if run.open || run.running {
-            return Err(NotForgotten::Open(Box::new(run)));
-        }
-    }
     let ids = info::run_ids(state)?;
     let runs: Vec<&String> = ids.iter().filter(has).collect();
     for id in &runs {

@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::Verb;
+use super::{
+    Verb,
+    operator::{ClaimedOperator, Operator},
+};
 use crate::{
     event::{Event, TargetReport},
     fleet::{Group, Order},
@@ -100,6 +103,9 @@ pub(crate) struct RunBegan {
     /// Unknown for a run of version 1.
     #[serde(default)]
     pub operator: Operator,
+    /// The operator that the coordinator of a run over hosts claims.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<ClaimedOperator>,
     pub boot_id: String,
     /// The command line, without its secrets; cut where it is very long.
     pub command: Vec<String>,
@@ -112,18 +118,8 @@ pub(crate) struct RunBegan {
     pub waves: usize,
 }
 
-/// The user of the command.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Operator {
-    pub uid: u32,
-    /// The login user, before any `su` or `sudo`.
-    pub login_uid: Option<u32>,
-    pub sudo_user: Option<String>,
-    pub ci_job: Option<String>,
-}
-
 /// The end of a run, as `history` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum RunEnded {
     Finished {
@@ -287,6 +283,11 @@ mod tests {
             of: None,
             back: false,
             operator: operator(),
+            claimed: Some(ClaimedOperator {
+                uid: 1000,
+                host: Some("laptop".into()),
+                ..ClaimedOperator::default()
+            }),
             boot_id: "boot".into(),
             command: vec!["hello".into()],
             reason: Some("why".into()),

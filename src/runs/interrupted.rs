@@ -76,7 +76,10 @@ fn newest_open(state: &Path) -> Result<String, RunError> {
         .rev()
         .find(|run| run.running);
     Err(match running {
-        Some(run) => RunError::Running(run.id, state.into()),
+        Some(run) => {
+            let claimed = run.began.and_then(|began| began.claimed).map(Box::new);
+            RunError::Running(run.id, state.into(), claimed)
+        }
         None => RunError::NoneOpen(state.into()),
     })
 }

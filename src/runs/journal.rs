@@ -14,8 +14,10 @@ use serde::Serialize;
 
 use super::{
     ProofCache, ProvenInstance, Record, RunInfo,
-    format::{FirstEvent, JournalLine, Operator, PlanFile, RunBegan},
-    layout, open_runs, order,
+    format::{FirstEvent, JournalLine, PlanFile, RunBegan},
+    layout, open_runs,
+    operator::Operator,
+    order,
     state_dir::{self, Lock},
     store, syslog,
 };
@@ -96,25 +98,6 @@ fn cut(text: &str) -> String {
     text[..text.floor_char_boundary(MAX_TEXT)].into()
 }
 
-impl Operator {
-    /// Returns the operator of this process.
-    pub(crate) fn now() -> Self {
-        let env = |name: &str| std::env::var_os(name).map(|value| cut(&value.to_string_lossy()));
-        Self {
-            uid: nix::unistd::getuid().as_raw(),
-            // The kernel writes (uid_t) -1 where no user has logged in: proc_pid_loginuid(5).
-            login_uid: std::fs::read_to_string("/proc/self/loginuid")
-                .ok()
-                .and_then(|t| t.trim().parse().ok())
-                .filter(|uid| *uid != u32::MAX),
-            sudo_user: env("SUDO_USER"),
-            ci_job: ["CI_JOB_URL", "GITHUB_RUN_ID", "BUILD_URL", "BUILD_TAG"]
-                .into_iter()
-                .find_map(env),
-        }
-    }
-}
-
 /// Iterates over the groups of a run, also of one over other machines.
 fn group_names<'a>(record: &'a Record<'_>) -> impl Iterator<Item = &'a String> {
     let over = record.over.iter().flat_map(|over| &over.groups);
@@ -137,6 +120,7 @@ impl RunBegan {
             of: record.of.map(Into::into),
             back: record.back,
             operator: Operator::now(),
+            claimed: record.claimed.cloned(),
             boot_id: super::boot_id(),
             command,
             reason: record.reason.map(cut),

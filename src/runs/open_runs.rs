@@ -23,7 +23,7 @@ pub(super) fn content(targets: &[PathBuf]) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// Fails if the marks cannot be listed. Then it is not known which runs are open.
-pub(super) fn listed(state: &Path) -> io::Result<Vec<String>> {
+pub(crate) fn listed(state: &Path) -> io::Result<Vec<String>> {
     let mut ids = state_dir::names(&state.join("open"))?;
     if ids.len() > 1 {
         RunOrder::read(state).sort(&mut ids);

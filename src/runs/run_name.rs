@@ -9,6 +9,8 @@ use crate::names;
 const LEAST: usize = 8;
 /// The digits of the time in an id, in milliseconds. No later run has the same ones.
 const TIME: usize = 12;
+/// The digits of an id.
+const WHOLE: usize = 32;
 
 /// The most ids that an error names if several match; more do not fit a line.
 const LISTED: usize = 5;
@@ -40,6 +42,14 @@ fn named(state: &Path, name: &str) -> io::Result<Vec<String>> {
 #[must_use]
 pub(crate) fn digits(name: &str) -> String {
     name.replace('-', "").to_ascii_lowercase()
+}
+
+/// Returns the id that a name is as a whole; none if it is only its first digits, or a place.
+#[must_use]
+pub(crate) fn whole_id(name: &str) -> Option<String> {
+    let digits = digits(name);
+    let is_whole = digits.len() == WHOLE && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    is_whole.then_some(digits)
 }
 
 /// Returns the id of the one run that `name` means, as [`named`] reads it.
@@ -114,7 +124,18 @@ impl ShortIds {
     /// Reads the ids of all kept runs. If they cannot be read, every id counts as unique.
     #[must_use]
     pub(crate) fn of(state: &Path) -> Self {
-        Self(run_ids(state).unwrap_or_default())
+        Self::with(state, [])
+    }
+
+    /// Reads the ids of all kept runs, and adds those of runs that other hosts keep.
+    #[must_use]
+    pub(crate) fn with(state: &Path, others: impl IntoIterator<Item = String>) -> Self {
+        let mut ids = run_ids(state).unwrap_or_default();
+        ids.extend(others);
+        // They come in the order in which they began here, which is not always that of their ids.
+        ids.sort_unstable();
+        ids.dedup();
+        Self(ids)
     }
 
     /// Returns the first digits of `id` that no other kept run begins with.
@@ -200,6 +221,33 @@ mod tests {
             text.ends_with("019ad11122227000b, 019ad11122227000a"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_short_id_is_unique_among_runs_that_began_in_another_order() {
+        let state = state();
+        let order = format!("1 {THIRD}\n2 {SECOND}\n3 {FIRST}\n");
+        std::fs::write(state.path().join("order"), order).unwrap();
+        let ids = ShortIds::of(state.path());
+        assert_eq!(ids.of_run(FIRST), "019ad1110");
+        assert_eq!(ids.of_run(SECOND), "019ad11122227000a");
+    }
+
+    #[test]
+    fn a_short_id_is_unique_among_the_runs_of_other_hosts() {
+        let state = state();
+        let other = "019ad11122227000a0000000000000ff";
+        let ids = ShortIds::with(state.path(), [other.to_owned()]);
+        assert_eq!(ids.of_run(other), "019ad11122227000a0000000000000f");
+    }
+
+    #[test]
+    fn only_all_digits_are_a_whole_id() {
+        let dashes = "019AD111-2222-7000-b000-000000000003";
+        assert_eq!(whole_id(dashes).as_deref(), Some(THIRD));
+        for name in ["@", "@-1", &THIRD[1..], "019ad11122227000b00000000000000x"] {
+            assert_eq!(whole_id(name), None, "{name}");
+        }
     }
 
     #[test]

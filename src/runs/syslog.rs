@@ -15,6 +15,8 @@ const SOCKET: &str = "/dev/log";
 const LONGEST: usize = 1024;
 /// Longest reason in it, so that there is room for the rest.
 const REASON: usize = 300;
+/// Longest text that a coordinator claims in it: it must not displace what the host knows itself.
+const CLAIM: usize = 200;
 const DAEMON: u8 = 3 << 3;
 
 /// The facts of a run when it begins.
@@ -50,11 +52,14 @@ impl Line {
             began.operator.uid
         );
         let login = began.operator.login_uid.map(|uid| uid.to_string());
+        let claimed = began.claimed.as_ref();
+        let claimed = claimed.map(|claimed| cut(&claimed.to_string(), CLAIM).to_owned());
         let groups = began.groups.join(",");
         let all = [
             ("login_uid", login.as_deref()),
             ("sudo_user", began.operator.sudo_user.as_deref()),
             ("ci_job", began.operator.ci_job.as_deref()),
+            ("claimed_by", claimed.as_deref()),
             ("of", began.of.as_deref()),
             ("reason", began.reason.as_deref()),
             ("groups", Some(groups.as_str())),

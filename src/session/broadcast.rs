@@ -59,7 +59,7 @@ pub(crate) async fn survey_broadcast(
         options,
         ..
     } = &order;
-    let mut host = open_host(&options.state, &options.id, options.dry_run, emit);
+    let mut host = open_host(options, emit);
     let groups: Vec<_> = fleet.groups.iter().cloned().map(Arc::new).collect();
     let sources: BTreeSet<&str> = fleet
         .groups

@@ -6,7 +6,7 @@ use crate::{
     fleet::{Group, Order},
     inventory::HostName,
     protocol::Validate,
-    runs::{Retention, Verb},
+    runs::{ClaimedOperator, Retention, Verb},
 };
 
 /// The options of a run that each of its hosts needs.
@@ -26,6 +26,8 @@ pub(crate) struct SessionOptions {
     pub(crate) timeout: Option<Duration>,
     /// The longest wait for the lock of another run.
     pub(crate) lock_timeout: Duration,
+    /// The operator that the coordinator of a run over hosts claims; kept in the journal.
+    pub(crate) claimed: Option<ClaimedOperator>,
     /// The operator's reason; kept in the journal.
     pub(crate) reason: Option<String>,
     /// The command line, without its secrets; kept in the journal.

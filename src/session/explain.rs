@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::context::SessionOptions;
 use crate::{
     event::{Abort, Verdict},
-    names, runs,
+    names,
+    runs::{self, RunInfo},
 };
 
 /// The additions to the refusals of one run on its host.
@@ -65,7 +66,11 @@ fn name_open_runs(
     let Some(newest) = open.last().filter(|_| abort.verdict == Verdict::Refused) else {
         return abort;
     };
-    let ids = names::list(open.iter().rev().map(|run| &run.id), ", ", names::MOST);
+    let named = |run: &RunInfo| match run.began.as_ref().and_then(|began| began.claimed.as_ref()) {
+        Some(claimed) => format!("{} (claimed operator {claimed})", run.id),
+        None => run.id.clone(),
+    };
+    let ids = names::list(open.iter().rev().map(named), ", ", names::MOST);
     let runs = if open.len() == 1 { "run" } else { "runs" };
     let why = format!("; left open over the same targets: {runs} {ids}");
     let what = match &abort.hint {

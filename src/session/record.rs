@@ -21,6 +21,7 @@ pub(super) fn record<'a>(context: &'a RunContext, plan: &'a Plan) -> Record<'a> 
         verb: context.verb,
         of: context.of.as_deref(),
         back: context.back,
+        claimed: context.options.claimed.as_ref(),
         reason: context.options.reason.as_deref(),
         command: context.options.command.clone(),
         groups: &context.groups,

@@ -40,7 +40,7 @@ pub(crate) async fn survey_recovery(
 ) -> Result<Prepared, Abort> {
     let options = &order.options;
     // Files of killed runs are removed also where no run is left to continue.
-    let mut host = open_host(&options.state, &options.id, options.dry_run, emit);
+    let mut host = open_host(options, emit);
     let left = load(&order)?;
     let direction = direction(&order, &left)?;
     // A revert of a revert installs the new config again.

@@ -1,8 +1,8 @@
 //! The first steps of every run: open the host, and survey it.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-use super::emit::leftovers;
+use super::{context::SessionOptions, emit::leftovers};
 use crate::{
     event::{Abort, Event, Interrupts, Phase},
     fleet::Group,
@@ -11,21 +11,22 @@ use crate::{
     step::Survey,
 };
 
-/// Opens the host for the run `id`. Unless this is a dry run, which touches nothing, it first
+/// Opens the host for a run. Unless this is a dry run, which touches nothing, it first
 /// removes files that killed runs have staged, and emits an event for each that stays.
-pub(super) fn open_host(
-    state: &Path,
-    id: &str,
-    dry_run: bool,
-    on_event: &mut dyn FnMut(&Event),
-) -> Host {
+pub(super) fn open_host(options: &SessionOptions, on_event: &mut dyn FnMut(&Event)) -> Host {
+    let SessionOptions {
+        state, id, dry_run, ..
+    } = options;
     let mut host = Host::local(id);
-    host.record_in(if dry_run {
+    if let Some(claimed) = &options.claimed {
+        host.note_in_locks(format!("run {id}, claimed operator {claimed}"));
+    }
+    host.record_in(if *dry_run {
         Staging::where_possible(state, id)
     } else {
         Staging::of(state, id)
     });
-    if !dry_run {
+    if !*dry_run {
         for event in leftovers(runs::sweep(state)) {
             on_event(&event);
             host.note(event);

@@ -82,6 +82,7 @@ impl Attempt<'_> {
             verb: Verb::Revert,
             run: Some(run.to_owned()),
             fleet: None,
+            usual: None,
             on: Expression::default(),
             except: Expression::default(),
             max_unreachable: None,

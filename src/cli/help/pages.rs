@@ -161,10 +161,15 @@ pub(super) const PAGES: &[Page] = &[
         command: "history",
         group: Group::Look,
         examples: [
-            ("hello history -n 5", "the last five runs"),
             ("hello history @", "the events of the last run"),
+            ("hello history --gather", "the runs of every host"),
         ],
-        exits: Exits::Of(&[(Converged, "printed")]),
+        exits: Exits::Of(&[
+            (Converged, "printed"),
+            (NoMatch, "no such run or host"),
+            (Refused, "a host was reached and could not answer"),
+            (Unreachable, "a host was not reached"),
+        ]),
     },
     Page {
         command: "show",
@@ -221,8 +226,10 @@ pub(super) const PAGES: &[Page] = &[
         ],
         exits: Exits::Of(&[
             (Converged, "removed"),
+            (NoMatch, "no such run, content or host"),
             (Refused, "an open run needs it"),
-            (Busy, "a run is under way"),
+            (Busy, "other runs hold the store"),
+            (Unreachable, "a host was not reached, and keeps its part"),
         ]),
     },
     Page {

@@ -50,6 +50,8 @@ pub struct SurveyRequest<'a> {
 #[derive(Debug)]
 pub struct LocalHost {
     pub(in crate::host) run: String,
+    /// What another run says of this one if it finds its locks held; empty for nothing.
+    pub(in crate::host) note: String,
     pub(in crate::host) limits: Arc<ProbeLimits>,
     /// The most instances that are signalled and waited for at once: each needs descriptors.
     pub(in crate::host) parallel_reloads: usize,
@@ -111,6 +113,7 @@ impl LocalHost {
         };
         Self {
             run: run.into(),
+            note: String::new(),
             limits: Arc::default(),
             parallel_reloads: usize::try_from(per_instance).unwrap_or(usize::MAX).max(16),
             dirs: BTreeMap::new(),

@@ -4,7 +4,8 @@
 //! `/run/hello/lock/DEV-INO` for root, and `$XDG_RUNTIME_DIR/hello/lock/DEV-INO` for another user.
 //! The second is a `flock` on the directory itself. Any user that may read the directory can take
 //! it, so only a holder that may write the target counts. The kernel releases both when the run
-//! ends. Files of the first lock are never removed: another run may be about to lock them.
+//! ends. Files of the first lock are never removed: another run may be about to lock them. Such a
+//! file says which operator a run over hosts works for.
 
 use std::{
     io,
@@ -20,13 +21,17 @@ use rustix::{
 };
 use tokio::time::Instant;
 
-use self::holders::{Holder, Holders};
+use self::{
+    holders::{Holder, Holders},
+    note::{note_of, write_note},
+};
 use crate::{
     host::target::{access::check_may_create, folder::Folder},
     trust::ResolvedPath,
 };
 
 pub(crate) mod holders;
+mod note;
 
 /// The folder of the first locks. No other user can enter it.
 const FOLDER: (&str, Mode) = ("lock", Mode::RWXU);
@@ -71,6 +76,8 @@ pub(crate) struct LockRequest<'a> {
     pub(crate) intent: Intent,
     /// The names of the targets in the directory.
     pub(crate) names: &'a [&'a std::ffi::OsStr],
+    /// What a run that finds the lock held says of this one; empty if there is nothing to say.
+    pub(crate) note: &'a str,
 }
 
 /// A locked directory. A drop releases the first lock; the second is released with the descriptor
@@ -110,7 +117,7 @@ pub(crate) async fn lock(
     request: LockRequest<'_>,
     holders: &mut Holders,
 ) -> Result<Locked, LockError> {
-    let first = take_first(dir, path, request.until, holders).await?;
+    let first = take_first(dir, path, request, holders).await?;
     // To adopt content, the first lock is enough in a directory that this user may not write.
     let needs_second =
         first.is_none() || request.intent == Intent::Install || check_may_create(dir).is_ok();
@@ -129,7 +136,7 @@ pub(crate) async fn lock(
 async fn take_first(
     dir: &OwnedFd,
     path: &Path,
-    until: Instant,
+    request: LockRequest<'_>,
     holders: &mut Holders,
 ) -> Result<Option<OwnedFd>, LockError> {
     let opened = Folder::of_user(FOLDER).and_then(|folder| {
@@ -143,12 +150,13 @@ async fn take_first(
         return Ok(None);
     };
     while !try_lock(&file).map_err(|e| LockError::Io(path.into(), e))? {
-        if Instant::now() >= until {
+        if Instant::now() >= request.until {
             let holder = holders.of(&file).into_iter().next();
-            return Err(busy(path, holder));
+            return Err(busy(path, holder.map(|holder| with_note(holder, &file))));
         }
         tokio::time::sleep(PAUSE).await;
     }
+    write_note(&file, request.note);
     Ok(Some(file))
 }
 
@@ -180,6 +188,15 @@ async fn take_second(
     }
 }
 
+/// Adds what the holder of a first lock has written into its file.
+fn with_note(holder: Holder, file: &OwnedFd) -> Holder {
+    let text = match note_of(file, holder.pid) {
+        Some(note) => format!("{}; {note}", holder.text),
+        None => holder.text,
+    };
+    Holder { text, ..holder }
+}
+
 fn busy(path: &Path, holder: Option<Holder>) -> LockError {
     let text = holder.map_or_else(String::new, |holder| holder.text);
     LockError::Busy(path.into(), text)
@@ -191,8 +208,10 @@ pub(crate) fn blocked(dir: &OwnedFd, names: &[&std::ffi::OsStr]) -> Option<Strin
     let mut holders = Holders::default();
     let folder = Folder::of_user(FOLDER).ok().flatten();
     let first = folder.and_then(|folder| open_file(&folder, dir, OFlags::RDONLY).ok());
-    if let Some(holder) = first.and_then(|file| holders.of(&file).into_iter().next()) {
-        return Some(holder.text);
+    if let Some(file) = first
+        && let Some(holder) = holders.of(&file).into_iter().next()
+    {
+        return Some(with_note(holder, &file).text);
     }
     holders
         .deciding(dir, names)

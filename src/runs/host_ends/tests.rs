@@ -27,6 +27,7 @@ fn index(state: &Path, events: &[(&str, Event)]) -> String {
         verb: Verb::Broadcast,
         of: None,
         back: false,
+        claimed: None,
         reason: None,
         command: Vec::new(),
         groups: &[],

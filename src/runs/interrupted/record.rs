@@ -8,7 +8,7 @@ use crate::{
     event::{Outcome, TargetKind, Verdict},
     fleet::{Group, Order},
     names,
-    runs::{Verb, info::RunInfo},
+    runs::{ClaimedOperator, Verb, info::RunInfo},
 };
 
 /// The most ids that an error names if several runs match; more do not fit a line.
@@ -21,8 +21,12 @@ pub(crate) enum RunError {
     #[error("no run is open in `{}`: every run there came to its end", .0.display())]
     NoneOpen(PathBuf),
     /// No run was named, and one is under way.
-    #[error("run `{0}` is under way in `{path}`", path = .1.display())]
-    Running(String, PathBuf),
+    #[error(
+        "run `{0}` is under way in `{path}`{of}",
+        path = .1.display(),
+        of = of_claimed(.2.as_deref())
+    )]
+    Running(String, PathBuf, Option<Box<ClaimedOperator>>),
     /// No run has that name.
     #[error("no run `{0}` is kept in `{path}`", path = .1.display())]
     Unknown(String, PathBuf),
@@ -64,6 +68,13 @@ impl RunError {
             Self::State(..) | Self::Unreadable(..) => Verdict::Failed,
         }
     }
+}
+
+/// Names the operator that the coordinator of a run over hosts claims.
+fn of_claimed(claimed: Option<&ClaimedOperator>) -> String {
+    claimed.map_or(String::new(), |claimed| {
+        format!(", for the claimed operator {claimed}")
+    })
 }
 
 /// Says where the old bytes of each target are.

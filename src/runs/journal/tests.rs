@@ -16,6 +16,7 @@ fn record<'a>(id: &'a str, of: Option<&'a str>) -> Record<'a> {
         verb: Verb::Revert,
         of,
         back: false,
+        claimed: None,
         reason: Some("why"),
         command: vec!["x".repeat(5000), "hello".into()],
         groups: &[],

@@ -23,6 +23,7 @@ fn dead_run(state: &Path, over: Option<OverHosts>) -> String {
         verb: Verb::Broadcast,
         of: None,
         back: false,
+        claimed: None,
         reason: None,
         command: Vec::new(),
         groups: &[],

@@ -84,7 +84,7 @@ pub(super) fn no_run(options: &SessionOptions, e: &RunError) -> Abort {
             "nothing was touched; see the runs that are kept:",
             vec![format!("hello history{args}")],
         ),
-        RunError::Running(run, _) => abort.with_hint(
+        RunError::Running(run, ..) => abort.with_hint(
             "nothing was touched; let it end or interrupt it, and then look at what it did:",
             vec![format!("hello history {run}{args}")],
         ),

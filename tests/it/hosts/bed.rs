@@ -124,6 +124,65 @@ impl Bed {
         hello
     }
 
+    /// Returns a command on this machine with a state directory, and no other option.
+    pub(super) fn plain(&self, state: &Path, args: &[&str]) -> Command {
+        let mut hello = Command::new(env!("CARGO_BIN_EXE_hello"));
+        without_cargo(&mut hello)
+            .args(args)
+            .arg("--state")
+            .arg(state)
+            .env("HOME", self.dir.path())
+            .current_dir(self.dir.path().join("empty"))
+            .stdin(Stdio::null());
+        std::fs::create_dir_all(self.dir.path().join("empty")).unwrap();
+        hello
+    }
+
+    /// Runs a command that prints text for the operator alone, and waits until no agent is left.
+    pub(super) fn tell(&self, state: &str, args: &[&str]) -> CommandEnd {
+        let end = run_to_end(&mut self.plain(&self.path(state), args));
+        self.wait_for_agents();
+        end
+    }
+
+    /// Returns the ids of the runs that a host keeps.
+    pub(super) fn runs(&self, host: usize) -> Vec<String> {
+        names(&self.hosts[host].path("state/runs"))
+    }
+
+    /// Returns the ids of the runs that this machine keeps.
+    pub(super) fn runs_here(&self) -> Vec<String> {
+        names(&self.path("state/runs"))
+    }
+
+    /// Gives each run a gate behind its first wave: it makes the file `waits`, and ends once the file
+    /// `go` is there.
+    pub(super) fn gate(&self, waits: &Path, go: &Path) {
+        let script = format!(
+            "touch {}; while [ ! -e {} ]; do sleep 0.05; done",
+            waits.display(),
+            go.display()
+        );
+        self.fleet(&format!(
+            "[rollout]\nwaves = [\"1\", \"100%\"]\nbake = \"0s\"\ngate = [\"sh\", \"-c\", \"{script}\"]\n"
+        ));
+    }
+
+    /// Begins a run by a coordinator with this state directory, and kills it at its first commit.
+    /// The run stays open on its hosts.
+    pub(super) fn killed(&self, state: &str, message: &str, args: &[&str]) -> String {
+        let host = usize::from(args.contains(&"h1"));
+        let kill = rule_after("kill", ">", r#""verb":"commit""#);
+        self.between(host, std::slice::from_ref(&kill));
+        let set = format!("message={message}");
+        let args = [&["broadcast", "--set", &set], args].concat();
+        let end = run_to_end(&mut self.command_of(state, &args));
+        assert_eq!(end.code, None, "{:#} {}", end.json, end.stderr);
+        self.wait_for_agents();
+        self.connect_directly(host);
+        self.open_runs(host).pop().unwrap()
+    }
+
     /// Runs a command to its end, and waits until no agent is left.
     pub(super) fn run(&self, args: &[&str]) -> CommandEnd {
         let end = run_to_end(&mut self.command(args));

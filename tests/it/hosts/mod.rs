@@ -10,10 +10,14 @@ use serde_json::Value;
 use crate::support::{CommandEnd, run_to_end, without_cargo, write};
 
 mod bed;
+mod elsewhere;
+mod forget;
+mod history;
 mod interrupted;
 mod killed;
 mod locks;
 mod lost;
+mod operators;
 mod rogue;
 mod runs;
 mod selection;

@@ -33,6 +33,7 @@ const ROWS: &[(Subject, &str, &str, &str)] = &[
     (Subject::Events, "HostState", "Events", "host"),
     (Subject::Events, "Verb", "Events", "began"),
     (Subject::Events, "Operator", "Events", "began"),
+    (Subject::Events, "ClaimedOperator", "Events", "began"),
     (Subject::Status, "Skipped", "hello status", "skipped"),
     (Subject::Status, "OpenRun", "hello status", "open"),
     (Subject::Status, "Running", "hello status", "running"),

@@ -136,6 +136,7 @@ impl LocalHost {
                 until: deadline,
                 intent: request.intent,
                 names: &names,
+                note: &self.note,
             };
             let locked = lock::lock(&fd, directory, lock_request, holders)
                 .await

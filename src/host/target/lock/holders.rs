@@ -31,6 +31,8 @@ const DAC_OVERRIDE: u64 = 1 << 1;
 /// A holder of a lock.
 #[derive(Debug, Clone)]
 pub(super) struct Holder {
+    /// Its process number.
+    pub(super) pid: i32,
     /// The end of a sentence: ": pid 17 of uid 0, started 3 s ago: hello broadcast".
     pub(super) text: String,
     /// True if a run must wait for it.
@@ -176,6 +178,7 @@ impl Holders {
             .of(&stat)
             .into_iter()
             .map(|pid| Holder {
+                pid: pid.0,
                 text: description(pid.0),
                 counts: true,
             })
@@ -215,6 +218,7 @@ impl Holders {
         // this process took is not that of a run.
         let taker_may_not_write = may_write(taker, dir, names) == Some(false);
         Some(Holder {
+            pid: taker,
             text,
             counts: !(is_complete || taker_may_not_write),
         })
@@ -231,6 +235,7 @@ fn living(found: &BTreeSet<Pid>, dir: &OwnedFd, names: &[&OsStr]) -> Vec<Holder>
             Err(e) => is_gone(&e),
         };
         (may.is_some() || !has_ended()).then(|| Holder {
+            pid: pid.0,
             text: description(pid.0),
             counts: may != Some(false),
         })
