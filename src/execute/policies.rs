@@ -10,7 +10,9 @@ use crate::{
     inventory::{Expression, HostEntry},
     protocol::HostPlan,
     screen,
-    waves::{CountPolicy, WaveEntry, WavePolicy, assign, check_labels, check_per_host},
+    waves::{
+        CountPolicy, Rounds, WaveEntry, WavePolicy, assign_rounds, check_labels, check_per_host,
+    },
 };
 
 /// A group of a run over hosts.
@@ -54,6 +56,7 @@ pub(super) fn group_policies(
             policy: GroupPolicy {
                 name: group.name.clone(),
                 rollout: group.rollout.clone(),
+                rounds: Rounds::new(),
             },
             after: group.after.clone(),
             canary: canary.unwrap_or(false),
@@ -66,6 +69,7 @@ pub(super) fn group_policies(
         policy: GroupPolicy {
             name: name.to_owned(),
             rollout: fleet.rollout.clone(),
+            rounds: Rounds::new(),
         },
         after: Vec::new(),
         canary,
@@ -148,7 +152,7 @@ pub(super) fn check_counts(
     ))
 }
 
-/// Gives each instance its wave over all hosts.
+/// Gives each instance its wave over all hosts. Returns the rounds of each group.
 ///
 /// # Errors
 /// Fails if a term or a label fits no host, or if there are too many waves.
@@ -157,7 +161,7 @@ pub(super) fn set_waves(
     entries: &[HostEntry],
     groups: &[HostGroup],
     beyond: &Order,
-) -> Result<(), Abort> {
+) -> Result<Vec<Rounds>, Abort> {
     let policies: Vec<WavePolicy<'_>> = groups
         .iter()
         .map(|group| WavePolicy {
@@ -170,12 +174,13 @@ pub(super) fn set_waves(
         })
         .collect();
     check_labels(entries, &policies)?;
-    let waves = assign(&wave_entries(plans, groups), entries, &policies, beyond)?;
+    let found = wave_entries(plans, groups);
+    let assigned = assign_rounds(&found, entries, &policies, beyond)?;
     let entries = plans.iter_mut().flat_map(|plan| &mut plan.entries);
-    for (entry, wave) in entries.zip(waves) {
+    for (entry, wave) in entries.zip(assigned.waves) {
         entry.wave = wave;
     }
-    Ok(())
+    Ok(assigned.rounds)
 }
 
 /// Checks that no key of a store is the target of several hosts: each would replace it, and only

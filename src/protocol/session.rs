@@ -205,8 +205,12 @@ pub(crate) struct Finish {
 
 /// The connection to a host broke, and what it does since is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Lost(pub(crate) String);
+#[error("{why}")]
+pub(crate) struct Lost {
+    pub(crate) why: String,
+    /// False if the host cannot have got the request: not all of its frame was written.
+    pub(crate) is_sent: bool,
+}
 
 /// The way to one host of a run.
 pub(crate) trait HostLink {
@@ -218,6 +222,12 @@ pub(crate) trait HostLink {
 
     /// Tells whether the host's journal has every event so far.
     fn is_journaled(&self) -> bool;
+
+    /// Reads what has come since the last answer, and waits for nothing.
+    ///
+    /// # Errors
+    /// Fails if the host is lost.
+    async fn hear(&mut self) -> Result<(), Lost>;
 
     /// Carries out a request, and gives each event to `emit` meanwhile.
     ///
