@@ -11,7 +11,9 @@ use super::{
     hosts_end::{HostsEnd, host_lost},
     hosts_order::HostsOrder,
     index,
-    policies::{HostGroup, check_counts, check_keys, group_policies, set_waves},
+    policies::{
+        HostGroup, check_counts, check_keys, check_unresponsive, group_policies, set_waves,
+    },
     reason::Reasons,
     rows::Rows,
 };
@@ -167,6 +169,7 @@ impl RunOverHosts<'_> {
         // A run that is continued has the instances that are left of it.
         if self.order.order.of.is_none() {
             check_counts(&self.entries, &plans, groups)?;
+            check_unresponsive(&self.entries, &plans, groups)?;
         }
         if !run.now && !run.back {
             let beyond = &self.order.fleet.order;

@@ -1,7 +1,10 @@
 //! What an engine asks of one host during a run, and the answers. Both are values: in process they
 //! are handed over, and to another machine they go as frames.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -41,6 +44,9 @@ pub(crate) struct HostPlan {
     pub(crate) keys: Vec<String>,
     /// Instances that the run skips.
     pub(crate) skipped: usize,
+    /// How many of them are unresponsive, by group.
+    #[serde(default)]
+    pub(crate) unresponsive: BTreeMap<String, usize>,
     /// True if a target must be replaced, or an instance signalled.
     pub(crate) has_work: bool,
     /// True if the run is recorded even where no host has work: it ends an earlier run.
