@@ -114,8 +114,8 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         joined.instances.extend(answer.instances);
     }
 
-    /// Counts a host as lost, and reports it; `request` is the one that it was lost in. What it does
-    /// since is not known: an instance that the run may have signalled is not proven.
+    /// Counts a host as lost, and reports it; `request` is the one that it was lost in. What it
+    /// does since is not known: an instance that the run may have signalled is not proven.
     pub(super) fn lose(&mut self, index: usize, request: Option<&SessionRequest>, why: String) {
         self.plan.hosts[index].lost = Some(why.clone());
         let is_awaited = self.goes_on_after_wave(self.begun_wave);

@@ -14,7 +14,7 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         let fresh = self.fresh_since(self.quiet_since);
         let request = SessionRequest::Conclude { direction, fresh };
         let answer = self.ask(&request, |_| true).await;
-        // A lost host leaves its outcomes. Its targets are not known if a commit may have reached it.
+        // A lost host leaves its outcomes. Its targets are not known after a commit.
         let mut is_known = !self.plan.hosts.iter().any(RunHost::is_unknown);
         let has_skipped = self.plan.hosts.iter().any(RunHost::is_skipped);
         let mut is_new = false;

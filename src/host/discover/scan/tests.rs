@@ -11,6 +11,12 @@ use crate::host::discover::inspect::inspect;
 fn sleep() -> (Child, i32) {
     let child = Command::new("sleep").arg("60").spawn().unwrap();
     let pid = i32::try_from(child.id()).unwrap();
+    // It has the new executable a moment before it has its arguments.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !inspect(pid).is_ok_and(|process| process.line.args == ["60"]) {
+        assert!(Instant::now() < deadline, "it has its arguments");
+        std::thread::yield_now();
+    }
     (child, pid)
 }
 
