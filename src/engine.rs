@@ -13,6 +13,7 @@ use self::budget::{Budget, FailedInstances};
 pub(crate) use self::{
     fleet_plan::{FleetPlan, FleetWave, GroupPolicy, RunHost},
     gate_runner::{GateEnd, GateRunner},
+    lost::ReachBudget,
 };
 use crate::{
     event::{Abort, Direction, Event, Interrupts, Outcome, Verdict},
@@ -27,6 +28,7 @@ mod end;
 mod fleet_plan;
 mod gate_runner;
 mod gates;
+mod lost;
 mod rollback;
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,9 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 /// same second.
 const MAX_AGE_PER_INSTANCE: Duration = Duration::from_millis(1);
 
+/// The time between two looks at the hosts in a bake: that between two signs of life of an agent.
+const LISTEN: Duration = Duration::from_secs(5);
+
 /// How a plan is carried out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EngineOptions {
@@ -44,6 +49,8 @@ pub(crate) struct EngineOptions {
     pub(crate) immediate: bool,
     /// The hosts that work on one request at once.
     pub(crate) parallel: usize,
+    /// The hosts that may be lost before they are touched.
+    pub(crate) reach: ReachBudget,
 }
 
 /// A failure that ends the run, and the action that follows: `Stop` or `Revert`.
@@ -122,6 +129,10 @@ pub(crate) async fn run<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)>
 impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R> {
     async fn run(&mut self) -> Result<Verdict, Abort> {
         for index in 0..self.plan.waves.len() {
+            let begun = index.saturating_sub(1);
+            if let Err(escalation) = self.hear(begun).await {
+                return self.escalate(begun, escalation).await;
+            }
             if let Err(escalation) = self.wave(index).await {
                 return self.escalate(index, escalation).await;
             }
@@ -184,8 +195,16 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
 
     /// Returns true if a wave after that at `index` signals an instance.
     fn goes_on_after(&self, index: usize) -> bool {
-        let later = &self.plan.waves[index + 1..];
-        later.iter().any(|wave| wave.instances > 0)
+        self.goes_on_after_wave(self.plan.waves[index].number)
+    }
+
+    /// Returns true if a wave with a higher number signals an instance of a host that is there.
+    fn goes_on_after_wave(&self, number: usize) -> bool {
+        self.plan.entries().any(|(_, host, entry)| {
+            host.is_there()
+                && usize::from(entry.wave) > number
+                && entry.outcome != Outcome::Unchanged
+        })
     }
 
     /// Carries out one wave: commit, bake, gate. When this fails, an instance that failed has been
@@ -204,10 +223,11 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         if let Some(abort) = committed.abort {
             return Err(self.abort_wave(index, abort).await);
         }
-        if !committed.acted {
-            return Ok(());
+        if !committed.acted && !self.plan.ends_rounds(number) {
+            return self.ensure_reached();
         }
         self.apply_budget(index).await?;
+        self.ensure_reached()?;
         self.ensure_journaled(index).await?;
         if self.options.immediate {
             return Ok(());
@@ -244,9 +264,14 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
             wave: number,
             seconds: bake.as_secs_f64(),
         });
-        tokio::select! {
-            () = tokio::time::sleep(bake) => {}
-            Ok(_) = self.interrupts.wait_for(|n| *n > 0) => {}
+        let end = tokio::time::Instant::now() + bake;
+        while tokio::time::Instant::now() < end {
+            let next = (tokio::time::Instant::now() + LISTEN).min(end);
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                Ok(_) = self.interrupts.wait_for(|n| *n > 0) => break,
+            }
+            self.hear(index).await?;
         }
         self.quiet_since = Instant::now();
         self.recheck(index, None).await?;

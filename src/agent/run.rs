@@ -221,7 +221,10 @@ impl AgentRun {
         interrupts: &mut Interrupts,
         emit: &mut dyn FnMut(&Event),
     ) -> Result<Result<RunAnswer, Abort>, Refused> {
-        let fleet = agent.selected(&order.groups, order.every)?;
+        let mut fleet = agent.selected(&order.groups, order.every)?;
+        for group in &mut fleet.groups {
+            group.rollout.skips_unresponsive = order.counted.has(&group.name);
+        }
         if matches!(order.others, ChangeOrder::Put { .. }) && fleet.groups.len() > 1 {
             return Err(Refused {
                 kind: RefusedKind::NotAllowed,

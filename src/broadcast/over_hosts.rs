@@ -9,7 +9,7 @@ use crate::{
     execute::{Candidates, HostsOrder, execute_over_hosts},
     fleet::Hosts,
     inventory::HostName,
-    protocol::{ChangeOrder, MAX_BLOB, SurveyOrder},
+    protocol::{ChangeOrder, CountedGroups, MAX_BLOB, SurveyOrder},
     report::RunReport,
     runs,
 };
@@ -52,6 +52,7 @@ pub(super) async fn attempt(
             overwrite: options.overwrite,
             validate: shared.validate,
             include_unresponsive: shared.include_unresponsive,
+            counted: CountedGroups::of(&options.fleet),
             now: options.now,
             dry_run: shared.dry_run,
             timeout: shared.timeout,

@@ -6,15 +6,13 @@ use futures_util::{StreamExt, stream};
 
 use super::{Engine, GateRunner, RunHost};
 use crate::{
-    event::{Abort, Event, HostState, Instance, Outcome},
+    event::{Abort, Event, HostState, Instance},
     inventory::HostName,
-    protocol::{
-        Concluded, HostLink, InstanceEntry, Lost, Numbers, Scope, SessionAnswer, SessionRequest,
-    },
+    protocol::{Concluded, HostLink, Lost, Numbers, SessionAnswer, SessionRequest},
 };
 
-/// The answer of one host; of a lost one the request that it was lost in.
-type Asked = Result<SessionAnswer, (SessionRequest, Lost)>;
+/// One host that was asked: its index, the request, and the answer.
+type Asked = (usize, SessionRequest, Result<SessionAnswer, Lost>);
 
 /// The answers of several hosts to one request.
 #[derive(Debug, Default)]
@@ -67,23 +65,28 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
                     let name = host.link.name().clone();
                     let mut emit = |event: &Event| report.borrow_mut()(&name, event);
                     let answer = host.link.request(request.clone(), interrupts, &mut emit);
-                    let answer = answer.await.map_err(|lost| (request, lost));
-                    (index, answer)
+                    let answer = answer.await;
+                    (index, request, answer)
                 }
             });
-        let mut answers: Vec<(usize, Asked)> = stream::iter(asked)
+        let mut answers: Vec<Asked> = stream::iter(asked)
             .buffer_unordered(self.options.parallel.max(1))
             .collect()
             .await;
-        answers.sort_by_key(|(index, _)| *index);
+        answers.sort_by_key(|(index, ..)| *index);
         let mut joined = Answers::default();
-        for (index, answer) in answers {
+        for (index, request, answer) in answers {
+            let is_sent = answer.as_ref().map_or_else(|lost| lost.is_sent, |_| true);
+            let is_commit = matches!(request, SessionRequest::Commit { .. });
+            self.plan.hosts[index].is_committed |= is_sent && is_commit;
             match answer {
                 Ok(answer) => self.join(index, answer, &mut joined),
-                Err((request, lost)) => {
-                    self.lose(index, &request, lost);
+                Err(lost) => {
                     // It may have acted.
-                    joined.acted = true;
+                    joined.acted |= lost.is_sent;
+                    // Without its commit, a host is lost as it would be between two waves.
+                    let request = Some(&request).filter(|_| lost.is_sent || !is_commit);
+                    self.lose(index, request, lost.why);
                 }
             }
         }
@@ -111,23 +114,18 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         joined.instances.extend(answer.instances);
     }
 
-    /// Counts a host as lost, and reports it. What it does since is not known: an instance that
-    /// the request may have signalled is not proven. Every other instance keeps its last outcome.
-    fn lose(&mut self, index: usize, request: &SessionRequest, Lost(why): Lost) {
+    /// Counts a host as lost, and reports it; `request` is the one that it was lost in. What it
+    /// does since is not known: an instance that the run may have signalled is not proven.
+    pub(super) fn lose(&mut self, index: usize, request: Option<&SessionRequest>, why: String) {
+        self.plan.hosts[index].lost = Some(why.clone());
+        let is_awaited = self.goes_on_after_wave(self.begun_wave);
         let host = &mut self.plan.hosts[index];
         let mut failed = BTreeSet::new();
-        for (number, entry) in (0..).zip(&mut host.plan.entries) {
-            let is_recovered = host.plan.must_record;
-            if let Some(outcome) = lost_outcome(request, (number, entry), is_recovered) {
-                entry.outcome = outcome;
-                failed.insert(number);
-                host.failures.insert(number, why.clone());
-            }
+        if host.is_committed {
+            failed = host.fail_unproven(request, is_awaited, &why);
+        } else {
+            host.skip(&why);
         }
-        if let SessionRequest::Commit { .. } = request {
-            host.is_touched = true;
-        }
-        host.lost = Some(why.clone());
         let name = host.link.name().clone();
         let lost = Event::Host {
             host: name.clone(),
@@ -140,38 +138,4 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
             (self.report)(&name, &Event::of(&instance));
         }
     }
-}
-
-/// Returns the outcome of an instance whose host was lost during a request; none if the request
-/// cannot have signalled it. `is_recovered` tells that an earlier run may have signalled it.
-fn lost_outcome(
-    request: &SessionRequest,
-    (number, entry): (u32, &InstanceEntry),
-    is_recovered: bool,
-) -> Option<Outcome> {
-    let is_signalled_back = match request {
-        SessionRequest::Commit { wave, .. } => {
-            let is_begun = usize::from(entry.wave) == *wave;
-            let is_due = is_begun && entry.outcome == Outcome::Untouched;
-            return is_due.then_some(Outcome::TimedOut);
-        }
-        SessionRequest::RollBack { scope, .. } => match (scope, entry.outcome) {
-            // Its file may go back now that no instance is proven on it.
-            (Scope::Named(_), Outcome::Rejected) => true,
-            (Scope::Named(numbers), Outcome::TimedOut) => numbers.contains(&number),
-            (Scope::Named(_), _) => false,
-            (Scope::All, Outcome::Untouched) => is_recovered,
-            (Scope::All, outcome) => {
-                let is_settled = [
-                    Outcome::Refused,
-                    Outcome::Died,
-                    Outcome::Reverted,
-                    Outcome::RevertFailed,
-                ];
-                !is_settled.contains(&outcome)
-            }
-        },
-        _ => false,
-    };
-    is_signalled_back.then_some(Outcome::RevertFailed)
 }

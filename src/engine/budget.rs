@@ -66,7 +66,8 @@ impl Budget {
         };
         let mut new: Vec<_> = plan
             .entries()
-            .filter(|(_, _, entry)| has_failed(entry.outcome))
+            // Instances of a host that is skipped have a budget of their own.
+            .filter(|(_, _, entry)| entry.wave > 0 && has_failed(entry.outcome))
             .map(|(id, host, entry)| {
                 let rollout = plan.policy(host, entry);
                 (id, host, rollout, key(plan.group_of(host, entry), rollout))

@@ -1,6 +1,6 @@
 //! The end of a run: the last checks on every host, and their verdict.
 
-use super::{Engine, gate_runner::GateRunner};
+use super::{Engine, RunHost, gate_runner::GateRunner};
 use crate::{
     event::{Direction, Event, Outcome, Verdict},
     fleet::Unproven,
@@ -14,9 +14,9 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         let fresh = self.fresh_since(self.quiet_since);
         let request = SessionRequest::Conclude { direction, fresh };
         let answer = self.ask(&request, |_| true).await;
-        // A lost host leaves its outcomes, and its targets are not known.
-        let is_complete = self.plan.hosts.iter().all(|host| host.is_there());
-        let mut is_known = is_complete;
+        // A lost host leaves its outcomes. Its targets are not known after a commit.
+        let mut is_known = !self.plan.hosts.iter().any(RunHost::is_unknown);
+        let has_skipped = self.plan.hosts.iter().any(RunHost::is_skipped);
         let mut is_new = false;
         let mut ends: Vec<(Outcome, Unproven)> = Vec::new();
         for concluded in answer.concluded {
@@ -32,6 +32,7 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
             // No instance runs the new config, but it is on disk: the next process that starts
             // would load it.
             Verdict::Reverted if !direction.is_back() && is_new => Verdict::Partial,
+            Verdict::Converged | Verdict::Unproven if has_skipped => Verdict::Partial,
             verdict => verdict,
         }
     }

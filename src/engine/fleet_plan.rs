@@ -8,6 +8,7 @@ use crate::{
     fleet::{OnFailure, Rollout},
     inventory::HostName,
     protocol::{HostLink, HostPlan, InstanceEntry},
+    waves::Rounds,
 };
 
 /// Tells whether an outcome ends the run's work on its instance badly.
@@ -31,6 +32,8 @@ pub(crate) struct RunHost<L> {
     pub(crate) plan: HostPlan,
     /// The group of each entry, as an index of [`FleetPlan::groups`], by its own index.
     groups: Vec<usize>,
+    /// True if a commit may have reached it.
+    pub(super) is_committed: bool,
     /// True if the run has touched an instance or a target of it.
     pub(super) is_touched: bool,
     /// True if the rollback content of all of that is known.
@@ -48,6 +51,8 @@ pub(crate) struct GroupPolicy {
     pub(crate) name: String,
     /// How it is rolled out.
     pub(crate) rollout: Rollout,
+    /// The waves that are not the last round of a wave as it is written.
+    pub(crate) rounds: Rounds,
 }
 
 /// Instances that are signalled together.
@@ -150,6 +155,7 @@ impl<L> FleetPlan<L> {
                     .collect(),
                 link,
                 plan,
+                is_committed: false,
                 is_touched: false,
                 can_roll_back: true,
                 lost: None,
@@ -165,10 +171,20 @@ impl<L> FleetPlan<L> {
         plan
     }
 
+    fn group(&self, host: &RunHost<L>, entry: &InstanceEntry) -> &GroupPolicy {
+        let index = host.groups.get(usize::from(entry.group)).copied();
+        &self.groups[index.unwrap_or(0)]
+    }
+
+    /// Returns true if a wave is the last of several rounds of a group.
+    pub(super) fn ends_rounds(&self, wave: usize) -> bool {
+        let mut rounds = self.groups.iter().flat_map(|group| group.rounds.values());
+        rounds.any(|last| *last == wave)
+    }
+
     /// Returns the policy of an entry's group.
     pub(super) fn policy(&self, host: &RunHost<L>, entry: &InstanceEntry) -> &Rollout {
-        let index = host.groups.get(usize::from(entry.group)).copied();
-        &self.groups[index.unwrap_or(0)].rollout
+        &self.group(host, entry).rollout
     }
 
     /// Iterates over the rollout of every entry's group.
@@ -179,8 +195,7 @@ impl<L> FleetPlan<L> {
 
     /// Returns the name of an entry's group.
     pub(super) fn group_of(&self, host: &RunHost<L>, entry: &InstanceEntry) -> &str {
-        let index = host.groups.get(usize::from(entry.group)).copied();
-        &self.groups[index.unwrap_or(0)].name
+        &self.group(host, entry).name
     }
 
     /// Iterates over every entry, with its host and its identity in the run.
@@ -213,6 +228,10 @@ impl<L> FleetPlan<L> {
                 continue;
             }
             wave.instances += 1;
+            // Bake and gate follow the wave as it is written, once.
+            if self.group(host, entry).rounds.contains_key(&number) {
+                continue;
+            }
             let rollout = self.policy(host, entry);
             wave.bake = wave.bake.max(rollout.bake);
             if !rollout.gate.is_empty() && !wave.gates.contains(&rollout.gate) {
@@ -226,7 +245,7 @@ impl<L> FleetPlan<L> {
     pub(super) fn strictest_reaction(&self, number: usize) -> OnFailure {
         let begun = self
             .entries()
-            .filter(|(_, _, entry)| usize::from(entry.wave) <= number);
+            .filter(|(_, _, entry)| (1..=number).contains(&usize::from(entry.wave)));
         let reactions = begun.map(|(_, host, entry)| self.policy(host, entry).on_failure);
         reactions
             .max()

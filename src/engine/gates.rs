@@ -1,10 +1,13 @@
 //! The gates of a wave: commands of the operator that decide whether the run goes on.
 
-use std::time::Instant;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use super::{Engine, Escalation, gate_runner::GateRunner};
 use crate::{
-    event::{Abort, Event, Phase, Verdict},
+    event::{Abort, Event, Instance, Phase, Verdict},
     fleet::OnFailure,
     inventory::HostName,
     protocol::{HostLink, SessionRequest},
@@ -28,11 +31,10 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         };
         (self.report)(&HostName::local(), &phase);
         let number = self.plan.waves[index].number;
-        let request = SessionRequest::Describe { wave: number };
-        let described = self.ask(&request, |host| host.is_in(number)).await;
+        let instances = self.instances_before(number, command).await;
         let end = self
             .gate_runner
-            .run(command, number, &described.instances, self.interrupts)
+            .run(command, number, &instances, self.interrupts)
             .await;
         self.quiet_since = Instant::now();
         if end.exit != Some(0) {
@@ -70,6 +72,35 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
             abort: Abort::new(Verdict::Refused, why),
             action,
         })
+    }
+
+    /// Returns the instances of a wave, after those of its earlier rounds that have the same gate.
+    async fn instances_before(&mut self, number: usize, command: &[String]) -> Vec<Instance> {
+        let mut rounds: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
+        for group in self
+            .plan
+            .groups
+            .iter()
+            .filter(|g| g.rollout.gate == command)
+        {
+            let earlier = group.rounds.iter().filter(|(_, last)| **last == number);
+            for (round, _) in earlier {
+                rounds.entry(*round).or_default().insert(group.name.clone());
+            }
+        }
+        let mut instances = Vec::new();
+        for (round, groups) in rounds {
+            let of_round = self.describe(round).await.into_iter();
+            instances.extend(of_round.filter(|instance| groups.contains(&instance.group)));
+        }
+        instances.extend(self.describe(number).await);
+        instances
+    }
+
+    async fn describe(&mut self, wave: usize) -> Vec<Instance> {
+        let request = SessionRequest::Describe { wave };
+        let described = self.ask(&request, |host| host.is_in(wave)).await;
+        described.instances
     }
 
     /// Returns the reaction of the strictest group of a wave that has this gate.

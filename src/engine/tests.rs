@@ -22,6 +22,7 @@ use crate::{
     runs::ProvenInstance,
     session::{EventStore, HostSession},
     step::{Content, PlannedInstance, Step},
+    waves::Rounds,
 };
 
 mod bake;
@@ -88,6 +89,7 @@ fn run_session<J: EventStore>(
             groups.push(GroupPolicy {
                 name: member.instance.group.clone(),
                 rollout: member.group.rollout.clone(),
+                rounds: Rounds::new(),
             });
         }
     }
@@ -97,6 +99,11 @@ fn run_session<J: EventStore>(
     let options = EngineOptions {
         immediate: traits.0,
         parallel: 1,
+        reach: ReachBudget {
+            max: Share::Count(0),
+            hosts: 1,
+            unreachable: 0,
+        },
     };
     let ended = block_on(run(
         &mut plan,

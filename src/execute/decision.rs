@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    engine::ReachBudget,
     event::{Abort, Event, HostState, Instance, Verdict},
     fleet::Share,
     hosts::{ReadyHost, UnreadyHost, dismiss},
@@ -20,6 +21,8 @@ const MOST: usize = 10;
 pub(super) struct Ready {
     pub(super) hosts: Vec<ReadyHost>,
     pub(super) absent: Absent,
+    /// The hosts that may still be lost before they are touched.
+    pub(super) reach: ReachBudget,
 }
 
 /// The hosts that a run goes without, or that it has lost.
@@ -28,12 +31,20 @@ pub(super) struct Absent {
     hosts: Vec<HostReport>,
     /// The hosts on which the earlier run has reached its goal.
     done: Vec<HostName>,
+    /// The lost hosts that no commit has reached.
+    skipped: Vec<HostName>,
 }
 
 impl Absent {
     /// Tells whether the earlier run has reached its goal on a host.
     pub(super) fn is_done(&self, host: &HostName) -> bool {
         self.done.contains(host)
+    }
+
+    /// Adds a host that was lost before a commit could reach it.
+    pub(super) fn skip(&mut self, name: HostName, why: String) {
+        self.skipped.push(name.clone());
+        self.lose(name, why);
     }
 
     /// Adds a host that was lost.
@@ -111,11 +122,18 @@ impl Absent {
     /// Adds the hosts to the reason of the run's end.
     pub(super) fn with_reason(&self, reason: String) -> String {
         let unreached: Vec<&HostName> = self.unreached().map(|host| &host.name).collect();
-        if unreached.is_empty() {
-            return reason;
+        let skipped: Vec<&HostName> = self.skipped.iter().collect();
+        let mut reason = reason;
+        for (what, hosts) in [
+            ("unreachable and skipped", unreached),
+            ("lost before its commit and skipped", skipped),
+        ] {
+            if !hosts.is_empty() {
+                let hosts = names::list(hosts, ", ", MOST);
+                reason = format!("{reason}; {what}: {hosts}");
+            }
         }
-        let hosts = names::list(unreached, ", ", MOST);
-        format!("{reason}; unreachable and skipped: {hosts}")
+        reason
     }
 }
 
@@ -140,6 +158,11 @@ pub(super) async fn decide(
     }
     match judge(ready.len(), unready, (total, max_unreachable)) {
         Ok(absent) => Ok(Ready {
+            reach: ReachBudget {
+                max: max_unreachable,
+                hosts: total,
+                unreachable: absent.unreached().count(),
+            },
             hosts: ready,
             absent,
         }),
@@ -199,6 +222,7 @@ fn judge(ready: usize, unready: Vec<UnreadyHost>, budget: (usize, Share)) -> Res
     Ok(Absent {
         hosts: hosts.collect(),
         done: done.into_iter().map(|host| host.name).collect(),
+        skipped: Vec::new(),
     })
 }
 

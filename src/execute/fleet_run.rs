@@ -2,12 +2,14 @@
 
 use super::gate::OperatorGates;
 use crate::{
-    engine::{self, EngineOptions, FleetPlan, GroupPolicy, RunEnd},
+    engine::{self, EngineOptions, FleetPlan, GroupPolicy, ReachBudget, RunEnd},
     event::{Abort, Event, Interrupts},
+    fleet::Share,
     inventory::HostName,
     protocol::HostLink,
     runs::Verb,
     session::RunContext,
+    waves::Rounds,
 };
 
 /// A run over prepared hosts, besides their plans.
@@ -29,6 +31,8 @@ pub(crate) struct FleetRun {
     pub(crate) groups: Vec<GroupPolicy>,
     /// The hosts that work on one request at once.
     pub(crate) parallel: usize,
+    /// The hosts that may be lost before they are touched.
+    pub(crate) reach: ReachBudget,
 }
 
 impl FleetRun {
@@ -49,6 +53,7 @@ impl FleetRun {
         let options = EngineOptions {
             immediate: self.now,
             parallel: self.parallel,
+            reach: self.reach,
         };
         let mut gates = OperatorGates { run: &self.id };
         engine::run(plan, options, interrupts, &mut gates, report).await
@@ -69,9 +74,15 @@ impl FleetRun {
                 .map(|group| GroupPolicy {
                     name: group.name.clone(),
                     rollout: group.rollout.clone(),
+                    rounds: Rounds::new(),
                 })
                 .collect(),
             parallel: 1,
+            reach: ReachBudget {
+                max: Share::Count(0),
+                hosts: 1,
+                unreachable: 0,
+            },
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     event::{Abort, Event, HostState, Interrupts, Verdict},
     hosts::RemoteRun,
     inventory::HostName,
-    protocol::{Finish, HostLink, HostRows, Lost},
+    protocol::{Finish, HostLink, HostRows},
     report::RunReport,
 };
 
@@ -84,17 +84,18 @@ impl HostsEnd<'_> {
             async move {
                 let name = host.link.name().clone();
                 let mut emit = |event: &Event| report.borrow_mut()(&name, event);
+                let is_skipped = host.is_skipped();
                 let rows = match host.lost.take() {
-                    Some(why) => Err(Lost(why)),
+                    Some(why) => Err(why),
                     None => {
                         let rows = host.link.close_up(interrupts, &mut emit).await;
-                        if let Err(Lost(why)) = &rows {
-                            report.borrow_mut()(&name, &host_lost(&name, why));
-                        }
-                        rows
+                        rows.map_err(|lost| {
+                            report.borrow_mut()(&name, &host_lost(&name, &lost.why));
+                            lost.why
+                        })
                     }
                 };
-                (host, rows)
+                (host, is_skipped, rows)
             }
         });
         let closed: Vec<_> = stream::iter(closed)
@@ -103,16 +104,20 @@ impl HostsEnd<'_> {
             .await;
         let mut rows = Rows::default();
         let mut links = Vec::new();
-        for (host, of_host) in closed {
+        for (host, is_skipped, of_host) in closed {
             let name = host.link.name().clone();
             match of_host {
                 Ok(of_host) => {
                     rows.add(&name, of_host);
                     links.push(host.link);
                 }
-                Err(Lost(why)) => {
+                Err(why) => {
                     rows.add(&name, rows_of_lost(&host));
-                    self.absent.lose(name, why);
+                    if is_skipped {
+                        self.absent.skip(name, why);
+                    } else {
+                        self.absent.lose(name, why);
+                    }
                 }
             }
         }
@@ -149,7 +154,7 @@ impl HostsEnd<'_> {
             .await;
         for (name, finished) in finished {
             if let Err(lost) = finished {
-                let why = format!("{}; the run stays open there", lost.0);
+                let why = format!("{}; the run stays open there", lost.why);
                 report.borrow_mut()(&name, &host_lost(&name, &why));
                 self.absent.lose(name, why);
             }
@@ -157,7 +162,7 @@ impl HostsEnd<'_> {
     }
 }
 
-fn host_lost(name: &HostName, why: &str) -> Event {
+pub(super) fn host_lost(name: &HostName, why: &str) -> Event {
     Event::Host {
         host: name.clone(),
         state: HostState::Lost,

@@ -8,10 +8,12 @@ use super::{
     decision::{Absent, Ready, decide, worst},
     dry_run,
     fleet_run::FleetRun,
-    hosts_end::HostsEnd,
+    hosts_end::{HostsEnd, host_lost},
     hosts_order::HostsOrder,
     index,
-    policies::{HostGroup, check_counts, check_keys, group_policies, set_waves},
+    policies::{
+        HostGroup, check_counts, check_keys, check_unresponsive, group_policies, set_waves,
+    },
     reason::Reasons,
     rows::Rows,
 };
@@ -103,8 +105,8 @@ impl RunOverHosts<'_> {
     ) -> Result<RunReport, Abort> {
         let order = self.order;
         let groups = group_policies((order.fleet, order.count), &self.ready.hosts);
-        let run = self.fleet_run(&groups);
-        let plans = match self.arranged(&run, &groups) {
+        let mut run = self.fleet_run(&groups);
+        let plans = match self.arranged(&mut run, &groups) {
             Ok(plans) => plans,
             Err(abort) => {
                 dismiss(self.ready.hosts.into_iter().map(|host| host.run)).await;
@@ -122,9 +124,15 @@ impl RunOverHosts<'_> {
         }
         check_interrupts(interrupts)?;
         let links: Vec<RemoteRun> = self.ready.hosts.into_iter().map(|host| host.run).collect();
-        let links = begin_all(links, &plans, (run.parallel, interrupts)).await?;
+        let begun = begin_all(links, &plans, &run, interrupts).await?;
+        let (links, lost): (Vec<RemoteRun>, Vec<_>) = begun.into_iter().unzip();
         let hosts = links.into_iter().zip(plans).collect();
-        let plan = FleetPlan::new(hosts, run.groups.clone());
+        let mut plan = FleetPlan::new(hosts, run.groups.clone());
+        for (host, why) in plan.hosts.iter_mut().zip(lost) {
+            if let Some(why) = why {
+                host.skip(&why);
+            }
+        }
         let begun = Begun {
             run: &run,
             order,
@@ -146,6 +154,7 @@ impl RunOverHosts<'_> {
             unreplaced: hosts.iter().find_map(|host| host.unreplaced.clone()),
             groups: groups.iter().map(|group| group.policy.clone()).collect(),
             parallel: self.order.hosts.parallel,
+            reach: self.ready.reach,
         }
     }
 
@@ -153,17 +162,21 @@ impl RunOverHosts<'_> {
     ///
     /// # Errors
     /// Fails if a number of instances is wrong, or if there are no such waves.
-    fn arranged(&self, run: &FleetRun, groups: &[HostGroup]) -> Result<Vec<HostPlan>, Abort> {
+    fn arranged(&self, run: &mut FleetRun, groups: &[HostGroup]) -> Result<Vec<HostPlan>, Abort> {
         let hosts = self.ready.hosts.iter();
         let mut plans: Vec<HostPlan> = hosts.map(|host| host.plan.clone()).collect();
         check_keys(&self.entries, &plans)?;
         // A run that is continued has the instances that are left of it.
         if self.order.order.of.is_none() {
             check_counts(&self.entries, &plans, groups)?;
+            check_unresponsive(&self.entries, &plans, groups)?;
         }
         if !run.now && !run.back {
             let beyond = &self.order.fleet.order;
-            set_waves(&mut plans, &self.entries, groups, beyond)?;
+            let rounds = set_waves(&mut plans, &self.entries, groups, beyond)?;
+            for (group, rounds) in run.groups.iter_mut().zip(rounds) {
+                group.rounds = rounds;
+            }
         }
         Ok(plans)
     }
@@ -251,6 +264,11 @@ impl Begun<'_> {
             index.record(host, event);
             on_event(host, event);
         };
+        for host in &plan.hosts {
+            if let Some(why) = &host.lost {
+                report(host.link.name(), &host_lost(host.link.name(), why));
+            }
+        }
         let ended = run.carry_out(&mut plan, interrupts, &mut report).await;
         let end = HostsEnd {
             run,
@@ -263,41 +281,43 @@ impl Begun<'_> {
     }
 }
 
-/// Gives every host its waves; each begins its journal.
+/// Gives every host its waves; each begins its journal. Returns each host, and why it was lost if
+/// it was.
 ///
 /// # Errors
-/// Fails if one does not accept: nothing is touched, and the run ends on each host.
+/// Fails if one does not accept, or if too many are lost: nothing is touched, and the run ends on
+/// each host.
 async fn begin_all(
     links: Vec<RemoteRun>,
     plans: &[HostPlan],
-    (parallel, interrupts): (usize, &Interrupts),
-) -> Result<Vec<RemoteRun>, Abort> {
+    run: &FleetRun,
+    interrupts: &Interrupts,
+) -> Result<Vec<(RemoteRun, Option<String>)>, Abort> {
     let asked = links
         .into_iter()
         .zip(plans)
         .map(|(mut link, plan)| async move {
             let begun = link.begin(waves_of(plan), interrupts).await;
-            (link, begun)
+            (link, begun.err())
         });
-    let begun: Vec<_> = stream::iter(asked).buffered(parallel).collect().await;
-    let refused = begun.iter().any(|(_, begun)| begun.is_err());
-    let mut links = Vec::new();
-    let mut aborts = Vec::new();
-    for (link, begun) in begun {
-        let name = link.name().clone();
-        if refused {
-            link.bye().await;
-        } else {
-            links.push(link);
-        }
-        if let Err(abort) = begun {
-            aborts.push((name, abort));
-        }
+    let begun: Vec<(RemoteRun, Option<Abort>)> =
+        stream::iter(asked).buffered(run.parallel).collect().await;
+    let is_lost = |abort: &&Abort| abort.verdict == Verdict::Unreachable;
+    let aborts = begun.iter().filter_map(|(_, abort)| abort.as_ref());
+    let lost = aborts.clone().filter(is_lost).count();
+    let is_reached = lost <= run.reach.left() && lost < begun.len();
+    if lost == aborts.count() && (lost == 0 || is_reached) {
+        let why = |abort: Abort| abort.reason;
+        let begun = begun.into_iter();
+        return Ok(begun.map(|(link, abort)| (link, abort.map(why))).collect());
     }
-    match worst(aborts) {
-        Some(abort) => Err(abort),
-        None => Ok(links),
-    }
+    let (links, aborts): (Vec<RemoteRun>, Vec<_>) = begun.into_iter().unzip();
+    let named = links.iter().zip(aborts);
+    let aborts = named.filter_map(|(link, abort)| Some((link.name().clone(), abort?)));
+    let aborts = aborts.collect();
+    dismiss(links).await;
+    let none = || Abort::new(Verdict::NoMatch, "no host is part of the run");
+    Err(worst(aborts).unwrap_or_else(none))
 }
 
 /// Returns the numbers of the instances of each wave on one host.

@@ -8,9 +8,12 @@ use crate::{
     fleet::{Count, Fleet, Order},
     hosts::ReadyHost,
     inventory::{Expression, HostEntry},
+    names,
     protocol::HostPlan,
     screen,
-    waves::{CountPolicy, WaveEntry, WavePolicy, assign, check_labels, check_per_host},
+    waves::{
+        CountPolicy, Rounds, WaveEntry, WavePolicy, assign_rounds, check_labels, check_per_host,
+    },
 };
 
 /// A group of a run over hosts.
@@ -54,6 +57,7 @@ pub(super) fn group_policies(
             policy: GroupPolicy {
                 name: group.name.clone(),
                 rollout: group.rollout.clone(),
+                rounds: Rounds::new(),
             },
             after: group.after.clone(),
             canary: canary.unwrap_or(false),
@@ -66,6 +70,7 @@ pub(super) fn group_policies(
         policy: GroupPolicy {
             name: name.to_owned(),
             rollout: fleet.rollout.clone(),
+            rounds: Rounds::new(),
         },
         after: Vec::new(),
         canary,
@@ -99,6 +104,61 @@ fn wave_entries(plans: &[HostPlan], groups: &[HostGroup]) -> Vec<WaveEntry> {
     (0..).zip(plans).flat_map(of_host).collect()
 }
 
+/// Returns the unresponsive instances that hosts skip. They count as instances of their group.
+fn skipped_entries(plans: &[HostPlan], groups: &[HostGroup]) -> Vec<WaveEntry> {
+    let mut entries = Vec::new();
+    for (host, plan) in (0..).zip(plans) {
+        for (group, index) in groups.iter().zip(0..) {
+            let skipped = plan.unresponsive.get(&group.policy.name);
+            let entry = WaveEntry {
+                host,
+                group: index,
+                signalled: false,
+                responsive: false,
+            };
+            entries.extend(std::iter::repeat_n(entry, skipped.copied().unwrap_or(0)));
+        }
+    }
+    entries
+}
+
+/// Checks the number of unresponsive instances of each group over all hosts, where the
+/// coordinator's file limits it.
+///
+/// # Errors
+/// Fails with the first group that has too many, or that has no other instance.
+pub(super) fn check_unresponsive(
+    entries: &[HostEntry],
+    plans: &[HostPlan],
+    groups: &[HostGroup],
+) -> Result<(), Abort> {
+    let found = wave_entries(plans, groups);
+    for (group, index) in groups.iter().zip(0_u16..) {
+        let (name, rollout) = (&group.policy.name, &group.policy.rollout);
+        let of_host = |plan: &HostPlan| plan.unresponsive.get(name).copied().unwrap_or(0);
+        let skipped: usize = plans.iter().map(of_host).sum();
+        if skipped == 0 || !rollout.limits_unresponsive {
+            continue;
+        }
+        let others = found.iter().filter(|entry| entry.group == index);
+        let responsive = others.clone().filter(|entry| entry.responsive).count();
+        let total = others.count() + skipped;
+        let max = rollout.max_unresponsive;
+        if responsive > 0 && skipped <= max.rounded_down(total) {
+            continue;
+        }
+        let hosts = entries.iter().zip(plans);
+        let hosts = hosts.filter(|(_, plan)| of_host(plan) > 0);
+        let hosts = names::list(hosts.map(|(entry, _)| &entry.name), ", ", names::MOST);
+        let why = format!(
+            "{skipped} of {total} of group `{name}` over all hosts are unresponsive ({hosts}), and \
+             its `max_unresponsive` is {max}; --include-unresponsive includes them"
+        );
+        return Err(Abort::new(Verdict::Refused, why));
+    }
+    Ok(())
+}
+
 /// Checks the number of instances of each group, on each of its hosts and over all.
 ///
 /// # Errors
@@ -130,7 +190,8 @@ pub(super) fn check_counts(
             per_host: group.per_host,
         })
         .collect();
-    let found = wave_entries(plans, groups);
+    let mut found = wave_entries(plans, groups);
+    found.extend(skipped_entries(plans, groups));
     let Some(wrong) = check_per_host(&found, &[], entries, &policies) else {
         return Ok(());
     };
@@ -148,7 +209,7 @@ pub(super) fn check_counts(
     ))
 }
 
-/// Gives each instance its wave over all hosts.
+/// Gives each instance its wave over all hosts. Returns the rounds of each group.
 ///
 /// # Errors
 /// Fails if a term or a label fits no host, or if there are too many waves.
@@ -157,7 +218,7 @@ pub(super) fn set_waves(
     entries: &[HostEntry],
     groups: &[HostGroup],
     beyond: &Order,
-) -> Result<(), Abort> {
+) -> Result<Vec<Rounds>, Abort> {
     let policies: Vec<WavePolicy<'_>> = groups
         .iter()
         .map(|group| WavePolicy {
@@ -170,12 +231,13 @@ pub(super) fn set_waves(
         })
         .collect();
     check_labels(entries, &policies)?;
-    let waves = assign(&wave_entries(plans, groups), entries, &policies, beyond)?;
+    let found = wave_entries(plans, groups);
+    let assigned = assign_rounds(&found, entries, &policies, beyond)?;
     let entries = plans.iter_mut().flat_map(|plan| &mut plan.entries);
-    for (entry, wave) in entries.zip(waves) {
+    for (entry, wave) in entries.zip(assigned.waves) {
         entry.wave = wave;
     }
-    Ok(())
+    Ok(assigned.rounds)
 }
 
 /// Checks that no key of a store is the target of several hosts: each would replace it, and only

@@ -54,3 +54,34 @@ impl Rows {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+    use crate::event::Instance;
+
+    #[test]
+    fn a_note_of_another_host_is_reported_with_its_name() {
+        let name = HostName::new("edge-1").unwrap();
+        let note = Event::NotKept {
+            why: "no room".into(),
+        };
+        let of_host = HostRows {
+            notes: vec![note.clone()],
+            instances: vec![Instance::new("web", 1, 1)],
+            ..HostRows::default()
+        };
+        let mut rows = Rows::default();
+        rows.add(&HostName::local(), HostRows::default());
+        rows.add(&name, of_host);
+        let report = rows.report(Verdict::Converged, String::new());
+        let notes: Vec<(&HostName, &Event)> = report
+            .notes
+            .iter()
+            .map(|note| (&note.host, &note.event))
+            .collect();
+        assert_eq!(notes, [(&name, &note)]);
+        assert_eq!(report.instances[0].host, name);
+    }
+}

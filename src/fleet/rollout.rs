@@ -195,6 +195,12 @@ pub struct Rollout {
     pub alone: bool,
     /// The number of unresponsive instances that the run may skip.
     pub max_unresponsive: Share,
+    /// True if the file sets it. A run over hosts counts them over all of its hosts then.
+    #[serde(default)]
+    pub limits_unresponsive: bool,
+    /// True on a host whose coordinator counts them: the host skips each of them.
+    #[serde(skip)]
+    pub skips_unresponsive: bool,
     /// The pause after a wave, before every proven instance is probed again.
     pub bake: Duration,
     /// The operator's command that must exit with 0 after each wave; empty for none.
@@ -212,6 +218,8 @@ impl Default for Rollout {
             max_failures: Share::Count(0),
             alone: false,
             max_unresponsive: Share::Count(0),
+            limits_unresponsive: false,
+            skips_unresponsive: false,
             bake: Duration::ZERO,
             gate: Vec::new(),
             on_failure: OnFailure::Revert,
@@ -273,6 +281,7 @@ impl RawRollout {
                 .transpose()
         };
         let max_failures = optional(self.max_failures)?;
+        let max_unresponsive = optional(self.max_unresponsive)?;
         Ok(Rollout {
             waves: match self.waves {
                 Some(raw) => waves(raw.get_ref()).map_err(|why| spanned(raw.span(), why))?,
@@ -282,7 +291,9 @@ impl RawRollout {
             apart: self.apart.map(label).transpose()?.or(base.apart.clone()),
             alone: base.alone || max_failures.is_some(),
             max_failures: max_failures.unwrap_or(base.max_failures),
-            max_unresponsive: optional(self.max_unresponsive)?.unwrap_or(base.max_unresponsive),
+            limits_unresponsive: base.limits_unresponsive || max_unresponsive.is_some(),
+            skips_unresponsive: false,
+            max_unresponsive: max_unresponsive.unwrap_or(base.max_unresponsive),
             bake: match self.bake {
                 Some(text) => {
                     parse_duration(text.get_ref()).map_err(|why| spanned(text.span(), why))?

@@ -214,6 +214,16 @@ impl Host {
         }
     }
 
+    /// Ends the watch on the openings of the targets: no instance is signalled any more. The kernel
+    /// takes up to 30 ms to end it, and an exit of this process would wait for that.
+    pub(crate) fn end_watch(&mut self) {
+        match self {
+            Self::Local(host) => host.openings = reload::opened::Openings::default(),
+            #[cfg(test)]
+            Self::Script(_) => {}
+        }
+    }
+
     /// Returns the digest of the present content of a target. None if it cannot be read.
     #[must_use]
     pub fn disk_digest(&self, path: &Path) -> Option<String> {

@@ -1,7 +1,8 @@
 //! A connection to the agent of a host, by a command.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::{
@@ -39,6 +40,8 @@ pub(crate) struct Connection {
     reader: FrameReader<ChildStdout>,
     writer: FrameWriter<ChildStdin>,
     silence: Duration,
+    /// The last time that a frame was read.
+    heard: Instant,
     stderr: Stderr,
     command: Conversation,
 }
@@ -121,6 +124,7 @@ async fn connect_once(
                 reader,
                 writer: FrameWriter::new(input),
                 silence,
+                heard: Instant::now(),
                 stderr,
                 command,
             };
@@ -224,7 +228,24 @@ impl Connection {
         let frame: Option<Value> = timeout(self.silence, self.reader.next())
             .await
             .map_err(|_| Unanswered::Silent(self.silence))??;
+        self.heard = Instant::now();
         frame.ok_or(Unanswered::Ended)
+    }
+
+    /// Reads the frames that have come between two requests, which are signs of life.
+    ///
+    /// # Errors
+    /// Fails if the connection broke or ended, or if nothing was heard for too long.
+    pub(super) async fn hear(&mut self) -> Result<(), Unanswered> {
+        // The runtime looks at the pipe only while this task waits.
+        tokio::task::yield_now().await;
+        while let Some(frame) = self.receive().now_or_never() {
+            frame?;
+        }
+        if self.heard.elapsed() > self.silence {
+            return Err(Unanswered::Silent(self.silence));
+        }
+        Ok(())
     }
 
     /// Ends the conversation, and waits for the agent: it removes what it has staged first.

@@ -39,6 +39,8 @@ pub(crate) enum CallError {
     Lost {
         why: Unanswered,
         last_line: Option<String>,
+        /// False if not all of the request was written.
+        is_sent: bool,
     },
     /// The agent refuses.
     #[error("{}", .0.text)]
@@ -94,32 +96,45 @@ impl RemoteRun {
             notes: std::mem::take(&mut self.notes),
             verb,
         };
-        let answer = self.exchange(&frame, candidates, interrupts, emit).await;
+        // An agent reads whole lines: without its end, this one is no request.
+        if let Err(why) = self.connection.send(&frame).await {
+            return Err(self.lost(why, false));
+        }
+        let answer = self.answer(candidates, interrupts, emit).await;
         match answer {
             Ok(line) => {
                 self.epoch = Some(line.epoch);
-                line.ok.ok_or_else(|| self.lost(Unanswered::Ended))
+                line.ok.ok_or_else(|| self.lost(Unanswered::Ended, true))
             }
             Err(Unanswered::Refused(refused)) => Err(CallError::Refused(refused)),
-            Err(why) => Err(self.lost(why)),
+            Err(why) => Err(self.lost(why, true)),
         }
     }
 
-    fn lost(&self, why: Unanswered) -> CallError {
+    /// Reads what has come since the last answer.
+    ///
+    /// # Errors
+    /// Fails if the host is lost.
+    pub(super) async fn hear_signs(&mut self) -> Result<(), CallError> {
+        let heard = self.connection.hear().await;
+        heard.map_err(|why| self.lost(why, false))
+    }
+
+    fn lost(&self, why: Unanswered, is_sent: bool) -> CallError {
         CallError::Lost {
             why,
             last_line: self.connection.last_line(),
+            is_sent,
         }
     }
 
-    async fn exchange(
+    /// Waits for the answer to the request that was sent.
+    async fn answer(
         &mut self,
-        frame: &RunFrame,
         candidates: &impl CandidateBytes,
         interrupts: &Interrupts,
         emit: &mut dyn FnMut(&Event),
     ) -> Result<RunLine, Unanswered> {
-        self.connection.send(frame).await?;
         let mut interrupts = interrupts.clone();
         // An interrupt from before this request counts too.
         let mut told = 0;

@@ -115,8 +115,19 @@ fn abort_of(answer: Result<RunAnswer, CallError>) -> Abort {
 
 fn lost(answer: Result<RunAnswer, CallError>) -> Lost {
     match answer {
-        Ok(_) => Lost(UNEXPECTED.into()),
-        Err(why) => Lost(format!("lost: {why}")),
+        Ok(_) => Lost {
+            why: UNEXPECTED.into(),
+            is_sent: true,
+        },
+        Err(error) => lost_by(&error),
+    }
+}
+
+fn lost_by(error: &CallError) -> Lost {
+    let is_unsent = matches!(error, CallError::Lost { is_sent: false, .. });
+    Lost {
+        why: format!("lost: {error}"),
+        is_sent: !is_unsent,
     }
 }
 
@@ -131,6 +142,10 @@ impl HostLink for RemoteRun {
 
     fn is_journaled(&self) -> bool {
         self.is_journaled
+    }
+
+    async fn hear(&mut self) -> Result<(), Lost> {
+        self.hear_signs().await.map_err(|error| lost_by(&error))
     }
 
     async fn request(

@@ -12,7 +12,8 @@ use crate::{
 ///
 /// With `include` they join the instances. Without it, a group's are skipped if they fit its
 /// `max_unresponsive`, one other instance at least responds, and none of them is `bound` to the
-/// run. Otherwise they are refused.
+/// run. Otherwise they are refused. Those of a group that a coordinator counts are skipped unless
+/// one is bound.
 pub(super) fn resolve(
     survey: &mut Survey,
     groups: &[Group],
@@ -42,7 +43,8 @@ pub(super) fn resolve(
         let total = responsive + unresponsive.len() + refused;
         let max = group.rollout.max_unresponsive;
         let touched = unresponsive.iter().filter(|m| bound(m)).count();
-        if responsive > 0 && touched == 0 && unresponsive.len() <= max.rounded_down(total) {
+        let fits = responsive > 0 && unresponsive.len() <= max.rounded_down(total);
+        if touched == 0 && (fits || group.rollout.skips_unresponsive) {
             skipped.extend(unresponsive.into_iter().map(|mut instance| {
                 instance.instance.wave = 0;
                 instance

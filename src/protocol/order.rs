@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::TargetKind;
+use crate::{event::TargetKind, fleet::Fleet};
 
 /// The demand on validators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,31 @@ pub(crate) struct ContinuedRun {
     pub(crate) revert: bool,
 }
 
+/// The groups whose unresponsive instances the coordinator counts, over all hosts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CountedGroups {
+    /// Every group.
+    pub(crate) every: bool,
+    /// These groups.
+    pub(crate) named: Vec<String>,
+}
+
+impl CountedGroups {
+    /// Returns the groups of which a fleet file sets `max_unresponsive`.
+    pub(crate) fn of(fleet: &Fleet) -> Self {
+        let groups = fleet.groups.iter();
+        let named = groups.filter(|group| group.rollout.limits_unresponsive);
+        Self {
+            every: fleet.rollout.limits_unresponsive,
+            named: named.map(|group| group.name.clone()).collect(),
+        }
+    }
+
+    pub(crate) fn has(&self, group: &str) -> bool {
+        self.every || self.named.iter().any(|name| name == group)
+    }
+}
+
 /// A run as its hosts survey it. It names groups, and no command, path of a target, signal or kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SurveyOrder {
@@ -66,6 +91,9 @@ pub(crate) struct SurveyOrder {
     pub(crate) validate: Validate,
     /// Include instances whose endpoint is unresponsive.
     pub(crate) include_unresponsive: bool,
+    /// The groups of which the host skips every unresponsive instance.
+    #[serde(default)]
+    pub(crate) counted: CountedGroups,
     /// No bake, no gate, and no rollback.
     pub(crate) now: bool,
     /// Show the run; no lock is taken, and nothing is recorded.

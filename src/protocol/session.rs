@@ -1,7 +1,10 @@
 //! What an engine asks of one host during a run, and the answers. Both are values: in process they
 //! are handed over, and to another machine they go as frames.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -41,6 +44,9 @@ pub(crate) struct HostPlan {
     pub(crate) keys: Vec<String>,
     /// Instances that the run skips.
     pub(crate) skipped: usize,
+    /// How many of them are unresponsive, by group.
+    #[serde(default)]
+    pub(crate) unresponsive: BTreeMap<String, usize>,
     /// True if a target must be replaced, or an instance signalled.
     pub(crate) has_work: bool,
     /// True if the run is recorded even where no host has work: it ends an earlier run.
@@ -205,8 +211,12 @@ pub(crate) struct Finish {
 
 /// The connection to a host broke, and what it does since is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Lost(pub(crate) String);
+#[error("{why}")]
+pub(crate) struct Lost {
+    pub(crate) why: String,
+    /// False if the host cannot have got the request: not all of its frame was written.
+    pub(crate) is_sent: bool,
+}
 
 /// The way to one host of a run.
 pub(crate) trait HostLink {
@@ -218,6 +228,12 @@ pub(crate) trait HostLink {
 
     /// Tells whether the host's journal has every event so far.
     fn is_journaled(&self) -> bool;
+
+    /// Reads what has come since the last answer, and waits for nothing.
+    ///
+    /// # Errors
+    /// Fails if the host is lost.
+    async fn hear(&mut self) -> Result<(), Lost>;
 
     /// Carries out a request, and gives each event to `emit` meanwhile.
     ///

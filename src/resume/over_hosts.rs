@@ -8,7 +8,7 @@ use crate::{
     execute::{Candidates, HostsOrder, execute_over_hosts},
     fleet::Fleet,
     inventory::{Expression, HostName},
-    protocol::{ChangeOrder, ContinuedRun, SurveyOrder},
+    protocol::{ChangeOrder, ContinuedRun, CountedGroups, SurveyOrder},
     report::RunReport,
     runs::{self, RunOverHosts, Verb},
 };
@@ -122,6 +122,7 @@ pub(super) async fn attempt(
             overwrite: false,
             validate: shared.validate,
             include_unresponsive: shared.include_unresponsive,
+            counted: CountedGroups::default(),
             now: false,
             dry_run: shared.dry_run,
             timeout: shared.timeout,

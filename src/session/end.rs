@@ -31,6 +31,7 @@ impl<J: EventStore> Turn<'_, J> {
             }
         }
         self.refuse_unsignalled();
+        self.host.end_watch();
         Concluded {
             is_known: states.known && is_complete,
             unseen: unseen.map(|why| why.to_string()),

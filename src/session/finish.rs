@@ -156,6 +156,10 @@ impl HostLink for RunningSession {
         self.session.is_journaled()
     }
 
+    async fn hear(&mut self) -> Result<(), Lost> {
+        Ok(())
+    }
+
     async fn request(
         &mut self,
         request: SessionRequest,

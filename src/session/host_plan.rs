@@ -14,6 +14,10 @@ pub(super) fn host_plan(plan: &Plan) -> HostPlan {
         has_unread_targets: plan.steps().any(|s| s.instances.is_empty()),
         ..HostPlan::default()
     };
+    for member in plan.skipped.iter().filter(|member| member.unresponsive) {
+        let group = member.instance.group.clone();
+        *entries.unresponsive.entry(group).or_default() += 1;
+    }
     for member in plan.members() {
         let name = &member.instance.group;
         let known = entries.groups.iter().position(|group| group == name);

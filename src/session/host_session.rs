@@ -140,6 +140,10 @@ impl<J: EventStore> HostLink for HostSession<J> {
         !self.journal_failed
     }
 
+    async fn hear(&mut self) -> Result<(), Lost> {
+        Ok(())
+    }
+
     async fn request(
         &mut self,
         request: SessionRequest,

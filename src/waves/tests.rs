@@ -231,6 +231,23 @@ fn a_host_apart_from_others_takes_one_wave_for_all_its_groups() {
 }
 
 #[test]
+fn the_waves_that_apart_cuts_out_of_one_are_its_rounds() {
+    let one: &[(&str, &str)] = &[("pair", "1")];
+    let two: &[(&str, &str)] = &[("pair", "2")];
+    let hosts = hosts(&[("a", two), ("b", one), ("c", one), ("d", one), ("e", two)]);
+    let ends = ends("1 100%");
+    let apart = WavePolicy {
+        apart: Some("pair"),
+        ..policy("web", &ends)
+    };
+    let entries: Vec<WaveEntry> = (0..5).map(|host| entry(0, host)).collect();
+    let assigned = assign_rounds(&entries, &hosts, &[apart], &Order::new()).unwrap();
+    // The first wave is one host. The other hosts are of the second one.
+    assert_eq!(assigned.waves, [1, 2, 3, 4, 2]);
+    assert_eq!(assigned.rounds, [Rounds::from([(2, 4), (3, 4)])]);
+}
+
+#[test]
 fn hosts_with_one_value_take_turns_in_little_time() {
     let one: &[(&str, &str)] = &[("pair", "1")];
     let hosts: Vec<HostEntry> = vec![hosts(&[("a", one)]).remove(0); 20_000];

@@ -32,7 +32,7 @@ fn descriptors(pid: i32, current: Option<u64>) {
 }
 
 /// Makes a server unresponsive: it listens and answers no request.
-fn make_unresponsive(fleet: &Fleet, at: usize) {
+pub(crate) fn make_unresponsive(fleet: &Fleet, at: usize) {
     descriptors(fleet.pid(at), Some(1));
 }
 

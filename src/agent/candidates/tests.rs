@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::{event::TargetKind, protocol::Validate};
+use crate::{
+    event::TargetKind,
+    protocol::{CountedGroups, Validate},
+};
 
 fn put(sha256: &str, form: TargetKind, len: usize) -> ChangeOrder {
     ChangeOrder::Put {
@@ -24,6 +27,7 @@ fn order(others: ChangeOrder) -> SurveyOrder {
         overwrite: false,
         validate: Validate::Auto,
         include_unresponsive: false,
+        counted: CountedGroups::default(),
         now: false,
         dry_run: false,
         timeout: None,

@@ -259,6 +259,7 @@ fn a_wave_has_the_longest_bake_and_every_gate_of_the_instances_that_it_signals()
             gate: vec![gate.into()],
             ..Rollout::default()
         },
+        rounds: Rounds::new(),
     };
     let entries = HostPlan {
         groups: ["a", "b", "late", "never"].map(String::from).into(),

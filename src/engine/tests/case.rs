@@ -87,7 +87,7 @@ impl Case {
             group.rollout.gate = vec!["gate".into()];
         }
         if self.bake {
-            group.rollout.bake = Duration::from_secs(600);
+            group.rollout.bake = Duration::from_secs(8);
         }
         let group = Arc::new(group);
         let wave = |index: i32| {

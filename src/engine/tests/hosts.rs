@@ -7,6 +7,7 @@ use crate::protocol::{Lost, Scope, SessionAnswer};
 
 mod claims;
 mod lost;
+mod rounds;
 mod sweep;
 
 /// A host of the run, by its index.
@@ -19,6 +20,10 @@ pub(super) enum Fault {
     LostBefore,
     /// The host carries it out, and its answer does not come.
     LostAfter,
+    /// The connection breaks before the request is written.
+    LostUnsent,
+    /// The connection has broken before the request, and the run hears it.
+    LostIdle,
     /// It takes a minute to get there, and its answer takes another.
     Late,
 }
@@ -31,6 +36,11 @@ pub(super) struct HostsCase {
     pub(super) budget: Share,
     pub(super) then: OnFailure,
     pub(super) bake: bool,
+    pub(super) gate: bool,
+    /// The wave that another round follows, with its last round.
+    pub(super) rounds: Option<(usize, usize)>,
+    /// The hosts that may be lost before they are touched.
+    pub(super) reach: usize,
     /// The host and the number of the request that something becomes of.
     pub(super) fault: Option<(Place, usize, Fault)>,
 }
@@ -41,6 +51,9 @@ pub(super) const ONE_BY_ONE: HostsCase = HostsCase {
     budget: Share::Count(0),
     then: OnFailure::Revert,
     bake: false,
+    gate: false,
+    rounds: None,
+    reach: 0,
     fault: None,
 };
 
@@ -51,6 +64,10 @@ pub(super) enum Moment {
     Answered(Place, &'static str, usize),
     /// An instance failed, by its host and number.
     Failed(Place, u32),
+    /// A host is lost, and no request was on its way.
+    Gone(Place),
+    /// A host is lost, and its request was not written.
+    Unsent(Place, usize),
 }
 
 /// The way to a scripted host.
@@ -98,15 +115,33 @@ fn verb(request: &SessionRequest) -> (&'static str, usize) {
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Long enough to look at the hosts once before its end.
+const BAKE: Duration = Duration::from_secs(8);
+
 impl ScriptedLink {
     fn lose(&mut self, (verb, wave): (&str, usize)) -> Lost {
         self.is_lost = true;
-        if verb == "commit" {
-            let due = (0..).zip(self.waves).filter(|(_, of)| *of == wave);
+        // A recheck and a rollback are of each wave so far.
+        let is_due = |of: usize| of == wave || (verb != "commit" && of < wave);
+        if ["commit", "recheck", "roll back"].contains(&verb) {
+            let due = (0..).zip(self.waves).filter(|(_, of)| is_due(*of));
             let failed = due.map(|(number, _)| Moment::Failed(self.place, number));
             self.moments.borrow_mut().extend(failed);
         }
-        Lost(format!("lost: cut at request {}", self.requests))
+        Lost {
+            why: format!("lost: cut at request {}", self.requests),
+            is_sent: true,
+        }
+    }
+
+    /// Loses the host where no request is on its way.
+    fn lose_idle(&mut self, moment: Moment) -> Lost {
+        self.is_lost = true;
+        self.moments.borrow_mut().push(moment);
+        Lost {
+            why: format!("lost: gone before request {}", self.requests),
+            is_sent: false,
+        }
     }
 }
 
@@ -123,6 +158,14 @@ impl HostLink for ScriptedLink {
         self.session.is_journaled()
     }
 
+    async fn hear(&mut self) -> Result<(), Lost> {
+        assert!(!self.is_lost, "a lost host is heard");
+        if self.fault == Some((self.requests + 1, Fault::LostIdle)) {
+            return Err(self.lose_idle(Moment::Gone(self.place)));
+        }
+        Ok(())
+    }
+
     async fn request(
         &mut self,
         request: SessionRequest,
@@ -132,6 +175,9 @@ impl HostLink for ScriptedLink {
         assert!(!self.is_lost, "a lost host is asked");
         self.requests += 1;
         let what = verb(&request);
+        if self.fault == Some((self.requests, Fault::LostUnsent)) {
+            return Err(self.lose_idle(Moment::Unsent(self.place, what.1)));
+        }
         let asked = Moment::Asked(self.place, what.0, what.1);
         self.moments.borrow_mut().push(asked);
         let fault = self.fault.filter(|(at, _)| *at == self.requests);
@@ -139,13 +185,13 @@ impl HostLink for ScriptedLink {
         match fault {
             Some(Fault::LostBefore) => return Err(self.lose(what)),
             Some(Fault::Late) => tokio::time::sleep(MINUTE).await,
-            Some(Fault::LostAfter) | None => {}
+            _ => {}
         }
         let answer = self.session.request(request, interrupts, emit).await;
         match fault {
             Some(Fault::LostAfter) => return Err(self.lose(what)),
             Some(Fault::Late) => tokio::time::sleep(MINUTE).await,
-            Some(Fault::LostBefore) | None => {}
+            _ => {}
         }
         let mut moments = self.moments.borrow_mut();
         if let Ok(answer) = &answer {
@@ -177,6 +223,32 @@ pub(super) struct HostsRan {
     /// Every event that the engine reported, with its host.
     pub(super) events: Vec<(HostName, Event)>,
     pub(super) moments: Vec<Moment>,
+    /// The gates that ran: the wave of each, and the instances that it got.
+    pub(super) gates: Vec<(usize, Vec<i32>)>,
+}
+
+/// Gates that end with 0.
+struct PassedGates(Vec<(usize, Vec<i32>)>);
+
+impl GateRunner for PassedGates {
+    fn limit(&self) -> Duration {
+        MINUTE
+    }
+
+    async fn run(
+        &mut self,
+        _: &[String],
+        wave: usize,
+        instances: &[Instance],
+        _: &mut Interrupts,
+    ) -> GateEnd {
+        let pids = instances.iter().map(|i| i.pid).collect();
+        self.0.push((wave, pids));
+        GateEnd {
+            exit: Some(0),
+            output: String::new(),
+        }
+    }
 }
 
 pub(super) fn host_name(place: Place) -> HostName {
@@ -220,11 +292,15 @@ impl HostsCase {
         let mut group = GROUP.clone();
         (group.rollout.max_failures, group.rollout.on_failure) = (self.budget, self.then);
         if self.bake {
-            group.rollout.bake = 10 * MINUTE;
+            group.rollout.bake = BAKE;
+        }
+        if self.gate {
+            group.rollout.gate = vec!["gate".into()];
         }
         let policy = GroupPolicy {
             name: group.name.clone(),
             rollout: group.rollout.clone(),
+            rounds: self.rounds.iter().copied().collect(),
         };
         let group = Arc::new(group);
         let moments = Rc::new(RefCell::new(Vec::new()));
@@ -251,7 +327,8 @@ impl HostsCase {
             hosts.push((link, entries));
         }
         let mut plan = FleetPlan::new(hosts, vec![policy]);
-        let (verdict, events) = carry_out(&mut plan);
+        let mut gates = PassedGates(Vec::new());
+        let (verdict, events) = carry_out(&mut plan, self.reach, &mut gates);
         let hosts = plan.hosts.into_iter().zip(journals);
         let hosts = hosts.map(|(host, journal)| {
             let instances = host.instances().map(|(_, instance)| instance).collect();
@@ -271,25 +348,34 @@ impl HostsCase {
             hosts: hosts.collect(),
             events,
             moments: moments.take(),
+            gates: gates.0,
         }
     }
 }
 
 type Reported = Vec<(HostName, Event)>;
 
-fn carry_out(plan: &mut FleetPlan<ScriptedLink>) -> (Result<Verdict, Verdict>, Reported) {
+fn carry_out(
+    plan: &mut FleetPlan<ScriptedLink>,
+    reach: usize,
+    gates: &mut PassedGates,
+) -> (Result<Verdict, Verdict>, Reported) {
     let (_sender, mut interrupts) = tokio::sync::watch::channel(0);
     let options = EngineOptions {
         immediate: false,
         parallel: 3,
+        reach: ReachBudget {
+            max: Share::Count(reach),
+            hosts: 3,
+            unreachable: 0,
+        },
     };
     let mut events = Vec::new();
-    let mut gates = ScriptedGates(BTreeMap::new());
     let ended = block_on(run(
         plan,
         options,
         &mut interrupts,
-        &mut gates,
+        gates,
         &mut |host: &HostName, event: &Event| events.push((host.clone(), event.clone())),
     ));
     let verdict = ended.map(|end| end.verdict).map_err(|abort| abort.verdict);

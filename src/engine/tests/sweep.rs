@@ -223,6 +223,7 @@ fn an_unchanged_instance_does_not_count_for_a_percentage() {
     let group = GroupPolicy {
         name: "hello".into(),
         rollout,
+        rounds: Rounds::new(),
     };
     let plan = FleetPlan::new(vec![(session, entries)], vec![group]);
     let failed = Budget::of(&plan).update(&plan);

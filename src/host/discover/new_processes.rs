@@ -66,9 +66,11 @@ impl NewProcesses {
         self.began.elapsed() < old + 4 * took
     }
 
-    /// Tells whether a new process may be one of `group`, by its executable. A busy machine always
-    /// has new processes, and hardly ever one of the group.
+    /// Tells whether a new process may be one of `group`, by what it shows of itself. A busy
+    /// machine always has new processes, and hardly ever one of the group.
     pub(crate) fn may_have(&self, group: &Group) -> bool {
-        self.new.iter().any(|pid| self.new_scan.may_be(group, *pid))
+        self.new
+            .iter()
+            .any(|pid| self.new_scan.may_match(group, *pid))
     }
 }

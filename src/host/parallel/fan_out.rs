@@ -3,12 +3,13 @@
 use std::{
     panic::resume_unwind,
     sync::{Arc, Mutex, PoisonError},
-    thread::{Builder, available_parallelism},
+    thread::Builder,
 };
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::oneshot;
 
+use super::cores::cores;
 use crate::runtime;
 
 /// Fewest items that a thread is started for: starting it takes as long as waiting for them.
@@ -28,10 +29,7 @@ where
     F: Future<Output = R>,
     R: Send + 'static,
 {
-    let cores = available_parallelism()
-        .map_or(1, usize::from)
-        .min(items.len() / MIN_ITEMS)
-        .max(1);
+    let cores = cores().min(items.len() / MIN_ITEMS).max(1);
     let limit = limit.div_ceil(cores);
     let items = Arc::new(Mutex::new(items.into_iter()));
     let next = move || items.lock().unwrap_or_else(PoisonError::into_inner).next();

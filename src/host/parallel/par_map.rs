@@ -4,8 +4,10 @@
 use std::{
     panic::resume_unwind,
     sync::{Mutex, PoisonError},
-    thread::{Builder, available_parallelism, scope},
+    thread::{Builder, scope},
 };
+
+use super::cores::cores;
 
 /// Fewest items that a thread is started for: starting it takes as long as reading them.
 const MIN_ITEMS: usize = 32;
@@ -27,10 +29,7 @@ pub(crate) fn par_chunks<T: Sync, R: Send>(
     items: &[T],
     each: impl Fn(&[T]) -> Vec<R> + Sync,
 ) -> Vec<R> {
-    let threads = available_parallelism()
-        .map_or(1, usize::from)
-        .min(MAX_THREADS)
-        .min(items.len() / MIN_ITEMS);
+    let threads = cores().min(MAX_THREADS).min(items.len() / MIN_ITEMS);
     let chunks = Mutex::new(items.chunks(CHUNK).enumerate());
     let take = || {
         let next = || chunks.lock().unwrap_or_else(PoisonError::into_inner).next();

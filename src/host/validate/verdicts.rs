@@ -1,7 +1,7 @@
 //! The validation of a whole run. Distinct validators run in parallel. A validator that refuses
 //! even the present config of its instance cannot judge a candidate.
 
-use std::{collections::HashMap, thread};
+use std::collections::HashMap;
 
 use futures_util::{StreamExt, stream};
 
@@ -9,7 +9,7 @@ use crate::{
     event::{Abort, Event, Interrupts, Phase, Verdict},
     fleet::{OnBadConfig, Validation},
     host::{
-        parallel::par_map::par_map,
+        parallel::{cores::cores, par_map::par_map},
         proc::guard,
         validate::{
             case::{Candidate, ValidationCase},
@@ -52,7 +52,7 @@ struct Cases<'a> {
 
 /// Returns the number of validators that run at once: one per processor.
 pub(crate) fn max_parallel() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
+    cores()
 }
 
 /// Returns the text for a validator that refuses the present config of its instance.

@@ -19,6 +19,8 @@ struct Scenario {
     max: Share,
     include: bool,
     count: Count,
+    /// A coordinator counts them.
+    is_counted: bool,
 }
 
 impl Scenario {
@@ -29,6 +31,7 @@ impl Scenario {
     fn plan(&self) -> Result<Plan, Abort> {
         let mut group = (*group("web", 1, true)).clone();
         group.rollout.max_unresponsive = self.max;
+        group.rollout.skips_unresponsive = self.is_counted;
         group.rollout.waves = vec![Share::Count(1).into()];
         let group = Arc::new(group);
         let targets = paths(&["/e"]);
@@ -53,6 +56,25 @@ impl Scenario {
             Some(self.count),
             &ProofCache::default(),
         )
+    }
+}
+
+#[test]
+fn the_unresponsive_instances_of_a_group_that_a_coordinator_counts_are_all_skipped() {
+    for (responsive, unresponsive) in [(0, 1), (1, 3), (2, 1)] {
+        let mut scenario = Scenario {
+            responsive,
+            unresponsive,
+            max: Share::Count(0),
+            include: false,
+            count: ANY_COUNT,
+            is_counted: false,
+        };
+        assert_eq!(scenario.plan().unwrap_err().verdict, Verdict::Refused);
+        scenario.is_counted = true;
+        let plan = scenario.plan().unwrap();
+        assert_eq!(plan.skipped.len(), usize::try_from(unresponsive).unwrap());
+        assert_eq!(plan.members().count(), usize::try_from(responsive).unwrap());
     }
 }
 
@@ -127,6 +149,7 @@ proptest! {
             max: max.parse().unwrap(),
             include,
             count: ANY_COUNT,
+            is_counted: false,
         };
         let number = usize::try_from(unresponsive).unwrap();
         let fits = responsive > 0 && number <= scenario.max.rounded_down(scenario.total());
@@ -159,6 +182,7 @@ fn unresponsive_instances_count() {
                 min: count,
                 max: count,
             },
+            is_counted: false,
         };
         scenario.plan()
     };

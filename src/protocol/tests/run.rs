@@ -82,6 +82,10 @@ fn surveys() -> impl Strategy<Value = SurveyOrder> {
             overwrite: flags[2],
             validate,
             include_unresponsive: flags[3],
+            counted: CountedGroups {
+                every: flags[3],
+                named: vec!["web".into()],
+            },
             now: flags[4],
             dry_run: flags[5],
             timeout: times.0,
@@ -174,6 +178,7 @@ fn host_plans() -> impl Strategy<Value = HostPlan> {
             entries,
             keys,
             skipped,
+            unresponsive: std::iter::once(("web".to_owned(), skipped)).collect(),
             has_work: flags[0],
             must_record: flags[1],
             has_unread_targets: flags[2],

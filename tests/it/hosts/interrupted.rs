@@ -64,3 +64,31 @@ fn two_interrupts_leave_at_once_and_a_resume_or_revert_ends_the_run() {
         (0..2).for_each(|host| bed.assert_clean(host));
     }
 }
+
+#[test]
+fn two_interrupts_in_a_bake_end_it_and_a_revert_ends_what_is_left() {
+    let bed = Bed::start(&[1, 1]);
+    bed.fleet(&format!("{ROLLOUT}bake = \"10m\"\n"));
+    // The first one ends the bake; the second one comes with the rollback that follows.
+    let first = rule_after("int", "<", r#""a":3,"#);
+    let second = rule("int", ">", r#""verb":"roll_back""#);
+    bed.between(0, &[first, second]);
+    let end = bed.broadcast("two", &[]);
+    // The rollback of one instance may be over before the second interrupt reaches its host.
+    let is_rolled_back = end.code == Some(6);
+    assert!(
+        is_rolled_back || end.code == Some(7),
+        "{:?} {:#} {}",
+        end.code,
+        end.json,
+        end.stderr
+    );
+    assert!(bed.serves(1, "one"));
+    bed.connect_directly(0);
+    if !is_rolled_back {
+        let end = bed.run(&["revert"]);
+        assert_eq!(end.code, Some(0), "{:#} {}", end.json, end.stderr);
+    }
+    assert!(bed.all_serve("one"));
+    (0..2).for_each(|host| bed.assert_clean(host));
+}

@@ -142,6 +142,24 @@ fn a_resume_without_one_host_leaves_the_rest_to_a_second_one() {
 }
 
 #[test]
+fn a_run_that_is_killed_in_its_finish_is_reverted_without_one_host_and_then_with_it() {
+    let line = r#""q":"finish""#;
+    for rule in [rule("kill", ">", line), rule_after("kill", ">", line)] {
+        let bed = bed();
+        let name = rule.to_string();
+        broadcast_and_kill(&bed, "two", &(0, rule, name.clone()));
+        bed.unreachable(2);
+        let end = bed.run(&["revert", "--max-unreachable", "1"]);
+        assert_eq!(end.code, Some(8), "{name}: {:#} {}", end.json, end.stderr);
+        assert!(bed.serves(0, "one") && bed.serves(1, "one") && bed.serves(2, "two"));
+        bed.connect_directly(2);
+        let end = bed.run(&["revert"]);
+        assert_eq!(end.code, Some(0), "{name}: {:#} {}", end.json, end.stderr);
+        assert_ended(&bed, "one", &name);
+    }
+}
+
+#[test]
 fn a_run_that_is_killed_in_its_rollback_is_ended_by_a_resume_or_a_revert() {
     let line = r#""verb":"roll_back""#;
     for (n, kill) in [

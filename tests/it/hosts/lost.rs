@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::bed::{Bed, outcomes, rule, rule_after};
+use super::bed::{AT_START, Bed, outcomes, rule, rule_after};
 
 const ROLLOUT: &str = "[rollout]\nwaves = [\"1\", \"100%\"]\nbake = \"0s\"\n";
 
@@ -57,6 +57,112 @@ fn a_host_that_is_lost_before_its_plan_is_accepted_ends_the_run_untouched() {
 }
 
 #[test]
+fn a_host_that_is_lost_before_its_plan_is_accepted_is_skipped_within_the_budget() {
+    let bed = bed(&[(1, rule("cut", "<", r#""a":2,"#))]);
+    let end = bed.broadcast("two", &["--max-unreachable", "1"]);
+    assert_eq!(end.code, Some(8), "{:#} {}", end.json, end.stderr);
+    assert_names_lost(&end.json, "h1");
+    assert_eq!(outcomes(&end.json, "h1"), ["untouched"]);
+    assert!(bed.serves(0, "two") && bed.serves(1, "one") && bed.serves(2, "two"));
+    bed.connect_directly(1);
+    let end = bed.run(&["resume"]);
+    assert_eq!(end.code, Some(0), "{:#} {}", end.json, end.stderr);
+    assert!(bed.all_serve("two"));
+    (0..3).for_each(|host| bed.assert_clean(host));
+}
+
+/// Returns a bed in which the last host is lost after the first wave: the gate ends its agent, and
+/// waits until nothing of it is left.
+fn bed_that_loses_its_last_host(rollout: &str) -> Bed {
+    let bed = Bed::start(&[1, 1, 1]);
+    let pids = bed.path("h2.pids");
+    let script = format!(
+        "[ $HELLO_WAVE = 1 ] || exit 0\npid=$(tail -n 1 {})\nkill -KILL $pid\n\
+         while [ $(ls /proc/$pid/task 2> /dev/null | wc -l) -gt 1 ] ||\n\
+         ! grep -qs ') Z ' /proc/$pid/stat && [ -e /proc/$pid ]; do sleep 0.01; done\n",
+        pids.display()
+    );
+    crate::support::write(&bed.path("gate.sh"), &script);
+    let gate = bed.path("gate.sh");
+    bed.fleet(&format!(
+        "{ROLLOUT}gate = [\"sh\", \"{}\"]\n{rollout}",
+        gate.display()
+    ));
+    bed
+}
+
+#[test]
+fn a_host_that_is_lost_between_the_waves_before_its_own_is_skipped_within_the_budget() {
+    let bed = bed_that_loses_its_last_host("");
+    let end = bed.broadcast("two", &["--max-unreachable", "1"]);
+    assert_eq!(end.code, Some(8), "{:#} {}", end.json, end.stderr);
+    assert_names_lost(&end.json, "h2");
+    assert_eq!(outcomes(&end.json, "h2"), ["untouched"]);
+    assert!(
+        end.stderr.contains("skipped: h2"),
+        "it is not in the reason: {}",
+        end.stderr
+    );
+    assert!(bed.serves(0, "two") && bed.serves(1, "two") && bed.serves(2, "one"));
+    bed.fleet(ROLLOUT);
+    let end = bed.run(&["resume"]);
+    assert_eq!(end.code, Some(0), "{:#} {}", end.json, end.stderr);
+    assert!(bed.all_serve("two"));
+    (0..3).for_each(|host| bed.assert_clean(host));
+    assert!(bed.open_here().is_empty(), "{:?}", bed.open_here());
+}
+
+#[test]
+fn a_host_that_is_lost_before_its_wave_and_beyond_the_budget_rolls_the_others_back() {
+    let bed = bed_that_loses_its_last_host("");
+    let end = bed.broadcast("two", &[]);
+    assert_eq!(end.code, Some(6), "{:#} {}", end.json, end.stderr);
+    assert_names_lost(&end.json, "h2");
+    assert_eq!(outcomes(&end.json, "h0"), ["reverted"]);
+    assert_eq!(outcomes(&end.json, "h1"), ["untouched"]);
+    assert_eq!(outcomes(&end.json, "h2"), ["untouched"]);
+    assert!(bed.all_serve("one"));
+    assert_eq!(bed.hosts[2].attempts(), [AT_START]);
+    bed.fleet(ROLLOUT);
+    let end = bed.run(&["revert"]);
+    assert_eq!(end.code, Some(0), "{:#} {}", end.json, end.stderr);
+    (0..3).for_each(|host| bed.assert_clean(host));
+    assert!(bed.open_here().is_empty(), "{:?}", bed.open_here());
+}
+
+#[test]
+fn a_host_that_is_lost_before_its_wave_stops_the_waves_where_on_failure_says_so() {
+    let bed = bed_that_loses_its_last_host("on_failure = \"stop\"\n");
+    let end = bed.broadcast("two", &[]);
+    assert_eq!(end.code, Some(8), "{:#} {}", end.json, end.stderr);
+    assert_names_lost(&end.json, "h2");
+    assert_eq!(outcomes(&end.json, "h0"), ["confirmed"]);
+    assert!(bed.serves(0, "two") && bed.serves(1, "one") && bed.serves(2, "one"));
+}
+
+#[test]
+fn a_host_that_is_lost_in_the_recheck_of_a_middle_wave_stops_the_later_ones() {
+    let bed = bed(&[(0, rule("cut", ">", r#""verb":"recheck""#))]);
+    bed.between(2, &[]);
+    bed.fleet("[rollout]\nwaves = [\"1\", \"100%\"]\nbake = \"100ms\"\n");
+    let end = bed.broadcast("two", &[]);
+    assert_eq!(end.code, Some(7), "{:#} {}", end.json, end.stderr);
+    assert_names_lost(&end.json, "h0");
+    assert_eq!(outcomes(&end.json, "h0"), ["timed_out"]);
+    assert!(!bed.wire(2).contains(r#""verb":"commit""#));
+}
+
+#[test]
+fn a_host_that_is_lost_in_the_recheck_of_a_middle_wave_counts_as_failed_instances() {
+    let bed = bed(&[(0, rule("cut", ">", r#""verb":"recheck""#))]);
+    bed.fleet("[rollout]\nwaves = [\"1\", \"100%\"]\nbake = \"100ms\"\nmax_failures = 1\n");
+    let end = bed.broadcast("two", &[]);
+    assert_eq!(end.code, Some(7), "{:#} {}", end.json, end.stderr);
+    assert_eq!(outcomes(&end.json, "h0"), ["timed_out"]);
+    assert!(bed.serves(1, "two") && bed.serves(2, "two"));
+}
+
+#[test]
 fn a_run_that_loses_a_host_after_its_commit_never_converges() {
     for (host, cut) in [
         (0, rule("cut", ">", r#""verb":"commit""#)),
@@ -65,8 +171,6 @@ fn a_run_that_loses_a_host_after_its_commit_never_converges() {
         (1, rule("end", ">", r#""verb":"commit""#)),
         (1, rule("cut", ">", r#""verb":"recheck""#)),
         (2, rule("cut", ">", r#""verb":"conclude""#)),
-        // Its commit is not even sent.
-        (2, rule_after("cut", "<", r#""a":2,"#)),
         (1, rule_after("stop", ">", r#""verb":"commit""#)),
     ] {
         let bed = bed(&[(host, cut.clone())]);

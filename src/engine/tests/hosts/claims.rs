@@ -117,8 +117,10 @@ impl HostsRan {
             each.any(|o| matches!(o, Outcome::TimedOut | Outcome::Died | Outcome::RevertFailed));
         let old = [Outcome::Reverted, Outcome::Untouched, Outcome::Refused];
         let is_old = all(&old) && self.hosts.iter().all(|host| host.has_on_disk(&OLD));
+        let hosts = self.hosts.iter().enumerate();
+        let mut lost = hosts.filter(|(_, host)| host.lost.is_some());
         match () {
-            () if self.hosts.iter().any(|host| host.lost.is_some()) => Verdict::Mixed,
+            () if lost.any(|(place, _)| self.may_have_begun(place)) => Verdict::Mixed,
             () if is_unproven || self.hosts.iter().any(reads_another) => Verdict::Mixed,
             () if self.is_rolled_back() && !is_old => Verdict::Mixed,
             () if self.is_rolled_back() => Verdict::Reverted,
@@ -127,6 +129,12 @@ impl HostsRan {
             () if is_old => Verdict::Reverted,
             () => Verdict::Partial,
         }
+    }
+
+    /// Returns true if a commit may have reached a host.
+    fn may_have_begun(&self, place: Place) -> bool {
+        let is_commit = |m: &Moment| matches!(m, Moment::Asked(of, "commit", _) if *of == place);
+        self.moments.iter().any(is_commit)
     }
 
     /// A host that is lost does not keep the others from being rolled back.
@@ -157,6 +165,10 @@ impl HostsRan {
         let limit = self.case.budget.rounded_down(6);
         let mut open: BTreeSet<(Place, usize)> = BTreeSet::new();
         let mut failed: BTreeSet<(Place, u32)> = BTreeSet::new();
+        let mut committed: BTreeSet<Place> = BTreeSet::new();
+        let mut skipped: BTreeSet<Place> = BTreeSet::new();
+        let mut gone = Vec::new();
+        let mut unsent = None;
         let mut last = 0;
         let mut is_over = false;
         for moment in &self.moments {
@@ -164,7 +176,18 @@ impl HostsRan {
                 Moment::Asked(place, "commit", wave) => {
                     assert!(*wave >= last, "a wave is late: {context}");
                     if *wave > last {
-                        is_over = failed.len() > limit && self.case.then != OnFailure::Continue;
+                        gone.extend(unsent.take_if(|(_, of)| *of < *wave).map(|(gone, _)| gone));
+                        for (place, begun) in gone.drain(..) {
+                            if !committed.contains(&place) {
+                                skipped.insert(place);
+                                continue;
+                            }
+                            let numbers = (0..).zip(self.case.waves[place]);
+                            let begun = numbers.filter(|(_, wave)| *wave <= begun);
+                            failed.extend(begun.map(|(number, _)| (place, number)));
+                        }
+                        let is_beyond = failed.len() > limit || skipped.len() > self.case.reach;
+                        is_over = is_beyond && self.case.then != OnFailure::Continue;
                         // A host that was lost does not answer any more.
                         open.retain(|(place, _)| self.hosts[*place].lost.is_none());
                         assert!(open.is_empty(), "a wave is not proven: {context}");
@@ -172,7 +195,11 @@ impl HostsRan {
                     assert!(!is_over, "a wave begins beyond the budget: {context}");
                     last = *wave;
                     open.insert((*place, *wave));
+                    committed.insert(*place);
                 }
+                Moment::Gone(place) => gone.push((*place, last)),
+                // The others of its wave are asked at the same time.
+                Moment::Unsent(place, wave) => unsent = Some(((*place, last), *wave)),
                 Moment::Answered(place, "commit", wave) => {
                     open.remove(&(*place, *wave));
                 }

@@ -55,7 +55,8 @@ fn a_failed_instance_whose_host_is_lost_in_its_rollback_is_not_proven() {
         }
     };
     let ran = lose_first_at(case, "roll back", Fault::LostAfter, first_times_out);
-    let outcomes = [Outcome::RevertFailed, Outcome::Confirmed];
+    // Later waves would have waited for the proof of the other one.
+    let outcomes = [Outcome::RevertFailed, Outcome::TimedOut];
     assert_eq!(ran.hosts[0].outcomes(), outcomes);
 }
 
@@ -103,4 +104,131 @@ fn the_next_wave_waits_for_a_slow_host() {
     assert!(at(Moment::Answered(1, "commit", 1)) < answered);
     assert!(answered < at(Moment::Asked(1, "commit", 2)));
     assert_eq!(ran.verdict, Ok(Verdict::Converged));
+}
+
+/// Loses a host in this way at this request, in a run of which one host after another is signalled.
+fn lose(fault: (Place, usize, Fault), reach: usize, then: OnFailure) -> HostsRan {
+    let case = HostsCase {
+        then,
+        reach,
+        fault: Some(fault),
+        ..ONE_BY_ONE
+    };
+    case.run(|_, _| {})
+        .hold(|| format!("{fault:?} {reach} {then:?}"))
+}
+
+#[test]
+fn a_host_lost_before_its_commit_is_skipped_within_its_budget() {
+    for fault in [(2, 1, Fault::LostUnsent), (2, 1, Fault::LostIdle)] {
+        for then in THEN {
+            let ran = lose(fault, 1, then);
+            assert_eq!(ran.verdict, Ok(Verdict::Partial), "{fault:?}");
+            assert_eq!(ran.hosts[1].outcomes(), [Outcome::Confirmed; 2]);
+            assert_eq!(ran.hosts[2].outcomes(), [Outcome::Untouched; 2]);
+            let is_skipped = |i: &Instance| i.wave == 0 && i.failure.is_none();
+            assert!(ran.hosts[2].instances.iter().all(is_skipped));
+        }
+    }
+}
+
+#[test]
+fn a_host_lost_before_any_commit_and_beyond_its_budget_ends_the_run_untouched() {
+    for fault in [(0, 1, Fault::LostUnsent), (2, 1, Fault::LostIdle)] {
+        for then in THEN {
+            let ran = lose(fault, 0, then);
+            assert_eq!(ran.verdict, Err(Verdict::Unreachable), "{fault:?}");
+        }
+    }
+}
+
+#[test]
+fn a_host_lost_before_its_commit_and_beyond_its_budget_ends_the_run_as_on_failure_says() {
+    for (then, verdict, outcome) in [
+        (OnFailure::Revert, Verdict::Reverted, Outcome::Reverted),
+        (OnFailure::Stop, Verdict::Partial, Outcome::Confirmed),
+        (OnFailure::Continue, Verdict::Partial, Outcome::Confirmed),
+    ] {
+        // The host of the second wave: the third one begins only where the run continues.
+        let ran = lose((1, 1, Fault::LostUnsent), 0, then);
+        assert_eq!(ran.verdict, Ok(verdict), "{then:?}");
+        assert_eq!(ran.hosts[0].outcomes(), [outcome; 2], "{then:?}");
+        assert_eq!(ran.hosts[1].outcomes(), [Outcome::Untouched; 2], "{then:?}");
+        let is_begun = ran.hosts[2].outcomes() == [Outcome::Confirmed; 2];
+        assert_eq!(is_begun, then == OnFailure::Continue, "{then:?}");
+    }
+}
+
+#[test]
+fn a_commit_that_may_have_reached_a_lost_host_is_no_skip() {
+    let ran = lose((1, 1, Fault::LostBefore), 3, OnFailure::Revert);
+    assert_eq!(ran.verdict, Ok(Verdict::Mixed));
+    assert_eq!(ran.hosts[1].outcomes(), [Outcome::TimedOut; 2]);
+}
+
+#[test]
+fn a_host_lost_in_the_recheck_of_a_middle_wave_counts_as_failures() {
+    for (budget, later, outcome) in [
+        (1, Outcome::Untouched, Outcome::TimedOut),
+        (2, Outcome::Confirmed, Outcome::TimedOut),
+    ] {
+        for fault in [Fault::LostBefore, Fault::LostAfter, Fault::LostIdle] {
+            let case = HostsCase {
+                budget: Share::Count(budget),
+                bake: true,
+                ..ONE_BY_ONE
+            };
+            let ran = lose_first_at(case, "recheck", fault, |_, _| {});
+            assert_eq!(ran.verdict, Ok(Verdict::Mixed), "{fault:?}");
+            assert_eq!(ran.hosts[0].outcomes(), [outcome; 2], "{fault:?}");
+            assert_eq!(ran.hosts[1].outcomes(), [later; 2], "{fault:?}");
+        }
+    }
+}
+
+#[test]
+fn a_host_lost_in_a_bake_ends_the_bake() {
+    let case = HostsCase {
+        bake: true,
+        ..ONE_BY_ONE
+    };
+    let ran = lose_first_at(case, "recheck", Fault::LostIdle, |_, _| {});
+    assert!(ran.has_event(|e| matches!(e, Event::Baking { .. })));
+    assert!(!ran.has_event(|e| matches!(e, Event::Baked { .. })));
+}
+
+/// Returns a plan with one instance that no run has signalled so far, and one on the new config.
+fn plan_of_two(must_record: bool) -> FleetPlan<()> {
+    let entry = |outcome| InstanceEntry {
+        started: 1,
+        pid: 1,
+        group: 0,
+        wave: 1,
+        outcome,
+        unresponsive: false,
+    };
+    let plan = HostPlan {
+        groups: vec!["web".into()],
+        entries: vec![entry(Outcome::Untouched), entry(Outcome::Unchanged)],
+        must_record,
+        ..HostPlan::default()
+    };
+    let policy = GroupPolicy {
+        name: "web".into(),
+        rollout: Rollout::default(),
+        rounds: Rounds::new(),
+    };
+    FleetPlan::new(vec![((), plan)], vec![policy])
+}
+
+#[test]
+fn a_skipped_host_of_a_continued_run_may_have_been_signalled_by_the_earlier_one() {
+    for (is_recovered, outcome) in [(false, Outcome::Untouched), (true, Outcome::TimedOut)] {
+        let mut plan = plan_of_two(is_recovered);
+        let host = &mut plan.hosts[0];
+        host.skip("cut");
+        let outcomes: Vec<Outcome> = host.instances().map(|(_, i)| i.outcome).collect();
+        assert_eq!(outcomes, [outcome, Outcome::Untouched]);
+        assert_eq!(host.is_unknown(), is_recovered);
+    }
 }

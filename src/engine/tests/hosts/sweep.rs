@@ -53,31 +53,45 @@ impl Fate {
     }
 }
 
-fn faults() -> impl Iterator<Item = Option<(Place, usize, Fault)>> {
-    let kinds = [Fault::LostBefore, Fault::LostAfter, Fault::Late];
+/// Returns each fault of one host, with the number of hosts that may be lost untouched.
+fn faults() -> impl Iterator<Item = (Option<(Place, usize, Fault)>, usize)> {
+    let kinds = [
+        (Fault::LostBefore, 0),
+        (Fault::LostAfter, 0),
+        (Fault::Late, 0),
+        (Fault::LostUnsent, 0),
+        (Fault::LostUnsent, 1),
+        (Fault::LostIdle, 0),
+        (Fault::LostIdle, 1),
+    ];
     let each = (0..3).flat_map(move |place| {
-        (1..=MAX_REQUESTS).flat_map(move |at| kinds.map(|fault| Some((place, at, fault))))
+        (1..=MAX_REQUESTS)
+            .flat_map(move |at| kinds.map(move |(fault, reach)| (Some((place, at, fault)), reach)))
     });
-    std::iter::once(None).chain(each)
+    std::iter::once((None, 0)).chain(each)
 }
 
 fn sweep(waves: [[usize; 2]; 3], bake: bool) {
     let mut runs = 0;
     let budgets = [0, 1].map(Share::Count);
     for (budget, then) in budgets.into_iter().flat_map(|b| THEN.map(|then| (b, then))) {
-        for fault in faults() {
+        for (fault, reach) in faults() {
             let case = HostsCase {
                 waves,
                 budget,
                 then,
                 bake,
+                gate: false,
+                rounds: None,
+                reach,
                 fault,
             };
             for (bad, fate) in (0..3).flat_map(|bad| FATES.map(|fate| (bad, fate))) {
                 // Without a fate, one host is like another.
                 let is_same = fate == Fate::Good && bad > 0;
                 // These fates differ from others only in what their own host says.
-                let is_own = matches!(fate, Fate::Dies | Fate::Refuses);
+                let is_idle = matches!(fault, Some((_, _, Fault::LostUnsent | Fault::LostIdle)));
+                let is_own = is_idle || matches!(fate, Fate::Dies | Fate::Refuses);
                 if is_same || (is_own && fault.is_some_and(|(place, _, _)| place != bad)) {
                     continue;
                 }

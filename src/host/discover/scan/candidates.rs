@@ -10,12 +10,13 @@ use super::{
     query::{GroupQuery, needs_listeners},
 };
 use crate::{
-    fleet::{ListenAt, Match},
+    fleet::{Group, ListenAt, Match, lacking},
     host::{
         discover::inspect::{Criteria, InspectError, Inspected, inspect},
         parallel::par_map::par_map,
-        proc::guard::age,
+        proc::{cmdline::CommandLine, guard::age},
     },
+    kernel::Proc,
 };
 
 /// Longest time after its fork for which a worker may still have the title of its master.
@@ -115,8 +116,44 @@ impl Scan {
         candidates
     }
 
+    /// Tells whether a process may be one of `group`, by itself: without its sockets, and without
+    /// other processes. One that cannot be read may be.
+    pub(crate) fn may_match(&self, group: &Group, pid: i32) -> bool {
+        if !self.may_be(group, pid) {
+            return false;
+        }
+        // The file says which process it is, and may say another one a moment later.
+        if group.matching.pid_file.is_some() {
+            return true;
+        }
+        match inspect(pid) {
+            Ok(process) => Criteria::new(&group.matching, None).fits(&process) != Some(false),
+            Err(why) => matches!(why, InspectError::Failed(_)),
+        }
+    }
+
+    /// Compares the arguments of a process alone, which is the cheapest read. Returns the result
+    /// where they differ; none where the process must be read as a whole.
+    fn compare_arguments(&self, query: &GroupQuery<'_>, pid: i32) -> Option<Comparison> {
+        let what = query.matching.what;
+        let index = self.entries.binary_search_by_key(&pid, |entry| entry.pid);
+        let exe = self.entries.get(index.ok()?)?.exe.as_ref()?;
+        // A script decides together with the arguments.
+        if what.args.is_empty() || !what.script.is_empty() || !what.has_exe(exe) {
+            return None;
+        }
+        let line = CommandLine::parse(&Proc::open(pid).ok()?.read("cmdline").ok()?);
+        let lacks = what.lacks(&line.args)?;
+        Some(Comparison::Other(
+            (!what.exe.is_empty()).then(|| lacking(lacks)),
+        ))
+    }
+
     /// Reads one candidate and compares it with the patterns of the group.
     fn compare(&self, query: &GroupQuery<'_>, pid: i32) -> Result<Comparison, InspectError> {
+        if let Some(other) = self.compare_arguments(query, pid) {
+            return Ok(other);
+        }
         let process = inspect(pid)?;
         let fit = self.fits(&query.matching, &process);
         if fit == Some(false) {
