@@ -128,7 +128,10 @@ const FINGERPRINT: &str = "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub";
 /// Names the command that learns a key: the same `ssh`, which may ask now. Its options and
 /// `ssh_config` say which port and which file of known hosts count.
 fn unknown_key(host: &HostEntry, failure: &ConnectFailure) -> String {
-    let words = failure.argv.iter().take_while(|word| **word != host.address);
+    let words = failure
+        .argv
+        .iter()
+        .take_while(|word| **word != host.address);
     let kept = words.filter(|word| !["-T", "--", "-oBatchMode=yes"].contains(&word.as_str()));
     let mut ssh: Vec<String> = kept.map(|word| screen::quote(word)).collect();
     if failure.argv.first().is_none_or(|program| program != "ssh") {

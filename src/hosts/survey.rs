@@ -5,6 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 use futures_util::{StreamExt, stream};
 
 use super::{
+    failure::Fault,
     query::{QueryError, reach},
     remote::{CallError, CandidateBytes, RemoteRun},
 };
@@ -132,11 +133,12 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
             }
         };
         let (connection, greeting) = connected.map_err(|failure| {
-            let why = QueryError::Connect(failure);
-            let state = match why.verdict() {
-                Verdict::Unreachable => HostState::Unreachable,
-                _ => HostState::Skewed,
+            let state = match failure.fault {
+                Fault::Skewed { .. } => HostState::Skewed,
+                Fault::OtherHost(_) => HostState::Refused,
+                _ => HostState::Unreachable,
             };
+            let why = QueryError::Connect(failure);
             unready(entry, state, Abort::new(why.verdict(), why.text()))
         })?;
         let mut run = RemoteRun::new(entry.name.clone(), connection, self.run);

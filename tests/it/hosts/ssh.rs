@@ -126,7 +126,10 @@ fn an_unknown_and_a_changed_host_key_are_named_with_the_next_step() {
     let Some(sshd) = Sshd::start() else { return };
     write(&sshd.testbed.path("known_hosts"), "");
     let repair = sshd.repair();
-    assert!(repair.contains("answer yes: ssh ") && repair.ends_with(" 127.0.0.1"), "{repair}");
+    assert!(
+        repair.contains("answer yes: ssh ") && repair.ends_with(" 127.0.0.1"),
+        "{repair}"
+    );
     sshd.know("otherkey");
     let repair = sshd.repair();
     assert!(repair.contains("ssh-keygen -R 127.0.0.1"), "{repair}");
