@@ -29,6 +29,7 @@ mod install;
 mod limits;
 mod load;
 mod locks;
+mod logs;
 mod loss;
 mod odd_names;
 mod opened;
