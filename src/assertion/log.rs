@@ -5,6 +5,11 @@ use serde::{Deserialize, Serialize};
 /// The identifiers of syslog(3) are short; RFC 3164 allows 32 characters, and systemd 255 more.
 const MAX_IDENTIFIER: usize = 255;
 
+/// A text that names no log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("log = {0:?} is none of an absolute path, {{arg:-o}}, journal, syslog:IDENTIFIER")]
+pub(crate) struct NoLog(String);
+
 /// A log of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Log {
@@ -21,8 +26,8 @@ impl Log {
     /// Parses a log as `fleet.toml` names it.
     ///
     /// # Errors
-    /// Fails with a sentence if the text names no log.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    /// Fails if the text names no log.
+    pub(crate) fn parse(text: &str) -> Result<Self, NoLog> {
         let is_identifier = |name: &str| {
             !name.is_empty()
                 && name.len() <= MAX_IDENTIFIER
@@ -34,9 +39,7 @@ impl Log {
             ("journal", _) => Ok(Self::Journal),
             (_, Some(name)) if is_identifier(name) => Ok(Self::Syslog(name.into())),
             _ if text.starts_with(['/', '{']) => Ok(Self::File(text.into())),
-            _ => Err(format!(
-                "log = {text:?} is none of an absolute path, {{arg:-o}}, journal, syslog:IDENTIFIER"
-            )),
+            _ => Err(NoLog(text.into())),
         }
     }
 

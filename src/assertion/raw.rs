@@ -106,9 +106,9 @@ impl RawAssertion {
         };
         Log::parse(text.get_ref())
             .map(Some)
-            .map_err(|message| RawAssertionError {
+            .map_err(|why| RawAssertionError {
                 at: Some(text.span()),
-                ..message.into()
+                ..why.to_string().into()
             })
     }
 

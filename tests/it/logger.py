@@ -1,24 +1,33 @@
-"""A daemon that reports its reloads in a log alone. Its arguments are CONFIG and LOG; a further one is its name.
+"""A daemon that reports its reloads in a log alone. Its arguments are CONFIG and LOG, a file or the socket of journald.
 
 message   what it runs; a message with "bad" in it is refused, and the old one stays
-log       what happens at a reload before the line is written: "rename" (the log, and the line goes to a new one), "late" (the same, and the line goes to the old one), "cut" (to its beginning), "burst" (10 MB of other lines), "silent" (no line), "twice" (the line is written by another process as well)
+log       what happens at a reload before the line is written: "rename" (the log, and the line goes to a new one), "late" (the same, and the line goes to the old one), "cut" (to its beginning), "burst" (10 MB of other lines) or "silent" (no line)
 delay     how long a reload takes, in seconds
 """
 
 import os
 import signal
+import socket
+import stat
 import sys
 import time
 import tomllib
 
 config, path = sys.argv[1:3]
-held = open(path, "ab", buffering=0)
+journal = None
+if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode):
+    journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    journal.connect(path)
+held = journal or open(path, "ab", buffering=0)
 runs = None
 
 
 def write(line):
     try:
-        held.write(f"{line}\n".encode())
+        if journal:
+            journal.send(f"<13>logger[{os.getpid()}]: {line}".encode())
+        else:
+            held.write(f"{line}\n".encode())
     except OSError:
         pass
 

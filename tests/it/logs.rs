@@ -272,8 +272,8 @@ fn no_line_of_the_log_of_a_secret_group_is_shown() {
 fn a_value_of_the_config_is_expected_in_the_line() {
     let facts = "[[group.confirm]]\nlog = \"{arg:3}\"\nmatches = 'reloaded {candidate.message}$'\n";
     let logger = Logger::start("");
-    logger.confirms(facts, "t.o");
-    // The dot of the value is no wildcard of the expression.
+    // The plus of the value is no repetition in the expression.
+    logger.confirms(facts, "t+o");
     let wrong = facts.replace("{candidate.message}$", "{candidate.message}x$");
     let result = logger.set(&wrong, "three", &["--timeout", "2s"]);
     assert_ne!(result.code, 0);
@@ -306,4 +306,62 @@ fn a_rollback_is_proven_by_a_line_after_its_own_signal() {
     assert_eq!(result.states(), ["reverted"]);
     assert_eq!(result.json["instances"][0]["proof"], "reloaded");
     until("it runs the old message", || logger.runs() == "one");
+}
+
+/// Runs journald and `logger.py` in a mount namespace of their own, and then `hello` with the
+/// arguments. All of them end with the script.
+const IN_A_JOURNAL: &str = r#"
+mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal /run/log/journal || exit 77
+/lib/systemd/systemd-journald >/dev/null 2>&1 & journald=$!
+trap 'kill $daemon $journald 2>/dev/null' EXIT
+socket=/run/systemd/journal/dev-log
+python3 "$1/logger.py" "$1/logger.toml" $socket >"$1/ready" 2>"$1/socket.error" & daemon=$!
+"#;
+
+#[test]
+fn the_journal_is_read_from_the_signal_on() {
+    if !runs_as_root("a journal of its own needs root") {
+        return;
+    }
+    if !Path::new("/lib/systemd/systemd-journald").exists() {
+        crate::support::skipped("`systemd-journald` is missing");
+        return;
+    }
+    for log in ["journal", "syslog:logger"] {
+        let fleet = Fleet::start(0);
+        fleet.write("logger.py", include_str!("logger.py"));
+        fleet.write("logger.toml", "message = \"one\"\n");
+        let (script, config) = (fleet.path("logger.py"), fleet.path("logger.toml"));
+        let facts = PROVEN.replace("{arg:3}", log);
+        let text = format!(
+            "version = 1\n[[group]]\nname = \"l\"\nmatch = {{ args = [\"{}\"] }}\n\
+             config = \"{}\"\nreloads = true\ntimeout = \"15s\"\n{facts}",
+            script.display(),
+            config.display()
+        );
+        fleet.write("fleet.toml", &text);
+        // The socket must be there before the daemon starts, and the daemon before the run.
+        let wait = "i=0; until [ -S $socket ]; do i=$((i+1)); [ $i -lt 300 ] || exit 78; \
+                    sleep 0.1; done\n";
+        let started = IN_A_JOURNAL.replace("python3", &format!("{wait}python3"));
+        let ready = "i=0; until grep -q ready \"$1/ready\"; do i=$((i+1)); \
+                     [ $i -lt 300 ] || exit 79; sleep 0.1; done\nshift\n\"$@\"\n";
+        let run = |message: &str| {
+            let mut hello = fleet.command(&["-o", "json", "--set"]);
+            hello.arg(format!("message={message}"));
+            let mut command = Command::new("unshare");
+            command
+                .args(["-m", "sh", "-c", &format!("{started}{ready}"), "sh"])
+                .arg(fleet.dir.path())
+                .arg(hello.get_program())
+                .args(hello.get_args());
+            CommandResult::of(&mut command)
+        };
+        let result = run("two").expect(0);
+        assert_eq!(result.json["instances"][0]["proof"], "reloaded", "{log}");
+        let result = run("bad").expect(6);
+        let why = failure(&result);
+        assert!(why.contains("reload failed: bad"), "{log}: {why}");
+        assert!(why.contains("logger["), "{log}: {why}");
+    }
 }

@@ -40,6 +40,7 @@ mod pids;
 mod points;
 mod progress;
 mod pty;
+mod readings;
 mod recovery;
 mod reports;
 mod resume;

@@ -29,7 +29,10 @@ pub(crate) enum LogError {
     /// Every user could write the line that is waited for.
     #[error("`{}` is not trusted: {}", .0.display(), .1)]
     Untrusted(PathBuf, Distrust),
-    #[error("more than {} MiB were written to {log} since the signal, and no more are read", .max >> 20)]
+    #[error(
+        "more than {} MiB were written to {log} since the signal, and no more are read",
+        .max >> 20
+    )]
     TooLong { log: String, max: u64 },
     #[error("`{}` was replaced more than {} times since the signal", .0.display(), .1)]
     TooOften(PathBuf, usize),

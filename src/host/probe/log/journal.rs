@@ -34,23 +34,23 @@ struct Entry {
     #[serde(rename = "__CURSOR")]
     cursor: String,
     #[serde(rename = "MESSAGE")]
-    message: Option<Text>,
+    message: Option<Value>,
     #[serde(rename = "SYSLOG_IDENTIFIER")]
-    identifier: Option<Text>,
+    identifier: Option<Value>,
     #[serde(rename = "_PID")]
-    pid: Option<Text>,
+    pid: Option<Value>,
 }
 
 /// A value: text, the bytes of what is no text, or several values.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Text {
+enum Value {
     Text(String),
     Bytes(Vec<u8>),
     Several(Vec<Self>),
 }
 
-impl Text {
+impl Value {
     fn text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -63,7 +63,7 @@ impl Text {
 impl Entry {
     /// Returns the lines of the entry as syslog writes them: `NAME[PID]: MESSAGE`.
     fn lines(&self) -> Vec<String> {
-        let text = |text: &Option<Text>| text.as_ref().map(Text::text).unwrap_or_default();
+        let text = |value: &Option<Value>| value.as_ref().map(Value::text).unwrap_or_default();
         let (name, pid) = (text(&self.identifier), text(&self.pid));
         let message = text(&self.message);
         let lines = message.lines().map(|line| format!("{name}[{pid}]: {line}"));
