@@ -5,13 +5,19 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use self::{candidate::fill, moment::parse_moment, workers::replaced};
+use self::{
+    candidate::{fill, fill_escaped},
+    moment::parse_moment,
+    workers::replaced,
+};
 use crate::refusal::Refusal;
 
 mod access;
 mod candidate;
+mod log;
 mod metric;
 mod moment;
+mod pattern;
 mod raw;
 mod unmet;
 mod workers;
@@ -19,8 +25,10 @@ mod workers;
 pub(crate) use self::{
     access::Access,
     candidate::Unresolved,
+    log::Log,
     metric::metric,
     moment::why_no_moment,
+    pattern::Pattern,
     unmet::{Showing, shown},
     workers::{KEPT, LISTENS, is_kept, listens, old_workers, worker_name},
 };
@@ -51,6 +59,13 @@ pub enum Source {
     Workers,
     /// The kernel: the listening sockets that the instance itself holds.
     Listener,
+    /// The kernel: the instance's children of this name.
+    Children(String),
+    /// The first line that a server sends on a new connection to this address, which has
+    /// placeholders.
+    Tcp(String),
+    /// The lines that were written to this log since the signal.
+    Log(Log),
 }
 
 /// One HTTP request.
@@ -85,6 +100,9 @@ impl HttpRequest {
 /// page.
 const SHOWN: usize = 60;
 
+/// Stands for the pid of the instance in what a line of a log must have.
+const PID: &str = "{pid}";
+
 impl Source {
     /// Tells whether the request sends a user, a password or a token, which an answer may repeat.
     #[must_use]
@@ -93,7 +111,12 @@ impl Source {
             Self::Http(request) => {
                 request.access.auth_file.is_some() || request.access.bearer_file.is_some()
             }
-            Self::Exec(_) | Self::Workers | Self::Listener => false,
+            Self::Exec(_)
+            | Self::Workers
+            | Self::Listener
+            | Self::Children(_)
+            | Self::Tcp(_)
+            | Self::Log(_) => false,
         }
     }
 
@@ -103,7 +126,8 @@ impl Source {
         match self {
             Self::Http(request) => request.url.contains("{listen"),
             Self::Exec(argv) => argv.iter().any(|arg| arg.contains("{listen")),
-            Self::Workers | Self::Listener => false,
+            Self::Tcp(address) | Self::Log(Log::File(address)) => address.contains("{listen"),
+            Self::Workers | Self::Listener | Self::Children(_) | Self::Log(_) => false,
         }
     }
 
@@ -125,7 +149,19 @@ impl Source {
     /// Tells whether the kernel answers, which needs no connection.
     #[must_use]
     pub fn is_kernel(&self) -> bool {
-        matches!(self, Self::Workers | Self::Listener)
+        matches!(self, Self::Workers | Self::Listener | Self::Children(_))
+    }
+
+    /// Tells whether it is a log, of which only the lines since the signal are read.
+    #[must_use]
+    pub fn is_log(&self) -> bool {
+        matches!(self, Self::Log(_))
+    }
+
+    /// Tells whether no other process can give its answer, so that one reading is enough.
+    #[must_use]
+    pub fn is_read_once(&self) -> bool {
+        self.is_kernel() || self.is_log()
     }
 
     /// Describes the source in a message; `endpoint` is the instance's own.
@@ -143,6 +179,12 @@ impl Source {
             }
             Self::Workers => "its workers".into(),
             Self::Listener => "its listening socket".into(),
+            Self::Children(name) => format!("its children `{name}`"),
+            Self::Tcp(address) => format!(
+                "the first line of {}",
+                address.replace("{listen}", address_of(endpoint))
+            ),
+            Self::Log(log) => log.describe(),
         }
     }
 }
@@ -173,6 +215,8 @@ pub enum Extract {
     Json(String),
     /// The first sample of this name with these labels in a body of Prometheus' text format.
     Metric(String, Vec<(String, String)>),
+    /// The text of the one group of a regular expression, in such a part.
+    Group(Box<Self>, Pattern),
 }
 
 /// The value that a reading must have.
@@ -183,10 +227,14 @@ pub enum Expectation {
     Equals(String),
     /// A text that contains this one.
     Contains(String),
+    /// A text that this regular expression fits a part of.
+    Matches(Pattern),
     /// Another text than before the signal; on a rollback, the text from before the run.
     Changed,
     /// A greater number than before the signal.
     Increased,
+    /// A smaller number than before the signal.
+    Decreased,
     /// A moment (Unix seconds, or RFC 3339) not before the signal, in the precision of the text.
     /// It must also be later than before the signal, because whole seconds are imprecise.
     AfterSignal,
@@ -204,12 +252,42 @@ impl Assertion {
         let expectation = match &self.expectation {
             Expectation::Equals(text) => Expectation::Equals(fill(text, candidate)?),
             Expectation::Contains(text) => Expectation::Contains(fill(text, candidate)?),
+            Expectation::Matches(pattern) => {
+                let text = fill_escaped(pattern.text(), candidate)?;
+                Expectation::Matches(text.into())
+            }
             other => other.clone(),
         };
         Ok(Self {
             expectation,
             ..self.clone()
         })
+    }
+
+    /// Returns the assertion with `{pid}` replaced in what a line of a log must have.
+    pub(crate) fn of_process(mut self, pid: i32) -> Self {
+        if self.source.is_log() {
+            let filled = |text: &str| text.replace(PID, &pid.to_string());
+            self.expectation = match &self.expectation {
+                Expectation::Equals(text) => Expectation::Equals(filled(text)),
+                Expectation::Contains(text) => Expectation::Contains(filled(text)),
+                Expectation::Matches(pattern) => {
+                    Expectation::Matches(filled(pattern.text()).into())
+                }
+                other => other.clone(),
+            };
+        }
+        self
+    }
+
+    /// Tells whether it accepts a line of a log that another process may have written.
+    pub(crate) fn fits_any_process(&self) -> bool {
+        let text = match &self.expectation {
+            Expectation::Equals(text) | Expectation::Contains(text) => text,
+            Expectation::Matches(pattern) => pattern.text(),
+            _ => return false,
+        };
+        self.source.is_log() && !text.contains(PID)
     }
 
     /// Tells whether the reading `now` is as expected; `before` is the reading from before the
@@ -220,6 +298,7 @@ impl Assertion {
         match &self.expectation {
             Expectation::Equals(text) => now == text,
             Expectation::Contains(text) => now.contains(text),
+            Expectation::Matches(pattern) => pattern.fits(now),
             Expectation::Changed => before.is_some_and(|b| b != now),
             Expectation::AfterSignal => parse_moment(now).is_some_and(|(stamp, units)| {
                 // Many programs read the kernel's coarse clock, which is behind by up to a tick
@@ -238,6 +317,10 @@ impl Assertion {
                 .and_then(number)
                 .zip(number(now))
                 .is_some_and(|(b, n)| n > b),
+            Expectation::Decreased => before
+                .and_then(number)
+                .zip(number(now))
+                .is_some_and(|(b, n)| n < b),
         }
     }
 
@@ -274,6 +357,23 @@ impl Assertion {
         (units <= 1.0).then_some(stamp as i64)
     }
 
+    /// Tells whether it shows each end of a reload: every later reload makes it hold anew.
+    #[must_use]
+    pub fn shows_every_end(&self) -> bool {
+        self.source.is_log()
+            || matches!(
+                self.expectation,
+                Expectation::Increased | Expectation::Decreased | Expectation::AfterSignal
+            )
+    }
+
+    /// Tells whether the present reading shows neither the config nor the last reload: it is
+    /// compared with one from before a signal, or speaks only of what came after one.
+    #[must_use]
+    pub fn needs_signal(&self) -> bool {
+        self.needs_baseline() || self.source.is_log()
+    }
+
     /// Tells whether the reading is compared with one from before the signal.
     #[must_use]
     pub fn needs_baseline(&self) -> bool {
@@ -281,6 +381,7 @@ impl Assertion {
             self.expectation,
             Expectation::Changed
                 | Expectation::Increased
+                | Expectation::Decreased
                 | Expectation::AfterSignal
                 | Expectation::Replaced
         )

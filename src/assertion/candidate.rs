@@ -126,6 +126,25 @@ pub(crate) enum Unresolved {
 /// Fails if the candidate is not one file (none), has no such key, or is in no format that has
 /// keys.
 pub(super) fn fill(text: &str, candidate: Option<&[u8]>) -> Result<String, Refusal<Unresolved>> {
+    fill_with(text, candidate, |value| value)
+}
+
+/// Returns a regular expression with every placeholder replaced by a text that is taken literally.
+///
+/// # Errors
+/// Fails as [`fill`] does.
+pub(super) fn fill_escaped(
+    pattern: &str,
+    candidate: Option<&[u8]>,
+) -> Result<String, Refusal<Unresolved>> {
+    fill_with(pattern, candidate, |value| regex::escape(&value))
+}
+
+fn fill_with(
+    text: &str,
+    candidate: Option<&[u8]>,
+    written: impl Fn(String) -> String,
+) -> Result<String, Refusal<Unresolved>> {
     let mut filled = String::new();
     let mut rest = text;
     let mut config = None;
@@ -143,10 +162,11 @@ pub(super) fn fill(text: &str, candidate: Option<&[u8]>) -> Result<String, Refus
             let parsed = parsed
                 .as_ref()
                 .ok_or_else(|| Unresolved::NoFormat(key.into()))?;
-            filled += &parsed.get(key).ok_or_else(|| Refusal {
+            let value = parsed.get(key).ok_or_else(|| Refusal {
                 why: Unresolved::NoKey(key.into()),
                 hint: suggest_similar(key, std::iter::once("sha256")),
             })?;
+            filled += &written(value);
         }
         rest = tail;
     }

@@ -8,9 +8,14 @@ use toml::Spanned;
 
 pub(crate) use super::access::names_a_user;
 use super::{
-    Access, Assertion, Expectation, Extract, HttpRequest, Source, candidate::template_fault,
-    metric::sample_name,
+    Access, Assertion, Expectation, Extract, HttpRequest, Log, PID, Pattern, Source,
+    candidate::template_fault, metric::sample_name,
 };
+
+const ONE_SOURCE: &str = "set exactly one of http, exec, log, tcp, children, workers = true, \
+                          listener = true";
+const WHAT_IS_REPLACED: &str = "replaced goes with workers, listener and children, and these with \
+                                nothing else";
 
 /// An [`Assertion`] as `fleet.toml` has it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -46,22 +51,40 @@ pub(crate) struct RawAssertion {
     /// Source: the listening sockets of the process, from the kernel; goes with `replaced`.
     #[serde(default)]
     listener: bool,
+    /// Source: the children of this name, from the kernel; goes with `replaced`.
+    #[schemars(with = "Option<String>")]
+    children: Option<Spanned<String>>,
+    /// Source: the first line that a server sends, such as at `{listen}`.
+    #[schemars(with = "Option<String>")]
+    tcp: Option<Spanned<String>>,
+    /// Source: the lines of this log since the signal: a path, `journal` or `syslog:IDENTIFIER`.
+    #[schemars(with = "Option<String>")]
+    log: Option<Spanned<String>>,
     /// What is read: `body`, `status`, `header:NAME`, `json:/POINTER`, `metric:NAME`, `stdout`,
     /// `exit`.
     #[schemars(with = "Option<String>")]
     read: Option<Spanned<String>>,
+    /// A regular expression with one group, whose text in what is read is the reading.
+    #[schemars(with = "Option<String>")]
+    regex: Option<Spanned<String>>,
     /// The reading is exactly this; `{candidate.KEY}` is a key of the new config.
     #[schemars(with = "Option<String>")]
     equals: Option<Spanned<String>>,
     /// The reading contains this.
     #[schemars(with = "Option<String>")]
     contains: Option<Spanned<String>>,
+    /// The reading has a part that this regular expression fits.
+    #[schemars(with = "Option<String>")]
+    matches: Option<Spanned<String>>,
     /// The reading is another than before the signal.
     #[serde(default)]
     changed: bool,
     /// The reading is a greater number than before the signal.
     #[serde(default)]
     increased: bool,
+    /// The reading is a smaller number than before the signal.
+    #[serde(default)]
+    decreased: bool,
     /// The reading is a moment not before the signal.
     #[serde(default)]
     after_signal: bool,
@@ -76,7 +99,20 @@ impl RawAssertion {
         self.http.as_ref().map(Spanned::span)
     }
 
-    fn source(&mut self) -> Result<Source, String> {
+    /// Takes the log that it names.
+    fn log(&mut self) -> Result<Option<Log>, RawAssertionError> {
+        let Some(text) = self.log.take() else {
+            return Ok(None);
+        };
+        Log::parse(text.get_ref())
+            .map(Some)
+            .map_err(|why| RawAssertionError {
+                at: Some(text.span()),
+                ..why.to_string().into()
+            })
+    }
+
+    fn source(&mut self, log: Option<Log>) -> Result<Source, String> {
         let tls = self.ca.is_some() || self.insecure;
         let access = Access {
             auth_file: self.auth_file.take(),
@@ -98,17 +134,21 @@ impl RawAssertion {
                 access,
             })
         });
-        let kernel = [
-            (self.workers, Source::Workers),
-            (self.listener, Source::Listener),
-        ]
-        .map(|(is_set, source)| is_set.then_some(source));
-        let mut sources = http
-            .into_iter()
-            .chain(self.exec.take().map(Source::Exec))
-            .chain(kernel.into_iter().flatten());
+        let other = [
+            self.exec.take().map(Source::Exec),
+            self.workers.then_some(Source::Workers),
+            self.listener.then_some(Source::Listener),
+            self.children
+                .take()
+                .map(|name| Source::Children(name.into_inner())),
+            self.tcp
+                .take()
+                .map(|address| Source::Tcp(address.into_inner())),
+            log.map(Source::Log),
+        ];
+        let mut sources = http.into_iter().chain(other.into_iter().flatten());
         let (Some(source), None) = (sources.next(), sources.next()) else {
-            return Err("set exactly one of http, exec, workers = true, listener = true".into());
+            return Err(ONE_SOURCE.into());
         };
         match &source {
             // The message does not repeat the URL: messages are printed and stored.
@@ -117,6 +157,10 @@ impl RawAssertion {
             }
             Source::Http(request) => http_fault(request, tls).map_or(Ok(source), Err),
             Source::Exec(argv) if argv.is_empty() => Err("exec is empty".into()),
+            Source::Children(name) if name.is_empty() => Err("children names no program".into()),
+            Source::Tcp(address) if address.is_empty() || address.contains("://") => {
+                Err("tcp is {listen}, HOST:PORT or unix:/PATH".into())
+            }
             _ if tls || has_http_keys || self.host.is_some() => {
                 Err("host, ca, insecure, status and credentials go with http".into())
             }
@@ -132,8 +176,11 @@ impl RawAssertion {
                 .map(|text| Expectation::Equals(text.into_inner())),
             self.contains
                 .map(|text| Expectation::Contains(text.into_inner())),
+            self.matches
+                .map(|text| Expectation::Matches(text.into_inner().into())),
             self.changed.then_some(Expectation::Changed),
             self.increased.then_some(Expectation::Increased),
+            self.decreased.then_some(Expectation::Decreased),
             self.after_signal.then_some(Expectation::AfterSignal),
             self.replaced.then_some(Expectation::Replaced),
         ];
@@ -141,8 +188,8 @@ impl RawAssertion {
         match (set.next(), set.next()) {
             (Some(expectation), None) => Ok(expectation),
             _ => Err(
-                "set exactly one of equals, contains, changed = true, increased = true, \
-                 after_signal = true, replaced = true",
+                "set exactly one of equals, contains, matches, changed = true, increased = true, \
+                 decreased = true, after_signal = true, replaced = true",
             ),
         }
     }
@@ -198,24 +245,89 @@ impl TryFrom<RawAssertion> for Assertion {
 
     fn try_from(mut raw: RawAssertion) -> Result<Self, RawAssertionError> {
         let url = raw.http.as_ref().map(Spanned::span);
-        let source = raw.source().map_err(|message| RawAssertionError {
+        let log = raw.log()?;
+        let source = raw.source(log).map_err(|message| RawAssertionError {
             at: url,
             ..message.into()
         })?;
+        let is_read = raw.read.is_some() || raw.regex.is_some();
+        let read = raw.extract(&source)?;
+        raw.check_texts(&source)?;
+        let expectation = raw.expectation()?;
+        let is_command = matches!(source, Source::Exec(_));
+        let whole = match &read {
+            Extract::Group(part, _) => part,
+            read => read,
+        };
+        match (whole, &expectation) {
+            (Extract::Status | Extract::Header(_), _) if !matches!(source, Source::Http(_)) => {
+                Err("status and header are read over http".into())
+            }
+            (Extract::Stdout | Extract::Exit, _) if !is_command => {
+                Err("stdout and exit are read of exec".into())
+            }
+            _ if source.is_kernel() != (expectation == Expectation::Replaced) => {
+                Err(WHAT_IS_REPLACED.into())
+            }
+            _ if source.is_read_once() && is_read => {
+                Err("read and regex go with http, exec and tcp".into())
+            }
+            (_, expectation) if source.is_log() && !is_text(expectation) => {
+                Err("a log is read by its lines: set contains, matches or equals".into())
+            }
+            _ => Ok(Self {
+                source,
+                read,
+                expectation,
+            }),
+        }
+    }
+}
+
+/// Tells whether an expectation is about a text alone.
+fn is_text(expectation: &Expectation) -> bool {
+    matches!(
+        expectation,
+        Expectation::Equals(_) | Expectation::Contains(_) | Expectation::Matches(_)
+    )
+}
+
+impl RawAssertion {
+    /// Returns the part of an answer that it reads.
+    fn extract(&self, source: &Source) -> Result<Extract, RawAssertionError> {
+        let at = |text: &Spanned<String>, message: String| RawAssertionError {
+            at: Some(text.span()),
+            ..message.into()
+        };
         let default = if matches!(source, Source::Exec(_)) {
             "stdout"
         } else {
             "body"
         };
-        let read = match &raw.read {
-            Some(text) => extract(text.get_ref()).map_err(|message| RawAssertionError {
-                at: Some(text.span()),
-                ..message.into()
-            })?,
+        let read = match &self.read {
+            Some(text) => extract(text.get_ref()).map_err(|message| at(text, message))?,
             None => extract(default)?,
         };
-        for text in raw.equals.iter().chain(&raw.contains) {
-            if let Some((message, hint)) = template_fault(text.get_ref()) {
+        let Some(text) = &self.regex else {
+            return Ok(read);
+        };
+        let pattern = Pattern::from(text.get_ref().clone());
+        match pattern.group_fault() {
+            Some(message) => Err(at(text, message)),
+            None => Ok(Extract::Group(Box::new(read), pattern)),
+        }
+    }
+
+    /// Checks the placeholders of its texts, and its regular expression.
+    fn check_texts(&self, source: &Source) -> Result<(), RawAssertionError> {
+        let texts = [&self.equals, &self.contains, &self.matches];
+        for text in texts.into_iter().flatten() {
+            let template = if source.is_log() {
+                text.get_ref().replace(PID, "")
+            } else {
+                text.get_ref().clone()
+            };
+            if let Some((message, hint)) = template_fault(&template) {
                 return Err(RawAssertionError {
                     message,
                     hint: Some(hint),
@@ -223,23 +335,15 @@ impl TryFrom<RawAssertion> for Assertion {
                 });
             }
         }
-        let expectation = raw.expectation()?;
-        let is_command = matches!(source, Source::Exec(_));
-        match (&read, &expectation) {
-            (Extract::Status | Extract::Header(_), _) if is_command => {
-                Err("status and header are read over http".into())
-            }
-            (Extract::Stdout | Extract::Exit, _) if !is_command => {
-                Err("stdout and exit are read of exec".into())
-            }
-            _ if source.is_kernel() != (expectation == Expectation::Replaced) => {
-                Err("replaced goes with workers and listener, and these with nothing else".into())
-            }
-            _ => Ok(Self {
-                source,
-                read,
-                expectation,
+        let Some(text) = &self.matches else {
+            return Ok(());
+        };
+        match Pattern::from(text.get_ref().clone()).fault() {
+            Some(message) => Err(RawAssertionError {
+                at: Some(text.span()),
+                ..message.into()
             }),
+            None => Ok(()),
         }
     }
 }

@@ -41,6 +41,7 @@ impl fmt::Display for Extract {
             Self::Header(name) => write!(f, "header:{name}"),
             Self::Json(pointer) => write!(f, "json:{pointer}"),
             Self::Metric(name, _) => write!(f, "metric:{name}"),
+            Self::Group(part, _) => write!(f, "part of {part}"),
         }
     }
 }
@@ -66,14 +67,19 @@ impl Assertion {
         let wanted = match (&self.expectation, showing) {
             (Expectation::Changed, _) => "another text than before the signal".into(),
             (Expectation::Increased, _) => "more than before the signal".into(),
+            (Expectation::Decreased, _) => "less than before the signal".into(),
             (Expectation::AfterSignal, _) => "a moment after the signal".into(),
             (Expectation::Replaced, _) => "new workers or sockets alone".into(),
-            (Expectation::Equals(_) | Expectation::Contains(_), Showing::Secret) => {
-                "the value of its config, which is a secret".into()
-            }
+            (
+                Expectation::Equals(_) | Expectation::Contains(_) | Expectation::Matches(_),
+                Showing::Secret,
+            ) => "the value of its config, which is a secret".into(),
             (Expectation::Equals(text), Showing::Open | Showing::Wanted) => shown(text),
             (Expectation::Contains(text), Showing::Open | Showing::Wanted) => {
                 format!("{} in it", shown(text))
+            }
+            (Expectation::Matches(pattern), Showing::Open | Showing::Wanted) => {
+                format!("what {} fits", shown(pattern.text()))
             }
         };
         match (read, showing) {
@@ -81,7 +87,12 @@ impl Assertion {
             (Some(_), Showing::Secret) => format!("does not read as it should; wanted is {wanted}"),
             (Some(_), Showing::Wanted) => format!("reads something else, and wanted is {wanted}"),
             // The expected text may be in any line.
-            (Some(read), Showing::Open) if matches!(self.expectation, Expectation::Contains(_)) => {
+            (Some(read), Showing::Open)
+                if matches!(
+                    self.expectation,
+                    Expectation::Contains(_) | Expectation::Matches(_)
+                ) =>
+            {
                 format!(
                     "reads {}, and wanted is {wanted}",
                     shown(&read.trim_end().replace(['\r', '\n'], "\\n"))

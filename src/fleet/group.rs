@@ -13,7 +13,10 @@ use super::{
     rollout::Rollout,
     source::ContentSource,
 };
-use crate::{assertion::Assertion, inventory::Expression};
+use crate::{
+    assertion::{Assertion, Log},
+    inventory::Expression,
+};
 
 /// One resolved group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,6 +101,9 @@ pub struct Group {
     /// Assertions of which each shows, if it holds after the signal and did not before, that the
     /// program rejected the config.
     pub reject: Vec<Assertion>,
+    /// The log whose last lines since the signal stand under a failure.
+    #[serde(default)]
+    pub log: Option<Log>,
     /// The number of successive probes that must satisfy the assertions, each on a new connection.
     pub samples: u32,
     /// The kind. Without one the program is unknown, so one instance is signalled and proven alone

@@ -281,6 +281,7 @@ fn resolve(
         speaks: proof.speaks,
         confirm: proof.confirm,
         reject: proof.reject,
+        log: proof.log,
         instances: instances.unwrap_or_default(),
         kind: raw.kind.map(Spanned::into_inner),
         // A kind cannot know whether its operator accepts an unproven reload.

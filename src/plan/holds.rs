@@ -104,7 +104,11 @@ fn mismatch(
 fn equals_of_config(assertion: &Assertion, runs: &[u8]) -> Option<String> {
     let resolved = assertion.resolved(Some(runs)).ok()?.expectation;
     match resolved {
-        Expectation::Equals(ref text) if resolved != assertion.expectation => Some(text.clone()),
+        Expectation::Equals(ref text)
+            if resolved != assertion.expectation && !assertion.source.is_log() =>
+        {
+            Some(text.clone())
+        }
         _ => None,
     }
 }
@@ -158,7 +162,9 @@ pub(super) fn literals<'a>(steps: impl Iterator<Item = &'a Step>) -> Vec<Event> 
 /// Tells whether an assertion compares with a literal value, and does not hold.
 fn is_unheld(assertion: &Assertion, now: &str) -> bool {
     let is_literal = match &assertion.expectation {
-        Expectation::Equals(_) | Expectation::Contains(_) => assertion
+        // A log shows nothing before a signal.
+        _ if assertion.source.is_log() => false,
+        Expectation::Equals(_) | Expectation::Contains(_) | Expectation::Matches(_) => assertion
             .resolved(None)
             .is_ok_and(|resolved| resolved.expectation == assertion.expectation),
         _ => false,

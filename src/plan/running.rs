@@ -78,7 +78,7 @@ pub(super) fn baseline_matches(
         let is_skipped = |resolved: &Assertion| {
             literals == Literals::Skipped && resolved.expectation == assertion.expectation
         };
-        assertion.needs_baseline()
+        assertion.needs_signal()
             || assertion
                 .resolved(disk)
                 .is_ok_and(|resolved| is_skipped(&resolved) || holds(&resolved))

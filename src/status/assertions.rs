@@ -45,7 +45,7 @@ pub(super) async fn check(
         .iter()
         .zip(&planned.rejected)
         .find(|(assertion, reading)| {
-            !assertion.needs_baseline()
+            !assertion.needs_signal()
                 && reading
                     .as_ref()
                     .is_some_and(|reading| assertion.holds_alone(reading))
@@ -74,9 +74,9 @@ fn unmet(planned: &PlannedInstance, current: &[CurrentTarget]) -> Option<String>
         let resolved = assertion.resolved(bytes).ok()?;
         let is_plain = matches!(
             resolved.expectation,
-            Expectation::Equals(_) | Expectation::Contains(_)
+            Expectation::Equals(_) | Expectation::Contains(_) | Expectation::Matches(_)
         );
-        if !is_plain || resolved.expectation == assertion.expectation {
+        if !is_plain || assertion.source.is_log() || resolved.expectation == assertion.expectation {
             return None;
         }
         let reading = reading

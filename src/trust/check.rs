@@ -121,6 +121,30 @@ impl ResolvedPath {
         })
     }
 
+    /// Checks that not every user can change the path or write the file at its end, and that only
+    /// root and the caller can change the links to it. A group may: an administrator has chosen its
+    /// members.
+    ///
+    /// # Errors
+    /// Fails with the directory, file or link.
+    pub(crate) fn closed_to_all(&self) -> Result<(), Distrust> {
+        let all_can = |stat: &Stat| stat.st_mode & 0o002 != 0;
+        let parent = self.above.last().map(|entry| &entry.path);
+        // In a sticky directory no user can replace the next directory of another one. A file that
+        // is missing there, every user could create.
+        let open = self.above.iter().find(|entry| {
+            all_can(&entry.stat) && (!is_sticky(&entry.stat) || Some(&entry.path) == parent)
+        });
+        match open.or(Some(&self.last).filter(|last| all_can(&last.stat))) {
+            Some(entry) => Err(Distrust::Writable {
+                path: entry.path.clone(),
+                writers: "its owner and its group".into(),
+                foreign_owner: false,
+            }),
+            None => self.links_trusted(),
+        }
+    }
+
     /// Checks as [`ResolvedPath::writable_only_by_us`] does if the caller is root. A caller that
     /// is not root is responsible for the directories of its own home, so only the end is checked.
     ///

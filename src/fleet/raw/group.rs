@@ -145,6 +145,9 @@ pub(super) struct RawGroup {
     /// Assertions that hold where the program kept its old config.
     #[schemars(with = "Option<Vec<RawAssertion>>")]
     pub(super) reject: Option<Vec<Spanned<RawAssertion>>>,
+    /// A log, as in an assertion: its last lines since the signal stand under a failure.
+    #[schemars(with = "Option<String>")]
+    pub(super) log: Option<Spanned<String>>,
     /// The verdict on instances that nothing proves. Default: `"report"`.
     pub(super) unproven: Option<Unproven>,
     /// The rollout of this group.
@@ -234,6 +237,7 @@ impl RawGroup {
             samples: self.samples.or(base.samples),
             confirm: self.confirm.or(base.confirm),
             reject: self.reject.or(base.reject),
+            log: self.log.or(base.log),
             ..self
         }
     }

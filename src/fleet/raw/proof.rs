@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::group::RawGroup;
 use crate::{
-    assertion::{Access, Assertion, HttpRequest, RawAssertion, Source},
+    assertion::{Access, Assertion, HttpRequest, Log, RawAssertion, Source},
     fleet::{
         Speaks,
         spanned::{SpannedError, argument, spanned},
@@ -19,6 +19,8 @@ pub(super) struct Proof {
     pub(super) confirm: Vec<Assertion>,
     pub(super) reject: Vec<Assertion>,
     pub(super) samples: u32,
+    /// The log whose last lines stand under a failure.
+    pub(super) log: Option<Log>,
 }
 
 /// Resolves the proof of the group whose table is at `span`.
@@ -60,7 +62,17 @@ pub(super) fn resolve_proof(
         confirm,
         reject,
         samples: samples.map_or(default_samples, Spanned::into_inner),
+        log: raw.log.take().map(log).transpose()?,
     })
+}
+
+/// Reads the log of a group.
+fn log(raw: Spanned<String>) -> Result<Log, SpannedError> {
+    let log = Log::parse(raw.get_ref()).map_err(|why| spanned(raw.span(), why))?;
+    if let Log::File(text) = &log {
+        argument(text, &[], &raw.span())?;
+    }
+    Ok(log)
 }
 
 fn assertions(raw: Vec<Spanned<RawAssertion>>) -> Result<Vec<Assertion>, SpannedError> {
@@ -79,7 +91,8 @@ fn assertion(raw: Spanned<RawAssertion>) -> Result<Assertion, SpannedError> {
     match &assertion.source {
         Source::Exec(argv) => argv.iter().try_for_each(|arg| argument(arg, &[], &span))?,
         Source::Http(request) => argument(&request.url, &[], &url_span)?,
-        Source::Workers | Source::Listener => {}
+        Source::Log(Log::File(text)) | Source::Tcp(text) => argument(text, &[], &span)?,
+        Source::Workers | Source::Listener | Source::Children(_) | Source::Log(_) => {}
     }
     Ok(assertion)
 }

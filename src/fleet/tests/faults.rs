@@ -127,6 +127,32 @@ fn faults_of_validators_and_assertions() {
             ["line 6, column 12", "revive"],
         ),
         (
+            format!("{group}[[group.confirm]]\nlog = \"x.log\"\ncontains = \"a\"\n"),
+            ["line 6, column 7", "syslog:IDENTIFIER"],
+        ),
+        (
+            format!("{group}[[group.confirm]]\nlog = \"/x\"\nchanged = true\n"),
+            ["read by its lines", "contains"],
+        ),
+        (
+            format!("{group}[[group.confirm]]\ntcp = \"{{listen}}\"\nmatches = \"(\"\n"),
+            ["line 7, column 11", "no regular expression"],
+        ),
+        (
+            format!(
+                "{group}[[group.confirm]]\ntcp = \"{{listen}}\"\nregex = \"a\"\nequals = \"b\"\n"
+            ),
+            ["line 7, column 9", "exactly one"],
+        ),
+        (
+            format!("{group}[[group.confirm]]\ntcp = \"http://x/\"\nequals = \"b\"\n"),
+            ["HOST:PORT", ""],
+        ),
+        (
+            format!("{group}[[group.confirm]]\nchildren = \"x\"\nchanged = true\n"),
+            ["replaced goes with", "children"],
+        ),
+        (
             format!("{group}[[group.confirm]]\nexec = [\"x\", \"-{{args}}\"]\nequals = \"a\"\n"),
             ["line 5", "stands alone"],
         ),

@@ -38,7 +38,7 @@ fn every_key() -> String {
          true\nlisten = [\"tcp:8081\", \"{{arg:--l}}\"]\nsignal = \"SIGUSR1\"\ntimeout = \
          \"500ms\"\n\
          instances = [{{ pid = 1, endpoint = \"unix:/x\" }}, {{ pid = 2 }}]\nsamples = \
-         2\nunproven = \"accept\"\nafter = [\"first\"]\n\
+         2\nunproven = \"accept\"\nlog = \"{{arg:--log}}\"\nafter = [\"first\"]\n\
          [[group.confirm]]\nhttp = \"https://{{listen}}/m\"\nhost = \"a.b\"\nca = \
          \"/ca\"\ninsecure = true\nstatus = 503\nauth_file = \"/a\"\nclient_cert = \
          \"/c\"\nclient_key = \"/k\"\nread = 'metric:n{{ok=\"1\"}}'\nincreased = true\n\
@@ -46,6 +46,11 @@ fn every_key() -> String {
          \"0\"\n[[group.confirm]]\nexec = [\"a\"]\nafter_signal = true\n\
          [[group.confirm]]\nworkers = true\nreplaced = true\n[[group.confirm]]\nlistener = \
          true\nreplaced = true\n\
+         [[group.confirm]]\nchildren = \"c\"\nreplaced = true\n\
+         [[group.confirm]]\ntcp = \"{{listen}}\"\nregex = \"(.)\"\nmatches = \"a+\"\n\
+         [[group.confirm]]\nlog = \"journal\"\nmatches = \"{{pid}}\"\n\
+         [[group.confirm]]\nexec = [\"a\"]\ndecreased = true\n\
+         [[group.reject]]\nlog = \"syslog:x\"\ncontains = \"no\"\n\
          [[group.reject]]\nhttp = \"http://{{listen}}/\"\nread = \"header:A\"\ncontains = \
          \"x\"\n[[group.reject]]\nhttp = \"http://x/\"\nread = \"json:/a\"\nchanged = true\n\
          [[group.reject]]\nhttp = \"http://x/\"\nread = \"status\"\nequals = \"1\"\n\

@@ -4,12 +4,13 @@
 use std::{io, sync::Arc};
 
 use crate::{
+    assertion::Source,
     fleet::{Group, Signal, Speaks},
     host::{
         discover::found::Found,
         local::{baseline::take_baseline, guards::check_exclusive_address, sources::Sources},
         net::sockets::{EndpointError, Listeners},
-        probe::limits::ProbeLimits,
+        probe::{limits::ProbeLimits, log},
         validate::current::{CurrentTarget, ValidationCache},
     },
     refusal::Refusal,
@@ -83,7 +84,7 @@ impl Examiner {
         let reads_kernel = group
             .confirm
             .iter()
-            .any(|assertion| assertion.source.is_kernel());
+            .any(|assertion| matches!(assertion.source, Source::Workers | Source::Listener));
         findings.push(process::network(
             pid,
             group.needs_endpoint() || reads_kernel,
@@ -167,7 +168,7 @@ impl Examiner {
             .confirm
             .iter()
             .chain(&group.reject)
-            .map(|assertion| assertion.source.describe(&planned.instance.endpoint))
+            .map(|assertion| log::describe(planned, &assertion.source))
             .collect();
         sources.dedup();
         if sources.is_empty() && group.speaks == Speaks::None {
@@ -176,6 +177,9 @@ impl Examiner {
         let result = take_baseline(planned, &self.listeners, &self.limits)
             .await
             .map_err(|error| error.refusal);
+        if let Some(why) = self.limits.logs.ambiguity(planned) {
+            return Finding::bad(Topic::Answers, why);
+        }
         let good = match &planned.instance.after {
             Some(sha256) => format!("reports that it runs sha256:{}", short(sha256)),
             None => format!("every assertion can be read: {}", sources.join(", ")),

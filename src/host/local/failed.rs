@@ -1,9 +1,10 @@
 //! An instance that proved nothing, or the successor that took its place.
 
 use crate::{
+    assertion::Showing,
     event::{Direction, Failure, Instance, Outcome},
     host::{
-        probe::limits::ProbeLimits,
+        probe::{limits::ProbeLimits, results::showing},
         reload::{context::ProofContext, restart_command, successor},
     },
     step::PlannedInstance,
@@ -13,11 +14,15 @@ use crate::{
 /// ended.
 pub(crate) async fn failed_instance(
     mut planned: PlannedInstance,
-    failure: Failure,
+    mut failure: Failure,
     context: ProofContext<'_>,
     limits: &ProbeLimits,
 ) -> PlannedInstance {
     context.slot.give_back();
+    if showing(&planned) == Showing::Open {
+        let lines = limits.logs.context(&planned).await;
+        failure.text += &log_text(&lines);
+    }
     let outcome = match (context.direction, failure.kind.outcome()) {
         (_, Outcome::Died) => Outcome::Died,
         (Direction::Back, _) => Outcome::RevertFailed,
@@ -42,6 +47,16 @@ pub(crate) async fn failed_instance(
     }
     planned.fail(outcome, failure);
     planned
+}
+
+/// Returns the last lines of the log of an instance, as they follow its failure.
+fn log_text(lines: &[String]) -> String {
+    let quoted: Vec<String> = lines.iter().map(|line| format!("`{line}`")).collect();
+    if quoted.is_empty() {
+        String::new()
+    } else {
+        format!("; its log: {}", quoted.join(", "))
+    }
 }
 
 /// Returns the process that took the place of an instance, proven or with its failure. None if

@@ -115,7 +115,7 @@ async fn unsteady_reading(planned: &PlannedInstance, limits: &ProbeLimits) -> Op
         let mut unread = None;
         for (assertion, before) in &compared {
             match answers.read(assertion) {
-                Some(reading) if reading != **before => {
+                Some(reading) if moves_by_itself(assertion, before, &reading) => {
                     return Some(unsteady_text(assertion, &planned.instance.endpoint));
                 }
                 Some(_) => {}
@@ -130,6 +130,15 @@ async fn unsteady_reading(planned: &PlannedInstance, limits: &ProbeLimits) -> Op
     Some(unread_text(last_unread, &planned.instance.endpoint))
 }
 
+/// Tells whether a second reading without a signal shows that a change proves nothing. An uptime
+/// rises by itself, and only a fall of it is a proof.
+fn moves_by_itself(assertion: &Assertion, before: &str, now: &str) -> bool {
+    if assertion.expectation == Expectation::Decreased {
+        return assertion.holds(now, Some(before), jiff::Timestamp::UNIX_EPOCH);
+    }
+    now != before
+}
+
 fn unread_text(assertion: &Assertion, endpoint: &str) -> String {
     format!(
         "{} was read once and gave no second answer before the signal, so nothing shows whether it \
@@ -141,6 +150,7 @@ fn unread_text(assertion: &Assertion, endpoint: &str) -> String {
 fn unsteady_text(assertion: &Assertion, endpoint: &str) -> String {
     let expectation = match assertion.expectation {
         Expectation::Increased => "increased",
+        Expectation::Decreased => "decreased",
         Expectation::AfterSignal => "after_signal",
         _ => "changed",
     };

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use self::inspect::{SurveyedInstance, inspect, intern, probe, wait_until_ready};
+use self::{
+    inspect::{SurveyedInstance, inspect, intern, probe, wait_until_ready},
+    shared_logs::refuse_shared_logs,
+};
 use crate::{
     event::{Abort, Verdict},
     fleet::{Group, Speaks, url_of},
@@ -34,6 +37,7 @@ use crate::{
 
 mod inspect;
 mod open;
+mod shared_logs;
 
 /// An instance that reads a target: its group, and its pid.
 type Reader = (Arc<Group>, i32);
@@ -69,7 +73,10 @@ impl LocalHost {
             return survey;
         }
         match self.probe_all(found, request).await {
-            Ok(results) => sort_results(results, &mut survey),
+            Ok(results) => {
+                let results = refuse_shared_logs(results, &self.limits);
+                sort_results(results, &mut survey);
+            }
             Err(abort) => {
                 survey.abort = Some(abort);
                 return survey;

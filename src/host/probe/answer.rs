@@ -12,6 +12,10 @@ use crate::{
             http::{Answer, STATUS},
             sockets::SocketsError,
         },
+        probe::{
+            log::{LogError, LogReading},
+            tcp::TcpError,
+        },
     },
     kernel::unread_hint,
     refusal::Refusal,
@@ -24,6 +28,9 @@ pub(crate) enum ProbeResult {
     Http(Answer),
     Command(Output),
     Kernel(String),
+    /// The first line of a server.
+    Line(String),
+    Log(LogReading),
 }
 
 /// Why a source did not answer, and what helps.
@@ -50,6 +57,24 @@ pub(crate) enum ProbeReason {
     Command(#[from] RunError),
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    #[error(transparent)]
+    Tcp(#[from] TcpError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl From<LogError> for ProbeError {
+    fn from(why: LogError) -> Self {
+        let hint = why.hint();
+        let error = Self::unreached(why);
+        Self {
+            refusal: Refusal {
+                hint,
+                ..error.refusal
+            },
+            ..error
+        }
+    }
 }
 
 impl ProbeError {

@@ -154,7 +154,7 @@ impl Attempt<'_> {
             let holds = |now: Option<&str>| {
                 now.is_some_and(|now| assertion.holds(now, before, self.signalled.when))
             };
-            if holds(now.as_deref()) && (assertion.needs_baseline() || !holds(before)) {
+            if holds(now.as_deref()) && (assertion.needs_signal() || !holds(before)) {
                 let endpoint = &self.member.instance.endpoint;
                 return Err(AttemptError::Refused(results.kept_old(assertion, endpoint)));
             }

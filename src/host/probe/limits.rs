@@ -22,7 +22,10 @@ use crate::{
             http::{QUICK, STATUS, get, own},
             sockets::Listeners,
         },
-        probe::answer::{KernelError, NoReport},
+        probe::{
+            answer::{KernelError, NoReport},
+            log::Logs,
+        },
         proc::snapshot::ProcessSnapshot,
     },
     self_report::SelfReport,
@@ -47,6 +50,8 @@ pub(crate) struct ProbeLimits {
     listeners: Mutex<Option<(Instant, Arc<Listeners>)>>,
     /// The last scan for processes that are newer than the survey.
     newest: Mutex<Option<Arc<NewProcesses>>>,
+    /// The logs of the instances.
+    pub(crate) logs: Logs,
     /// The processes of the run, by pid and start time.
     known: Mutex<BTreeSet<(i32, u64)>>,
 }
@@ -59,6 +64,7 @@ impl Default for ProbeLimits {
             large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
             listeners: Mutex::default(),
             newest: Mutex::default(),
+            logs: Logs::default(),
             known: Mutex::default(),
         }
     }

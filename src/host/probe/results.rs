@@ -22,6 +22,8 @@ use crate::{
 
 mod messages;
 
+pub(crate) use self::messages::showing;
+
 /// The list of `fleet.toml` that an assertion is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -89,7 +91,10 @@ impl<'a> ProbeResults<'a> {
 
     /// Returns the reading of `assertion`, or `None` if the answer does not have what it reads.
     pub(crate) fn read(&self, assertion: &Assertion) -> Option<String> {
-        assertion.reported_by(self.result(&assertion.source)?.read(&assertion.read))
+        match self.result(&assertion.source)? {
+            ProbeResult::Log(lines) => Some(lines.line(assertion)),
+            result => assertion.reported_by(result.read(&assertion.read)),
+        }
     }
 
     /// Returns the reading of each assertion.
@@ -118,10 +123,16 @@ impl<'a> ProbeResults<'a> {
 
 impl ProbeResult {
     fn read(&self, extract: &Extract) -> Option<String> {
+        if let Extract::Group(part, pattern) = extract {
+            let text = self.read(part)?;
+            return pattern.part_of(&text).map(str::to_owned);
+        }
         let body: &[u8] = match self {
             Self::Http(answer) if is_refused(answer, extract) => return None,
             Self::Http(answer) => &answer.body,
-            Self::Kernel(text) => text.as_bytes(),
+            Self::Kernel(text) | Self::Line(text) => text.as_bytes(),
+            // A log is read by lines.
+            Self::Log(_) => return None,
             Self::Command(output) if *extract == Extract::Exit => {
                 return Some(output.code.to_string());
             }
@@ -149,7 +160,7 @@ impl ProbeResult {
             }
             (Extract::Status, Self::Http(answer)) => Some(answer.status.to_string()),
             (Extract::Header(name), Self::Http(answer)) => answer.header(name).map(str::to_owned),
-            (Extract::Status | Extract::Header(_) | Extract::Exit, _) => None,
+            (Extract::Status | Extract::Header(_) | Extract::Exit | Extract::Group(..), _) => None,
         }
     }
 }
@@ -159,6 +170,7 @@ fn is_refused(answer: &Answer, extract: &Extract) -> bool {
     match extract {
         Extract::Status => false,
         Extract::Header(name) => !answer.has_header(name),
+        Extract::Group(part, _) => is_refused(answer, part),
         _ => !answer.counts(),
     }
 }

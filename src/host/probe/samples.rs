@@ -49,9 +49,9 @@ impl Samples {
         if self.samples < 2 {
             return Vec::new();
         }
-        // The kernel gives no answer of another process. It is read last.
-        let (kernel, endpoints): (Vec<&Source>, Vec<&Source>) =
-            distinct(sources).partition(|source| source.is_kernel());
+        // The kernel and a log give no answer of another process. They are read last.
+        let (last, endpoints): (Vec<&Source>, Vec<&Source>) =
+            distinct(sources).partition(|source| source.is_read_once());
         let samples = if self.fell {
             self.samples.saturating_mul(UNSTEADY_FACTOR)
         } else {
@@ -65,7 +65,7 @@ impl Samples {
         endpoints
             .into_iter()
             .flat_map(|source| (0..repeats).map(move |_| source))
-            .chain(kernel)
+            .chain(last)
             .collect()
     }
 }

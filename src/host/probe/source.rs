@@ -2,26 +2,24 @@
 //!
 //! A new source is a variant of [`Source`], its keys in `assertion/raw.rs`, and its probe here.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use super::answer::{ProbeError, ProbeResult};
 use crate::{
     assertion::{Extract, HttpRequest, Source},
     host::{
-        exec::{
-            self, RunError, Subject,
-            placeholders::{self, Values},
-        },
+        exec::{self, RunError, Subject, placeholders},
         net::{
             body::{KeepLines, Large},
             credentials::Credentials,
             http::{self, RequestOptions},
         },
         probe::{
+            children::children_named,
             limits::ProbeLimits,
+            log::LogError,
+            tcp::first_line,
+            values::values_of,
             workers::{listener, workers},
         },
     },
@@ -49,13 +47,37 @@ impl Prober<'_> {
         match source {
             Source::Http(request) => self.request(source, request).await,
             Source::Exec(argv) => self.run(argv).await,
-            Source::Workers => workers(pid, workers_before(self.member), listeners)
+            Source::Workers => workers(pid, before(self.member, source), listeners)
                 .map(ProbeResult::Kernel)
                 .map_err(ProbeError::unreached),
             Source::Listener => listener(pid, listeners)
                 .map(ProbeResult::Kernel)
                 .map_err(ProbeError::unreached),
+            Source::Children(name) => children_named(pid, name, before(self.member, source))
+                .map(ProbeResult::Kernel)
+                .map_err(ProbeError::unreached),
+            Source::Tcp(address) => self.greeting(address).await,
+            Source::Log(log) => self
+                .limits
+                .logs
+                .read(self.member, log, self.timeout)
+                .await
+                .map(ProbeResult::Log)
+                .map_err(|why: LogError| why.into()),
         }
+    }
+
+    async fn greeting(self, address: &str) -> Result<ProbeResult, ProbeError> {
+        let words = values_of(self.member, Path::new("/proc/self/exe"))
+            .fill(&[address.to_owned()])
+            .map_err(ProbeError::unreached)?;
+        first_line(&words.concat(), self.timeout)
+            .await
+            .map(ProbeResult::Line)
+            .map_err(|why| ProbeError {
+                reached: true,
+                ..ProbeError::unreached(why)
+            })
     }
 
     async fn request(
@@ -71,7 +93,7 @@ impl Prober<'_> {
             keep: &keep,
             large: self.large,
         };
-        let values = self.values(Path::new("/proc/self/exe"));
+        let values = values_of(self.member, Path::new("/proc/self/exe"));
         Ok(ProbeResult::Http(
             http::answer(request, &values, &options).await?,
         ))
@@ -79,8 +101,7 @@ impl Prober<'_> {
 
     async fn run(self, argv: &[String]) -> Result<ProbeResult, ProbeError> {
         let identity = &self.member.identity;
-        let argv = self
-            .values(&placeholders::exe(identity))
+        let argv = values_of(self.member, &placeholders::exe(identity))
             .fill(argv)
             .map_err(ProbeError::unreached)?;
         let subject = Subject {
@@ -96,20 +117,6 @@ impl Prober<'_> {
                 ..ProbeError::unreached(e)
             })
     }
-
-    /// Returns the values of the placeholders; `exe` is the executable of the instance.
-    fn values<'a>(&'a self, exe: &'a Path) -> Values<'a> {
-        let instance = &self.member.instance;
-        let config = instance.targets.first().map(PathBuf::as_path);
-        Values {
-            pid: self.member.identity.inside,
-            exe,
-            args: &self.member.args,
-            endpoint: &instance.endpoint,
-            config,
-            candidate: config,
-        }
-    }
 }
 
 /// Returns the lines of the body of `source` that the assertions of an instance read.
@@ -122,21 +129,27 @@ fn kept_lines(source: &Source, member: &PlannedInstance) -> KeepLines {
         .chain(&member.group.reject)
         .filter(|assertion| assertion.source == *source)
     {
-        match &assertion.read {
+        let part = match &assertion.read {
+            Extract::Group(part, _) => part,
+            part => part,
+        };
+        match part {
             Extract::Metric(name, _) => names.push(name.clone()),
             Extract::Status | Extract::Header(_) => {}
-            Extract::Body | Extract::Json(_) | Extract::Stdout | Extract::Exit => {
-                return KeepLines::All;
-            }
+            Extract::Body
+            | Extract::Json(_)
+            | Extract::Stdout
+            | Extract::Exit
+            | Extract::Group(..) => return KeepLines::All,
         }
     }
     KeepLines::Samples(names)
 }
 
-/// Returns the reading of the workers from before the signal, or `None` while that is being read.
-fn workers_before(member: &PlannedInstance) -> Option<&str> {
+/// Returns the reading of `source` from before the signal, or `None` while that is being read.
+fn before<'a>(member: &'a PlannedInstance, source: &Source) -> Option<&'a str> {
     let mut baseline = member.group.confirm.iter().zip(&member.baseline);
     baseline
-        .find(|(assertion, _)| assertion.source == Source::Workers)
+        .find(|(assertion, _)| assertion.source == *source)
         .and_then(|(_, before)| before.as_deref())
 }

@@ -72,7 +72,7 @@ pub(crate) fn workers(
 }
 
 /// Tells whether a process is old enough to count as a worker.
-fn is_settled(pid: i32) -> bool {
+pub(super) fn is_settled(pid: i32) -> bool {
     age(pid).is_some_and(|age| age >= SETTLED)
 }
 
@@ -180,7 +180,7 @@ pub(crate) async fn lasting(draining: Vec<Child>) -> Vec<i32> {
 }
 
 /// Returns the process that a line of a reading names.
-fn parsed(line: &str) -> Option<Child> {
+pub(super) fn parsed(line: &str) -> Option<Child> {
     let (pid, started) = line.split(' ').next()?.split_once(':')?;
     Some((pid.parse().ok()?, started.parse().ok()?))
 }

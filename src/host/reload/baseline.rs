@@ -165,7 +165,8 @@ async fn reread_baseline(
         let reading = match (earlier, assertions.get(index)) {
             // A worker from before the new config runs the old config, and may stay.
             (Some(first), Some(assertion))
-                if direction.is_back() && assertion.source == Source::Workers =>
+                if direction.is_back()
+                    && matches!(assertion.source, Source::Workers | Source::Children(_)) =>
             {
                 reading.map(|now| kept(first, &now))
             }
@@ -182,7 +183,7 @@ async fn reread_baseline(
 fn may_be_older(assertion: &Assertion) -> bool {
     !matches!(
         assertion.expectation,
-        Expectation::Increased | Expectation::Replaced
+        Expectation::Increased | Expectation::Decreased | Expectation::Replaced
     )
 }
 
@@ -291,7 +292,7 @@ pub(super) async fn sample_baseline(
     for (index, assertion) in assertions
         .iter()
         .enumerate()
-        .filter(|(_, assertion)| !assertion.needs_baseline())
+        .filter(|(_, assertion)| !assertion.needs_signal())
     {
         let does_not_hold = |before: Option<&Option<String>>| {
             before

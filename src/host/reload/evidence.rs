@@ -62,7 +62,7 @@ impl Evidence {
         };
         let baseline = &member.baseline;
         let proof = strongest_proof(&expected.confirm, baseline, differs, may_hold, counts);
-        let compares = expected.confirm.iter().any(Assertion::needs_baseline);
+        let compares = expected.confirm.iter().any(Assertion::needs_signal);
         // The expected content proves nothing while an earlier reload may be under way. The other
         // content, seen before it, shows that this reload is over.
         if is_open
@@ -132,6 +132,10 @@ pub(crate) fn other_text(
     let Expectation::Equals(text) = &resolved.expectation else {
         return None;
     };
+    // A line of a log is written at a reload, and shows no config before or after it.
+    if resolved.source.is_log() {
+        return None;
+    }
     if written.expectation == Expectation::Changed {
         return Some(OtherConfig::Not(text.clone()));
     }
@@ -156,7 +160,9 @@ pub(crate) fn strongest_proof(
     counts: impl Fn(&Assertion) -> bool,
 ) -> Proof {
     let proof = |(index, assertion): (usize, &Assertion)| match &assertion.expectation {
-        Expectation::Equals(_) | Expectation::Contains(_) => {
+        // Only lines since the signal are read.
+        _ if assertion.source.is_log() => Some(Proof::Reloaded),
+        Expectation::Equals(_) | Expectation::Contains(_) | Expectation::Matches(_) => {
             let held = baseline
                 .get(index)
                 .and_then(Option::as_deref)
@@ -168,7 +174,9 @@ pub(crate) fn strongest_proof(
             proves.then_some(Proof::Content)
         }
         Expectation::Changed => Some(Proof::Content),
-        Expectation::Increased | Expectation::AfterSignal => Some(Proof::Reloaded),
+        Expectation::Increased | Expectation::Decreased | Expectation::AfterSignal => {
+            Some(Proof::Reloaded)
+        }
         Expectation::Replaced => Some(Proof::Workers),
     };
     resolved

@@ -148,7 +148,7 @@ async fn send<'a>(
         drop(permit.take());
         context.slot.give_back();
     };
-    let signalled = signal(member, release).await?;
+    let signalled = signal(member, &limits.logs, release).await?;
     if permit.is_none() {
         tokio::task::yield_now().await;
     }

@@ -9,7 +9,10 @@ use crate::{
     event::{Failure, Outcome},
     host::{
         parallel::admission::Slot,
-        probe::{confirm::confirm, expected::Expected, limits::ProbeLimits, results::ProbeResults},
+        probe::{
+            confirm::confirm, expected::Expected, limits::ProbeLimits, log::LOOK,
+            results::ProbeResults,
+        },
         proc::{guard, pidfd::SignalledProcess},
         reload::signal::signal,
     },
@@ -39,7 +42,7 @@ pub(crate) fn has_ended_since(
         .zip(first)
         .zip(now)
         .any(|((assertion, first), now)| {
-            shows_every_end(assertion)
+            assertion.shows_every_end()
                 && first.is_some()
                 && now
                     .as_deref()
@@ -66,7 +69,7 @@ pub(crate) async fn await_second_end(
         .and_then(|sent| Duration::try_from(jiff::Timestamp::now().duration_since(sent)).ok())
         .unwrap_or_default();
     let slowest = since_sent.clamp(member.timeout, member.timeout.saturating_mul(MAX_TIMEOUTS));
-    if !expected.confirm.iter().any(shows_every_end) {
+    if !expected.confirm.iter().any(Assertion::shows_every_end) {
         // An answer, or the workers, must still show it when the earlier reload would have ended.
         tokio::time::sleep_until((signalled.at + slowest).into()).await;
         return confirm(&signalled, member, expected, limits, slot, None)
@@ -106,7 +109,7 @@ async fn signal_again(
     slot: &Slot,
 ) -> Result<(), Failure> {
     read_again(member, expected, limits).await?;
-    let signalled = signal(member, || {}).await?;
+    let signalled = signal(member, &limits.logs, || {}).await?;
     confirm(&signalled, member, expected, limits, slot, None)
         .await
         .map(drop)
@@ -120,14 +123,6 @@ async fn signal_again(
             },
             _ => failure,
         })
-}
-
-/// Tells whether every end of a reload changes the reading of `assertion`.
-fn shows_every_end(assertion: &Assertion) -> bool {
-    matches!(
-        assertion.expectation,
-        Expectation::Increased | Expectation::AfterSignal
-    )
 }
 
 /// Reads again what the next end of a reload must change. Compared with an older reading, the end
@@ -150,13 +145,15 @@ async fn read_again(
                 .readings(&expected.confirm)
         };
         let is_read = |(assertion, now): (&Assertion, &Option<String>)| {
-            !shows_every_end(assertion) || now.is_some()
+            !assertion.shows_every_end() || now.is_some()
         };
         if expected.confirm.iter().zip(&now).all(is_read) {
+            // A line that was read already is no second end.
+            limits.logs.mark(member, LOOK).await;
             for ((assertion, now), before) in
                 expected.confirm.iter().zip(now).zip(&mut member.baseline)
             {
-                if shows_every_end(assertion) {
+                if assertion.shows_every_end() {
                     *before = now;
                 }
             }

@@ -10,6 +10,7 @@ use crate::{
     fleet::{Signal, url_of},
     host::{
         discover::renewal,
+        probe::log::{LOOK, Logs},
         proc::{
             guard::{is_ready, not_taking, sees_the_same, wait_for_handler},
             pidfd::{SignalError, SignalledProcess, gone, open, there},
@@ -31,6 +32,7 @@ use crate::{
 /// `limit`.
 pub(crate) async fn send_reload_signal(
     member: &PlannedInstance,
+    logs: &Logs,
     limit: Duration,
     on_wait: impl FnOnce(),
 ) -> Result<SignalledProcess, SignalError> {
@@ -55,6 +57,8 @@ pub(crate) async fn send_reload_signal(
         there(instance)?;
         taken.map_err(|why| SignalError::Refused(why.to_string()))?;
     }
+    // Last of what may wait. What is written from here on counts as written after the signal.
+    logs.mark(member, limit.min(LOOK)).await;
     check_files(member)?;
     check_program(member)?;
     // Taken before the signal is sent: a quick program has loaded its config before the call
@@ -121,9 +125,10 @@ fn raw_signal(signal: Signal) -> rustix::process::Signal {
 /// Fails if it died, or does not take the signal.
 pub(crate) async fn signal(
     member: &mut PlannedInstance,
+    logs: &Logs,
     on_wait: impl FnOnce(),
 ) -> Result<SignalledProcess, Failure> {
-    let signalled = send_reload_signal(member, member.timeout, on_wait)
+    let signalled = send_reload_signal(member, logs, member.timeout, on_wait)
         .await
         .map_err(|e| match e {
             SignalError::Gone(text) => Failure {

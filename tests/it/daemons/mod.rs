@@ -31,6 +31,7 @@ mod case;
 mod dnsmasq;
 mod gunicorn;
 mod haproxy;
+mod logs;
 mod nats;
 mod nginx;
 pub(crate) mod postgres;

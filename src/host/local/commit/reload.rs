@@ -56,6 +56,7 @@ pub(super) async fn reload_and_confirm(
     };
     match result {
         Ok(proven) => {
+            limits.logs.proven(&planned);
             let not_opened = wait_for_opening(&mut planned, &proven, context).await;
             settle(&mut planned, proven, not_opened.as_ref(), context);
             (planned, not_opened)

@@ -5,25 +5,43 @@ use std::{os::unix::fs::MetadataExt, path::PathBuf};
 use super::{ProbeResult, ProbeResults, Role, is_refused};
 use crate::{
     assertion::{self, Assertion, Expectation, Extract, Showing, Source, why_no_moment},
+    host::probe::log,
     refusal::Refusal,
+    step::PlannedInstance,
 };
 
 impl ProbeResults<'_> {
     /// Returns why `assertion` does not hold: what was read, and what was expected.
     pub(crate) fn why_not(&self, assertion: &Assertion, endpoint: &str) -> String {
-        let source = assertion.source.describe(endpoint);
+        let source = self.described(assertion, endpoint);
         match self.result(&assertion.source) {
             Some(ProbeResult::Command(output))
                 if output.code != 0 && assertion.read != Extract::Exit =>
             {
                 format!("{source} ended with exit status {}", output.code)
             }
-            Some(ProbeResult::Kernel(_)) if assertion.source == Source::Workers => {
+            Some(ProbeResult::Kernel(_))
+                if matches!(assertion.source, Source::Workers | Source::Children(_)) =>
+            {
                 format!("{source} are not replaced")
             }
             Some(ProbeResult::Kernel(_)) => format!("{source} is not replaced"),
             Some(ProbeResult::Http(answer)) if is_refused(answer, &assertion.read) => {
                 format!("{source} {}", answer.status_line())
+            }
+            Some(ProbeResult::Log(lines)) => {
+                let cut = if lines.is_cut() {
+                    ", which was cut to its beginning since the signal,"
+                } else {
+                    ""
+                };
+                if lines.is_empty() {
+                    format!("{source}{cut} has no line since the signal")
+                } else {
+                    let last = Some(lines.line(assertion));
+                    let unmet = assertion.unmet(last.as_deref(), self.showing());
+                    format!("the last line of {source}{cut} {unmet}")
+                }
             }
             _ => format!(
                 "{source} {}",
@@ -38,12 +56,26 @@ impl ProbeResults<'_> {
             .shown(assertion)
             .filter(|_| self.showing() == Showing::Open)
             .map_or(String::new(), |reading| {
-                format!(" ({} reads {})", assertion.read, assertion::shown(&reading))
+                let reading = assertion::shown(&reading);
+                if assertion.source.is_log() {
+                    format!(": {reading}")
+                } else {
+                    format!(" ({} reads {reading})", assertion.read)
+                }
             });
         format!(
             "{} says that it kept the old config{reading}",
-            assertion.source.describe(endpoint)
+            self.described(assertion, endpoint)
         )
+    }
+
+    /// Describes the source of an assertion; a log by its path.
+    fn described(&self, assertion: &Assertion, endpoint: &str) -> String {
+        if assertion.source.is_log() {
+            log::describe(self.member, &assertion.source)
+        } else {
+            assertion.source.describe(endpoint)
+        }
     }
 
     /// Returns why `assertion` could never hold: the answer is an error page, or has no such metric
@@ -80,6 +112,9 @@ impl ProbeResults<'_> {
         match (&assertion.source, reading) {
             (Source::Workers, _) => "has no workers that a reload could replace".into(),
             (Source::Listener, _) => "has no listening socket that a reload could replace".into(),
+            (Source::Children(name), _) => {
+                format!("has no child `{name}` that a reload could replace")
+            }
             (_, Some(_)) => {
                 format!("{source} reads as nothing, so a change of it could not be seen")
             }
@@ -100,15 +135,19 @@ impl ProbeResults<'_> {
     }
 
     /// Tells whether a message may contain a reading. A reading may show the config.
-    /// It may be repeated if every user may read the targets, or if the group declares that they
-    /// are not secret.
     fn showing(&self) -> Showing {
-        let is_public = |path: &PathBuf| path.metadata().is_ok_and(|m| m.mode() & 0o004 != 0);
-        match self.member.group.secret {
-            Some(false) => Showing::Open,
-            None if self.member.instance.targets.iter().all(is_public) => Showing::Open,
-            _ => Showing::Secret,
-        }
+        showing(self.member)
+    }
+}
+
+/// Tells whether a message may contain what an instance says. It may if every user may read its
+/// targets, or if its group declares that they are not secret.
+pub(crate) fn showing(member: &PlannedInstance) -> Showing {
+    let is_public = |path: &PathBuf| path.metadata().is_ok_and(|m| m.mode() & 0o004 != 0);
+    match member.group.secret {
+        Some(false) => Showing::Open,
+        None if member.instance.targets.iter().all(is_public) => Showing::Open,
+        _ => Showing::Secret,
     }
 }
 

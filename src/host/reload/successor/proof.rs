@@ -249,11 +249,19 @@ async fn check_assertions(
     }
     let holds = |assertion: &Assertion| match &assertion.expectation {
         // There is no baseline. The start time shows that the process is new.
-        Expectation::Changed | Expectation::Increased => true,
+        Expectation::Changed | Expectation::Increased | Expectation::Decreased => true,
+        // It was not signalled, so no line is expected of it.
+        _ if assertion.source.is_log() => true,
+        Expectation::Replaced if matches!(assertion.source, Source::Children(_)) => {
+            results.read(assertion).is_some_and(|now| !now.is_empty())
+        }
         Expectation::Replaced => results
             .read(assertion)
             .is_some_and(|now| now.lines().any(listens)),
-        Expectation::Equals(_) | Expectation::Contains(_) | Expectation::AfterSignal => results
+        Expectation::Equals(_)
+        | Expectation::Contains(_)
+        | Expectation::Matches(_)
+        | Expectation::AfterSignal => results
             .read(assertion)
             .is_some_and(|now| assertion.holds(&now, None, since)),
     };
