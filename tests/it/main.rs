@@ -40,6 +40,7 @@ mod points;
 mod progress;
 mod pty;
 mod recovery;
+mod reload_by;
 mod reports;
 mod resume;
 mod rogue;

@@ -1,7 +1,7 @@
 //! An instance that proved nothing, or the successor that took its place.
 
 use crate::{
-    event::{Direction, Failure, Instance, Outcome},
+    event::{Direction, Failure, Instance, Outcome, ReloadsBy},
     host::{
         probe::limits::ProbeLimits,
         reload::{context::ProofContext, restart_command, successor},
@@ -36,9 +36,12 @@ pub(crate) async fn failed_instance(
     if context.direction.is_back()
         && outcome == Outcome::RevertFailed
         && let Some(first) = &mut planned.instance.failure
-        && first.text != failure.text
     {
-        first.text = format!("{}; after the rollback: {}", first.text, failure.text);
+        if first.text != failure.text {
+            first.text = format!("{}; after the rollback: {}", first.text, failure.text);
+        } else if planned.instance.reloads_by == Some(ReloadsBy::Command) {
+            first.text += "; after the rollback: the same";
+        }
     }
     planned.fail(outcome, failure);
     planned
@@ -59,7 +62,7 @@ async fn successor_of(
         Err(failure) => {
             let instance = Instance {
                 wave: planned.instance.wave,
-                ..found.instance(&planned.instance.group)
+                ..found.instance(&planned.group)
             };
             let mut new = PlannedInstance {
                 instance,

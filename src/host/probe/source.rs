@@ -103,6 +103,7 @@ impl Prober<'_> {
         let config = instance.targets.first().map(PathBuf::as_path);
         Values {
             pid: self.member.identity.inside,
+            process: self.member.instance.pid,
             exe,
             args: &self.member.args,
             endpoint: &instance.endpoint,
