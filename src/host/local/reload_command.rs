@@ -68,7 +68,8 @@ pub(crate) fn check(planned: &PlannedInstance) -> Result<(), Refusal<CommandReas
     let is_elsewhere = planned.identity.sees == Sees::Another;
     match filled.first() {
         Some(program) if !is_elsewhere && *program != held(&planned.identity).to_string_lossy() => {
-            usable(program, &planned.cwd).map_err(|why| {
+            let as_root = planned.identity.person.has_root();
+            usable(program, &planned.cwd, as_root).map_err(|why| {
                 let command = quoted(&filled);
                 CommandReason::Unusable { command, why }.into()
             })

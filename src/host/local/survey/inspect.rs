@@ -90,8 +90,8 @@ pub(super) fn inspect(
     Ok(planned)
 }
 
-/// Refuses the instances that do not take the signal, or are stopped. Those that did not when they were found
-/// (`was_late`, in the same order) are all waited for at the same time.
+/// Refuses the instances that are stopped, or do not take the signal. Those that did not when they
+/// were found (`was_late`, in the same order) are all waited for at the same time.
 pub(super) async fn wait_until_ready(
     mut surveyed: Vec<SurveyedInstance>,
     was_late: &[bool],
