@@ -140,9 +140,9 @@ fn has_signalfd(pid: i32, bit: u64) -> bool {
     found
 }
 
-/// Waits at most `limit` until the process takes the signal, if its group has one. A process that has just started or
-/// re-executes itself has no handler for a moment. One that blocks the signal gets the time of a
-/// load: HAProxy discards a signal that comes before its load is over.
+/// Waits at most `limit` until the process takes the signal, if its group has one. A process that
+/// has just started or re-executes itself has no handler for a moment. One that blocks the signal
+/// gets the time of a load: HAProxy discards a signal that comes before its load is over.
 ///
 /// # Errors
 /// Fails if the process does not take the signal in time, with the reason.
