@@ -112,9 +112,16 @@ async fn fleet_report(fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> io::Re
         add_matches(group, finds, &mut matches, &mut report)?;
     }
     examiner.know(matches.iter().map(|(_, found, _)| found));
+    let mut instances: BTreeMap<&str, usize> = BTreeMap::new();
+    for (group, _, role) in &matches {
+        *instances.entry(group.name.as_str()).or_default() += usize::from(role.is_ok());
+    }
+    let instances = &instances;
     let reports = matches.into_iter().map(|(group, found, role)| async move {
         let findings = vec![group_finding(group, fleet)];
-        let findings = check_group_member(&found, group, role, findings, examiner).await;
+        let instances = instances.get(group.name.as_str()).copied();
+        let group_of = (group, instances.unwrap_or(1));
+        let findings = check_group_member(&found, group_of, role, findings, examiner).await;
         ProcessReport::new(found, Some(group), findings)
     });
     report.processes = futures_util::future::join_all(reports).await;

@@ -25,7 +25,7 @@ pub(crate) use self::{
     at::{At, host_schema},
     direction::Direction,
     host::HostState,
-    instance::Instance,
+    instance::{Instance, ReloadsBy},
     interrupts::{Interrupted, Interrupts, check_interrupts, interrupted},
     outcome::{Failure, FailureKind, Outcome, Proof},
     phase::Phase,

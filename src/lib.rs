@@ -18,7 +18,7 @@
 //! session  what a run holds on this machine; carries out what an engine asks -> plan
 //! ----------------------------------------------------------------------------------------------
 //! host     local        the verbs on this machine: survey, prepare, commit, check
-//!          reload       sends the signal, decides what proves it, starts again
+//!          reload       signal or command, what proves it, starts again
 //!          probe        what an instance serves; confirms until its assertions hold
 //!          validate     whether a new config would be loaded
 //!          discover     which processes are in the fleet, and what each reads

@@ -1,10 +1,13 @@
 //! The checks of a process that a group matches.
 
 use crate::{
-    fleet::{Fleet, Group},
+    fleet::{Fleet, Group, Trigger},
     host::{
         discover::{Membership, found::Found},
-        local::examine::{Examiner, Finding, Topic},
+        local::{
+            examine::{Examiner, Finding, Topic},
+            reload_command,
+        },
     },
 };
 
@@ -34,7 +37,7 @@ pub(super) fn group_finding(group: &Group, fleet: &Fleet) -> Finding {
 /// never signalled is not checked further.
 pub(super) async fn check_group_member(
     found: &Found,
-    group: &Group,
+    (group, instances): (&Group, usize),
     role: Role,
     mut findings: Vec<Finding>,
     examiner: &Examiner,
@@ -47,15 +50,29 @@ pub(super) async fn check_group_member(
             } else {
                 format!(", for its workers too: pid {}", workers.join(", "))
             };
-            findings.push(Finding::good(
-                Topic::Role,
-                format!("takes the signal{workers}"),
-            ));
+            let role = match group.trigger() {
+                Trigger::Signal(_) => "takes the signal",
+                Trigger::Command(_) => "is asked by the command",
+            };
+            findings.push(Finding::good(Topic::Role, format!("{role}{workers}")));
+            if instances > 1 && reload_command::is_same_for_all(group) {
+                findings.push(indistinct(group, instances));
+            }
             findings.extend(examiner.examine(found, Some(group)).await);
         }
         Err(finding) => findings.push(finding),
     }
     findings
+}
+
+/// Returns the finding for a command that does not tell the instances of its group apart.
+fn indistinct(group: &Group, instances: usize) -> Finding {
+    let text = format!(
+        "{} is the same command for its {instances} instances",
+        group.trigger()
+    );
+    Finding::bad(Topic::Reloads, text)
+        .then("write a placeholder into it that tells them apart, such as {config}")
 }
 
 /// Returns the workers of a leader, or why the process takes no signal.

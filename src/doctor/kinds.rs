@@ -85,8 +85,10 @@ pub(super) async fn report(
         unused_kind(&matches.names, group, &no_group, &reasons)
     };
     let (found, role) = role(membership, found);
-    examiner.know(&scan.find(group).await.found);
-    let findings = check_group_member(&found, group, role, vec![finding], examiner).await;
+    let all = scan.find(group).await.found;
+    examiner.know(&all);
+    let findings =
+        check_group_member(&found, (group, all.len()), role, vec![finding], examiner).await;
     ProcessReport::new(found, is_in_use.then_some(group), findings)
 }
 

@@ -1,5 +1,7 @@
 //! The report about one process, which a group may or may not match.
 
+use std::collections::BTreeMap;
+
 use super::{
     checks::{check_group_member, group_finding, role},
     kinds,
@@ -45,6 +47,12 @@ async fn process_report(
         memberships.push((group, scan.membership(group, found.pid).await));
     }
     // The sort is stable: of equal ranks, the first in the file counts.
+    let instances: BTreeMap<&str, usize> = fleet
+        .groups
+        .iter()
+        .zip(&finds)
+        .map(|(group, finds)| (group.name.as_str(), finds.found.len()))
+        .collect();
     memberships.sort_by_key(|(_, membership)| rank(membership));
     let is_matched = memberships
         .first()
@@ -60,7 +68,9 @@ async fn process_report(
     }
     let (found, role) = role(membership, found);
     let findings = vec![group_finding(group, fleet)];
-    let findings = check_group_member(&found, group, role, findings, examiner).await;
+    let instances = instances.get(group.name.as_str()).copied();
+    let group_of = (group, instances.unwrap_or(1));
+    let findings = check_group_member(&found, group_of, role, findings, examiner).await;
     ProcessReport::new(found, Some(group), findings)
 }
 

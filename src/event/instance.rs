@@ -6,7 +6,33 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Outcome, Proof};
-use crate::inventory::HostName;
+use crate::{
+    fleet::{Group, Trigger},
+    inventory::HostName,
+};
+
+/// What makes a process reload.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ReloadsBy {
+    /// The signal of its group.
+    Signal,
+    /// The command of its group.
+    Command,
+}
+
+impl ReloadsBy {
+    /// Returns what makes the instances of a group reload.
+    #[must_use]
+    pub(crate) fn of(group: &Group) -> Self {
+        match group.trigger() {
+            Trigger::Signal(_) => Self::Signal,
+            Trigger::Command(_) => Self::Command,
+        }
+    }
+}
 
 /// One process to reload. Its identity is `host`, `pid` and `started`, never the pid alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +67,9 @@ pub struct Instance {
     /// The number of its wave, from 1. All instances of one wave are signalled together; the next
     /// wave starts only when this one is proven. 0 for a skipped instance.
     pub wave: usize,
+    /// What makes it reload; none where its host has not reported it.
+    #[serde(default)]
+    pub reloads_by: Option<ReloadsBy>,
     /// How it ended.
     pub outcome: Outcome,
     /// Its first failure.
@@ -81,6 +110,7 @@ impl Instance {
             endpoint: String::new(),
             targets: Vec::new(),
             wave: 1,
+            reloads_by: None,
             outcome: Outcome::Untouched,
             failure: None,
             validated: false,

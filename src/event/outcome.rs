@@ -19,7 +19,8 @@ pub enum Outcome {
     Unconfirmed,
     /// Untouched, and a reason why the run ended.
     Refused,
-    /// Signalled, and its self-report shows that it kept the old config.
+    /// Signalled, and its self-report shows that it kept the old config; or its reload command
+    /// refused.
     Rejected,
     /// Signalled, and not proven in time.
     TimedOut,

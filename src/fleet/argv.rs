@@ -1,10 +1,12 @@
 //! Placeholders in the argv of a command; the host replaces them.
 
-/// The placeholders besides `opt:OPTION` and `arg:OPTION`.
-pub(crate) const NAMES: [&str; 8] = [
+/// The placeholders besides `opt:OPTION`, `arg:OPTION`, `env:NAME` and `title:PATTERN`.
+pub(crate) const NAMES: [&str; 10] = [
     "exe",
     "config",
+    "config.dir",
     "candidate",
+    "candidate.dir",
     "pid",
     "listen",
     "listen.host",
@@ -25,7 +27,12 @@ pub fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
             && word.chars().all(|c| {
                 c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-')
             });
-        let is_name = is_word && !option.contains(|c: char| c.is_whitespace() || c == '{');
+        // A pattern of a title has its blanks.
+        let is_whole = match word {
+            "title" => !option.starts_with(char::is_whitespace),
+            _ => !option.contains(char::is_whitespace),
+        };
+        let is_name = is_word && is_whole && !option.contains('{');
         (is_name && !before.ends_with(['$', '%'])).then_some((before, name, after))
     })
 }
@@ -46,6 +53,34 @@ pub fn value_of(name: &str) -> Option<&str> {
     (!option.is_empty() && (is_index || !is_number)).then_some(option)
 }
 
+/// Returns the variable of the environment that `name` stands for.
+#[must_use]
+pub fn variable_of(name: &str) -> Option<&str> {
+    let variable = name.strip_prefix("env:")?;
+    is_variable(variable).then_some(variable)
+}
+
+/// Tells whether a text is the name of an environment variable as POSIX allows it.
+fn is_variable(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Returns the texts of a title before and behind the value that `name` stands for.
+#[must_use]
+pub fn title_of(name: &str) -> Option<(&str, &str)> {
+    title_parts(name.strip_prefix("title:")?)
+}
+
+/// Splits the pattern of a title at its one `*`. The text before that is never empty.
+#[must_use]
+pub fn title_parts(pattern: &str) -> Option<(&str, &str)> {
+    pattern
+        .split_once('*')
+        .filter(|(before, after)| !before.trim().is_empty() && !after.contains('*'))
+}
+
 /// Tells whether the placeholder `name` occurs in `argv`.
 #[must_use]
 pub fn uses(argv: &[String], name: &str) -> bool {
@@ -59,8 +94,19 @@ pub fn uses(argv: &[String], name: &str) -> bool {
 /// Returns the first name in `arg` that is a placeholder in other commands.
 pub(super) fn known(arg: &str) -> Option<&str> {
     let (_, name, after) = placeholder(arg)?;
-    let is_known = NAMES.contains(&name) || option_of(name).is_some() || value_of(name).is_some();
-    if is_known { Some(name) } else { known(after) }
+    if is_known(name) || option_of(name).is_some() {
+        Some(name)
+    } else {
+        known(after)
+    }
+}
+
+/// Tells whether every command has the placeholder, as a part of an argument.
+fn is_known(name: &str) -> bool {
+    NAMES.contains(&name)
+        || value_of(name).is_some()
+        || variable_of(name).is_some()
+        || title_of(name).is_some()
 }
 
 /// Returns what is wrong with an argument, and a hint; `more` are placeholders that only its
@@ -76,7 +122,7 @@ pub(super) fn fault(arg: &str, more: &[&str]) -> Option<(String, String)> {
             )
         });
     }
-    if value_of(name).is_some() || NAMES.iter().chain(more).any(|known| *known == name) {
+    if is_known(name) || more.contains(&name) {
         return fault(after, more);
     }
     let names: Vec<String> = NAMES
@@ -87,8 +133,8 @@ pub(super) fn fault(arg: &str, more: &[&str]) -> Option<(String, String)> {
     Some((
         format!("no placeholder `{{{name}}}`"),
         format!(
-            "there are: {}, {{opt:-o}}, {{arg:-o}}, {{arg:1}}; a literal brace is followed by a \
-             space",
+            "there are: {}, {{opt:-o}}, {{arg:-o}}, {{arg:1}}, {{env:NAME}}, {{title:TEXT *}}; a \
+             literal brace is followed by a space",
             names.join(", ")
         ),
     ))
@@ -119,6 +165,8 @@ mod tests {
             "{a,b}",
             "{Exe}",
             "awk {print $1}",
+            "{title: *}",
+            "{env:A B}",
         ] {
             assert_eq!(placeholder(text), None, "{text}");
         }
@@ -141,6 +189,9 @@ mod tests {
             "x{arg:1}y",
             "{arg:-c}",
             "{arg:config_file}",
+            "{config.dir}/x {candidate.dir}",
+            "{env:MAIL_CONFIG}",
+            "-y{title:php-fpm: master process (*)}",
         ] {
             assert_eq!(fault(good, &[]), None, "{good}");
         }
@@ -155,6 +206,10 @@ mod tests {
             ("{arg:0}", "{arg:1}"),
             ("{listen_host}", "{listen.host}"),
             ("{candidate.x}", "there are"),
+            ("{env:1X}", "{env:NAME}"),
+            ("{title:no value}", "{title:TEXT *}"),
+            ("{title:*}", "{title:TEXT *}"),
+            ("{title:a * b *}", "{title:TEXT *}"),
             ("{key}", "there are"),
         ] {
             assert!(

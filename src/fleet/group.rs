@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    argv::uses,
     count::Count,
     matching::{ListenAt, Match},
     path_base::PathBase,
@@ -17,6 +18,9 @@ use crate::{
     assertion::{Assertion, Log},
     inventory::Expression,
 };
+
+/// The placeholders that stand for the endpoint of an instance.
+const LISTEN: [&str; 3] = ["listen", "listen.host", "listen.port"];
 
 /// One resolved group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,6 +100,9 @@ pub struct Group {
     pub listen: Vec<ListenAt>,
     /// The reload signal.
     pub signal: Signal,
+    /// The command that makes an instance reload, instead of the signal; empty if there is none.
+    #[serde(default)]
+    pub reload_by: Vec<String>,
     /// Assertions that must all hold.
     pub confirm: Vec<Assertion>,
     /// Assertions of which each shows, if it holds after the signal and did not before, that the
@@ -131,6 +138,7 @@ impl Group {
     #[must_use]
     pub fn needs_endpoint(&self) -> bool {
         self.speaks == Speaks::Hello
+            || LISTEN.iter().any(|name| uses(&self.reload_by, name))
             || self
                 .confirm
                 .iter()

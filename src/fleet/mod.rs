@@ -31,12 +31,13 @@ mod rollout;
 mod shapes;
 mod source;
 mod spanned;
+mod trigger;
 mod validation;
 
 #[cfg(test)]
 pub(crate) use self::argv::NAMES as PLACEHOLDERS;
 pub use self::{
-    argv::{option_of, placeholder, uses, value_of},
+    argv::{option_of, placeholder, title_of, title_parts, uses, value_of, variable_of},
     count::{Count, CountError, DurationError, parse_count, parse_duration},
     group::{
         ExecutesItself, Group, Listed, OnBadConfig, Reloads, Signal, Speaks, Unproven, Validation,
@@ -53,6 +54,7 @@ pub use self::{
         Address, AddressError, CREDENTIALS, CommandRevision, ContentSource, Key, Origin,
         StoreAccess, StoreCommands,
     },
+    trigger::Trigger,
 };
 
 /// The largest `fleet.toml`, in bytes. 1 MiB has room for thousands of groups.

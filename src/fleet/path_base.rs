@@ -20,6 +20,8 @@ pub enum PathBase {
     Built(String, PathBuf),
     /// Below the value of this variable of the environment that the process was started with.
     Env(String, PathBuf),
+    /// Below the value in the title that the process has written over its command line.
+    Title(String, PathBuf),
     /// This path.
     Path(PathBuf),
     /// This key of a store; only of a group's one target.

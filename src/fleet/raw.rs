@@ -11,11 +11,12 @@ use self::{
     hosts::{RawAgent, RawHosts, agent, hosts},
     matching::{RawMatch, resolve_match},
     proof::resolve_proof,
+    reload::{reload, revive},
     store::{RawStore, Store, check_used, key, stores},
 };
 use super::{
     Agent, Count, ExecutesItself, Graph, Group, Hosts, Listed, OnBadConfig, PathBase, Reading,
-    Reloads, Rollout, Signal,
+    Rollout,
     key_target::check_spelling,
     rollout::RawRollout,
     source::{ContentSource, Key},
@@ -31,6 +32,7 @@ mod group;
 mod hosts;
 mod matching;
 mod proof;
+mod reload;
 mod store;
 mod values;
 
@@ -238,7 +240,7 @@ fn resolve(
     let instances = listed(raw.instances.take())?;
     let matching = raw.r#match.take();
     let matching = matching.ok_or_else(|| missing(without_match(instances.is_some())))?;
-    let revive = argv(raw.revive.take(), &[])?;
+    let revive = revive(raw.revive.take())?;
     let config_span = raw.config.as_ref().map_or(span.clone(), Spanned::span);
     let config = raw.config.take();
     let config = config.map_or(Ok(Vec::new()), |config| targets(&config, stores))?;
@@ -246,6 +248,7 @@ fn resolve(
     let source = source.map(|source| content_source(source, config.len(), stores));
     let on_bad_config = raw.on_bad_config.unwrap_or(OnBadConfig::Keeps);
     let (validate, validation) = validation(raw.validate.take(), on_bad_config, &revive)?;
+    let reload = reload(&mut raw)?;
     let group = Group {
         name,
         matching: resolve_match(matching)?,
@@ -272,10 +275,11 @@ fn resolve(
         validate,
         validation,
         validate_titled: argv(raw.validate_titled.take(), &[])?,
-        reloads: raw.reloads.map_or(Ok(Reloads::No), values::reloads)?,
+        reloads: reload.declared,
         executes_itself: executes_itself(raw.executes_itself),
         listen: optional(raw.listen, values::listen)?,
-        signal: raw.signal.map_or(Ok(Signal::Hup), values::signal)?,
+        signal: reload.signal,
+        reload_by: reload.command,
         timeout: raw.timeout.map_or(Ok(DEFAULT_TIMEOUT), values::duration)?,
         samples: proof.samples,
         speaks: proof.speaks,

@@ -19,7 +19,7 @@ pub(super) enum Words {
 /// A place: an absolute path, or the start of one as the process shows it.
 #[derive(JsonSchema)]
 pub(super) struct Place(
-    #[schemars(regex(pattern = r"^(/|\{(cwd|base|(arg|built|env):[^}]+)\}(/|$))"))] String,
+    #[schemars(regex(pattern = r"^(/|\{(cwd|base|(arg|built|env|title):[^}]+)\}(/|$))"))] String,
 );
 
 /// A place, or a list of which the first that exists counts.

@@ -159,7 +159,7 @@ fn restart_only_path(instance: &PlannedInstance, changes: &[TargetChange]) -> Op
             instance.instance.pid,
             instance.instance.group,
             change.path.display(),
-            instance.group.signal.name()
+            instance.group.trigger()
         ),
     ))
 }

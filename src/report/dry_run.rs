@@ -8,7 +8,9 @@ use super::{
     text::{LISTED, instances, name},
 };
 use crate::{
-    event::{FailureKind, Instance, Outcome, TargetKind, TargetReport, process, processes},
+    event::{
+        FailureKind, Instance, Outcome, ReloadsBy, TargetKind, TargetReport, process, processes,
+    },
     inventory::HostName,
     names,
     screen::{counted, line as plain, quoted},
@@ -211,6 +213,10 @@ fn next_outcome(instance: &Instance) -> String {
     let unresponsive = failure.is_some_and(|f| f.kind == FailureKind::Unresponsive);
     let what = match instance.outcome {
         Outcome::Unchanged => "runs it already, no signal",
+        _ if instance.reloads_by == Some(ReloadsBy::Command) && unresponsive => {
+            "is unresponsive and would reload by its command"
+        }
+        _ if instance.reloads_by == Some(ReloadsBy::Command) => "would reload by its command",
         _ if unresponsive => "is unresponsive and would be signalled",
         _ => "would be signalled",
     };

@@ -17,7 +17,7 @@ use crate::{
     fleet::{Group, Reloads, Speaks},
     host::{
         discover::found::Found,
-        local::guards::check_exclusive_address,
+        local::{guards::check_exclusive_address, reload_command},
         net::sockets::Listeners,
         probe::{
             layers::key_layer,
@@ -63,6 +63,9 @@ impl StatusProbe {
                 .or_insert_with(|| target.lock_owner());
         }
         let mut planned = self.planned(&row, group, found, &current);
+        if is_known && let Err(why) = reload_command::check(&planned) {
+            row.faults.push(why.to_string());
+        }
         if group.speaks == Speaks::None {
             let context = (&self.listeners, &self.limits);
             assertions::check(&mut row, &mut planned, &current, context).await;
@@ -153,7 +156,7 @@ impl StatusProbe {
         found: &Found,
         current: &[CurrentTarget],
     ) -> PlannedInstance {
-        let mut instance = found.instance(&group.name);
+        let mut instance = found.instance(group);
         instance.endpoint = row.endpoint.clone().unwrap_or_default();
         instance.targets = current.iter().map(|target| target.path.clone()).collect();
         let mut planned =
@@ -238,7 +241,7 @@ impl StatusProbe {
 /// Checks that the process would take the signal.
 async fn check_signal(row: &mut Row, group: &Group, found: &Found) {
     if group.reloads == Reloads::No {
-        let text = format!("is not declared to reload on {}", group.signal.name());
+        let text = format!("is not declared to reload on {}", group.trigger());
         row.faults.push(text);
     }
     // A process may block the signal for a moment, as PostgreSQL does for every new connection.

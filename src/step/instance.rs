@@ -11,7 +11,7 @@ use std::{
 use crate::{
     assertion::{Assertion, Expectation},
     config,
-    event::{Failure, FailureKind, Instance, Outcome, Proof},
+    event::{Failure, FailureKind, Instance, Outcome, Proof, ReloadsBy},
     fleet::Group,
     identity::Identity,
     step::{Content, FileLayer},
@@ -121,9 +121,13 @@ impl PlannedInstance {
     /// Returns an instance that was not probed yet.
     #[must_use]
     pub fn new(instance: Instance, group: Arc<Group>, args: Vec<String>) -> Self {
+        let reloads_by = Some(ReloadsBy::of(&group));
         Self {
             id: (instance.pid, instance.started),
-            instance,
+            instance: Instance {
+                reloads_by,
+                ..instance
+            },
             args: args.into(),
             identity: Identity::default(),
             cwd: PathBuf::new(),

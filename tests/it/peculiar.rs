@@ -286,7 +286,14 @@ fn the_program_that_a_daemon_re_executes_validates_its_config() {
     ));
     daemon.set("two", &[]).expect(4);
     copy("/bin/dash", &exe);
-    daemon.set("two", &[]).expect(0);
+    let result = daemon.set("two", &[]).expect(0);
+    assert!(
+        result
+            .stderr
+            .contains("the program at its path, which its reload executes"),
+        "{}",
+        result.stderr
+    );
     assert_eq!(daemon.text("runs"), "two");
     std::fs::remove_file(&exe).unwrap();
     let result = daemon.set("three", &[]).expect(5);

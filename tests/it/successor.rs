@@ -380,7 +380,14 @@ fn a_program_that_a_bad_config_ends_is_reloaded_without_a_validator_only_if_allo
         "reload",
         "on_bad_config = \"dies\"\nvalidate = \"none\"\nrevive = [\"{exe}\", \"{args}\"]",
     );
-    reload.set("two", 0);
+    let result = reload.set("two", 0);
+    assert!(
+        result
+            .stderr
+            .contains("declares that its program has no validator"),
+        "{}",
+        result.stderr
+    );
     // Without `reloads`, or without a restart command, nothing is signalled.
     testbed.group("validate = \"none\"\n", "");
     assert!(

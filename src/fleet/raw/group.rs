@@ -130,6 +130,9 @@ pub(super) struct RawGroup {
     /// The reload signal. Default: `"SIGHUP"`.
     #[schemars(with = "Option<SignalName>")]
     pub(super) signal: Option<Spanned<String>>,
+    /// A command that makes an instance reload, instead of a signal.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub(super) reload_by: Option<Spanned<Vec<Spanned<String>>>>,
     /// The time of an instance from its signal to its proof, up to `"1h"`. Default: `"5s"`.
     #[schemars(with = "Option<DurationText>")]
     pub(super) timeout: Option<Spanned<String>>,
@@ -200,6 +203,17 @@ impl RawGroup {
 
     /// Takes from `base`, the keys of its kind, each key that the group does not set itself.
     pub(super) fn over(self, base: Self) -> Self {
+        // One of the two counts, and that of the group replaces either of its kind. What a kind
+        // declares is about its own.
+        let declared = if self.reload_by.is_none() {
+            base.reloads
+        } else {
+            None
+        };
+        let (signal, reload_by) = match (self.signal, self.reload_by) {
+            (None, None) => (base.signal, base.reload_by),
+            own => own,
+        };
         Self {
             r#match: self.r#match.or(base.r#match),
             exclude: self.exclude.or(base.exclude),
@@ -228,11 +242,12 @@ impl RawGroup {
             validate_titled: self.validate_titled.or(base.validate_titled),
             on_bad_config: self.on_bad_config.or(base.on_bad_config),
             revive: self.revive.or(base.revive),
-            reloads: self.reloads.or(base.reloads),
+            reloads: self.reloads.or(declared),
             executes_itself: self.executes_itself.or(base.executes_itself),
             speaks: self.speaks.or(base.speaks),
             listen: self.listen.or(base.listen),
-            signal: self.signal.or(base.signal),
+            reload_by,
+            signal,
             timeout: self.timeout.or(base.timeout),
             samples: self.samples.or(base.samples),
             confirm: self.confirm.or(base.confirm),

@@ -10,7 +10,7 @@ use crate::{
         Count, ListenAt, ListenAtError, PathBase, Reading, Reloads, Signal, parse_count,
         parse_duration,
         spanned::{SpannedError, spanned},
-        value_of,
+        title_parts, value_of, variable_of,
     },
 };
 
@@ -92,8 +92,11 @@ fn path_base(text: &str) -> Result<PathBase, String> {
             (_, Some(("built", text))) if !text.is_empty() => {
                 below(rest).map(|rest| PathBase::Built(text.into(), rest))
             }
-            (_, Some(("env", name))) if is_variable(name) => {
-                below(rest).map(|rest| PathBase::Env(name.into(), rest))
+            (_, Some(("env", variable))) if variable_of(name).is_some() => {
+                below(rest).map(|rest| PathBase::Env(variable.into(), rest))
+            }
+            (_, Some(("title", pattern))) if title_parts(pattern).is_some() => {
+                below(rest).map(|rest| PathBase::Title(pattern.into(), rest))
             }
             _ => None,
         },
@@ -108,16 +111,9 @@ fn path_base(text: &str) -> Result<PathBase, String> {
     found.ok_or_else(|| {
         format!(
             "{text:?} is neither {{arg:--option}}, {{arg:1}}, {{cwd}}/FILE, {{base}}/FILE, \
-             {{built:TEXT}}, {{env:NAME}} nor an absolute path"
+             {{built:TEXT}}, {{env:NAME}}, {{title:TEXT *}} nor an absolute path"
         )
     })
-}
-
-/// Tells whether a text is the name of an environment variable as POSIX allows it.
-fn is_variable(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 pub(super) fn duration(raw: Spanned<String>) -> Result<Duration, SpannedError> {

@@ -448,3 +448,34 @@ fn a_store_that_no_key_of_a_group_needs_is_a_fault() {
     let right = file("nginx").replace("exmple", "example");
     assert!(parse(&right).is_ok());
 }
+
+#[test]
+fn faults_of_a_reload_by_a_command() {
+    let group = "version = 1\n[[group]]\nname = \"web\"\nmatch = { exe = \"web\" }\nconfirm = []\n";
+    assert_faults(&[
+        (
+            format!("{group}signal = \"SIGUSR1\"\nreload_by = [\"a\"]\n"),
+            ["line 6, column 10", "`signal` beside `reload_by`"],
+        ),
+        (
+            format!("{group}reload_by = [\"a\"]\nreloads = \"unchecked\"\n"),
+            ["line 7, column 11", "only `reloads = true`"],
+        ),
+        (
+            format!("{group}reload_by = []\n"),
+            ["line 6, column 13", "no program"],
+        ),
+        (
+            format!("{group}reload_by = [\"a\", \"{{nope}}\"]\n"),
+            ["line 6, column 19", "no placeholder `{nope}`"],
+        ),
+    ]);
+}
+
+#[test]
+fn a_command_of_a_group_replaces_the_signal_of_its_kind_and_what_that_declares() {
+    let fleet = parse(&format!("{GROUP}reload_by = [\"a\", \"{{pid}}\"]\n")).unwrap();
+    let group = &fleet.groups[0];
+    assert_eq!(group.trigger().to_string(), "`a {pid}`");
+    assert_eq!(group.reloads, Reloads::Yes);
+}

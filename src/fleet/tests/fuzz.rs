@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::fleet::Fleet;
 
 /// Keys of a group, and some that do not exist.
-const KEYS: [&str; 43] = [
+const KEYS: [&str; 44] = [
     "name",
     "kind",
     "match",
@@ -36,6 +36,7 @@ const KEYS: [&str; 43] = [
     "speaks",
     "listen",
     "signal",
+    "reload_by",
     "timeout",
     "instances",
     "samples",

@@ -76,6 +76,7 @@ async fn printed(found: &Found, group: &Group) -> Result<String, BuiltError> {
     let exe = exe(&found.seen);
     let known = Values {
         pid: found.seen.inside,
+        process: found.pid,
         exe: &exe,
         args: &found.args,
         endpoint: "",

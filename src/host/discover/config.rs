@@ -156,6 +156,7 @@ fn config_of(
             match base {
                 PathBase::Arg(option, _) => attempts.add(Absent::Option(option.clone())),
                 PathBase::Env(name, _) => attempts.add(Absent::Variable(name.clone())),
+                PathBase::Title(pattern, _) => attempts.add(Absent::Title(pattern.clone())),
                 _ => {}
             }
             continue;
@@ -168,7 +169,10 @@ fn config_of(
             Err(e)
                 if matches!(
                     base,
-                    PathBase::Arg(..) | PathBase::Built(..) | PathBase::Env(..)
+                    PathBase::Arg(..)
+                        | PathBase::Built(..)
+                        | PathBase::Env(..)
+                        | PathBase::Title(..)
                 ) =>
             {
                 return Err(unresolved(lookup, named, e));
@@ -184,7 +188,9 @@ fn config_of(
         let assumed = match base {
             PathBase::Built(..) | PathBase::Base(_) => true,
             PathBase::Path(_) | PathBase::Cwd(_) => bases.len() > 1,
-            PathBase::Arg(..) | PathBase::Env(..) | PathBase::Key(_) => is_guess,
+            PathBase::Arg(..) | PathBase::Env(..) | PathBase::Title(..) | PathBase::Key(_) => {
+                is_guess
+            }
         };
         return Ok(Config {
             path: path.end.clone(),
@@ -204,12 +210,14 @@ fn check_named(
     named: &Path,
 ) -> Result<(), LookupError> {
     let reading = &lookup.group.reading;
-    if !matches!(base, PathBase::Arg(..) | PathBase::Env(..))
-        && let Some(word) = lookup
-            .found
-            .args
-            .iter()
-            .find(|arg| reading.no_default.contains(arg))
+    if !matches!(
+        base,
+        PathBase::Arg(..) | PathBase::Env(..) | PathBase::Title(..)
+    ) && let Some(word) = lookup
+        .found
+        .args
+        .iter()
+        .find(|arg| reading.no_default.contains(arg))
     {
         let why = ConfigReason::NotDefault {
             word: word.clone(),
@@ -306,6 +314,7 @@ fn named_by(
         PathBase::Base(below) => Ok(Some((joined(lookup.base()?, below), false))),
         PathBase::Built(text, below) => below_value(lookup.built(text)?.map(Into::into), below),
         PathBase::Env(name, below) => below_value(lookup.variable(name)?, below),
+        PathBase::Title(pattern, below) => below_value(lookup.titled(pattern)?, below),
         PathBase::Arg(_, below) => {
             let spelled = places.iter().filter_map(|place| match place {
                 PathBase::Arg(option, other) if other == below => Some(option.as_str()),
@@ -376,7 +385,9 @@ fn is_own_stream(path: &Path) -> bool {
 pub(crate) fn place_of(pid: i32, args: &[String], place: &PathBase) -> io::Result<Option<PathBuf>> {
     let (below, value) = match place {
         PathBase::Path(path) => return Ok(Some(path.clone())),
-        PathBase::Built(..) | PathBase::Env(..) | PathBase::Key(_) => return Ok(None),
+        PathBase::Built(..) | PathBase::Env(..) | PathBase::Title(..) | PathBase::Key(_) => {
+            return Ok(None);
+        }
         PathBase::Cwd(below) | PathBase::Base(below) => (below, Path::new("")),
         PathBase::Arg(option, below) => match argument(args, option) {
             Some(value) => (below, Path::new(value)),

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use crate::{
-    event::Instance,
+    event::{Instance, ReloadsBy},
     fleet::{Group, OnBadConfig},
     host::{
         discover::{inspect::Inspected, owner, reason::MatchRefusal, renewal, title::Telling},
@@ -104,7 +104,7 @@ impl Found {
     }
 
     /// Returns it as it is reported.
-    pub(crate) fn instance(&self, group: &str) -> Instance {
+    pub(crate) fn instance(&self, group: &Group) -> Instance {
         let endpoint = self.endpoint.clone().unwrap_or_default();
         Instance {
             exe: self.exe.clone(),
@@ -114,7 +114,8 @@ impl Found {
                 .iter()
                 .map(|config| config.path.clone())
                 .collect(),
-            ..Instance::new(group, self.pid, self.started)
+            reloads_by: Some(ReloadsBy::of(group)),
+            ..Instance::new(&group.name, self.pid, self.started)
         }
     }
 }

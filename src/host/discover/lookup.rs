@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    fleet::{Group, PathBase, fits},
+    fleet::{Group, PathBase, fits, title_parts},
     host::{
         discover::{
             built::Built,
@@ -21,7 +21,10 @@ use crate::{
             title::{self, Telling},
         },
         exec,
-        proc::argument,
+        proc::{
+            argument,
+            title::{self as proc_title, is_cut, values},
+        },
     },
 };
 
@@ -206,7 +209,7 @@ impl<'a> Lookup<'a> {
             .iter()
             .flat_map(|option| title::values(title, option))
             .collect();
-        if title::is_cut(self.found.pid, title.len()) {
+        if is_cut(self.found.pid, title.len()) {
             return Err(self.refuse(ConfigReason::CutTitle, None));
         }
         let mut existing = Vec::new();
@@ -237,6 +240,29 @@ impl<'a> Lookup<'a> {
             None => Err(LookupError::Ask),
             Some(Err(why)) => Err(self.refuse(ConfigReason::NotPrinted(why.clone()), None)),
             Some(Ok(output)) => Ok(behind(output, text)),
+        }
+    }
+
+    /// Returns the value of a pattern in its title; none if its command line has its arguments. A
+    /// title that does not fit is no reason to read another file.
+    pub(super) fn titled(&self, pattern: &str) -> Result<Option<OsString>, LookupError> {
+        let Some(title) = proc_title::of(self.found.pid) else {
+            return Ok(None);
+        };
+        if is_cut(self.found.pid, title.len()) {
+            return Err(self.refuse(ConfigReason::CutTitle, None));
+        }
+        let parts = title_parts(pattern).unwrap_or((pattern, ""));
+        match values(&title, parts).as_slice() {
+            [value] => Ok(Some(value.into())),
+            [] => {
+                let pattern = pattern.to_owned();
+                Err(self.refuse(ConfigReason::OtherTitle { title, pattern }, None))
+            }
+            several => {
+                let values = several.iter().map(|value| (*value).to_owned()).collect();
+                Err(self.refuse(ConfigReason::AmbiguousTitle { title, values }, None))
+            }
         }
     }
 

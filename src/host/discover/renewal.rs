@@ -44,28 +44,34 @@ pub(crate) fn of(identity: &Identity, group: &Group, exe: &Path, args: &[String]
 /// Why a process must not execute itself again. The text has no subject.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoRenewal {
-    #[error("executes `{}` again on {signal}, and no program is there any more: it would die of \
+    #[error("executes `{}` again on {trigger}, and no program is there any more: it would die of \
              it", .path.display())]
-    Missing { path: PathBuf, signal: &'static str },
-    #[error("executes `{}` again on {signal}, which leads to another program than it runs by now: \
+    Missing { path: PathBuf, trigger: String },
+    #[error("executes `{}` again on {trigger}, which leads to another program than it runs by now: \
              that is an upgrade and no reload", .path.display())]
-    Elsewhere { path: PathBuf, signal: &'static str },
+    Elsewhere { path: PathBuf, trigger: String },
 }
 
 /// Returns why the process must not be signalled; none if the program exists.
 #[must_use]
 pub(crate) fn refuses(renewal: &Renewal, group: &Group) -> Option<Refusal<NoRenewal>> {
-    let signal = group.signal.name();
+    let trigger = || group.trigger().to_string();
     match renewal {
         Renewal::None | Renewal::Same | Renewal::Another(..) => None,
         Renewal::Missing(path) => {
             let path = path.clone();
-            let why = Refusal::from(NoRenewal::Missing { path, signal });
+            let why = Refusal::from(NoRenewal::Missing {
+                path,
+                trigger: trigger(),
+            });
             Some(why.with_hint("put one there, or restart it"))
         }
         Renewal::Elsewhere(path) => {
             let path = path.clone();
-            let why = Refusal::from(NoRenewal::Elsewhere { path, signal });
+            let why = Refusal::from(NoRenewal::Elsewhere {
+                path,
+                trigger: trigger(),
+            });
             Some(why.with_hint("restart it"))
         }
     }

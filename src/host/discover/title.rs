@@ -1,14 +1,6 @@
 //! The arguments of a process that wrote a title over its command line.
 
-use crate::{fleet::Reading, kernel::Stat};
-
-/// Longest title that the kernel shows if it extends into the environment, in bytes: one page
-/// (proc(5)).
-const SHOWN: usize = 4096;
-
-/// Distance from the end of its memory, in bytes, within which a title may have been cut. Programs
-/// keep one or two bytes for the end (nginx two), and some round down.
-const MARGIN: usize = 8;
+use crate::{fleet::Reading, host::proc::title::is_cut};
 
 /// How much the command line of a process shows of its arguments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,24 +57,6 @@ fn is_whole(value: &str) -> bool {
         path.is_some_and(std::path::Path::exists)
     };
     !value.contains(' ') || complete || is_there()
-}
-
-/// Tells whether a title of this length fills all the room that its process has for it, so that
-/// more of it may have been cut off. The room is what the kernel has put arguments and environment
-/// into.
-pub(super) fn is_cut(pid: i32, length: usize) -> bool {
-    if length + MARGIN >= SHOWN {
-        return true;
-    }
-    match Stat::of(pid) {
-        Ok(stat) if stat.arguments > 0 => {
-            // A process that moved its arguments elsewhere has room for them there.
-            let room = stat.environment_end.checked_sub(stat.arguments);
-            room.filter(|room| *room > 0)
-                .is_some_and(|room| usize::try_from(room).is_ok_and(|room| length + MARGIN >= room))
-        }
-        _ => true,
-    }
 }
 
 /// Arguments that a title joins by blanks: what follows an option that takes a value is one value,
@@ -227,12 +201,6 @@ mod tests {
         ] {
             assert_eq!(certain(&words(title, NGINX)), known, "{title}");
         }
-    }
-
-    #[test]
-    fn a_title_that_fills_its_room_may_be_cut_off() {
-        let me = i32::try_from(std::process::id()).unwrap();
-        assert!(!is_cut(me, 10) && is_cut(me, 64 << 20));
     }
 
     #[test]

@@ -33,8 +33,8 @@ use super::{
     numbers::{Numbers, Users},
     program::{isolate, own_keyring},
     request::{Answer, Instance, Policy, Request, World, channel, send_store},
-    run::PATH,
-    trusted, view,
+    trusted::{self, PATH},
+    view,
 };
 
 /// Becomes the command of the request on stdin. Returns only on failure, after it has sent the

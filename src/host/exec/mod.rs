@@ -52,11 +52,12 @@ pub(crate) use self::{
     limits::remember,
     own::{fetch, operators, query},
     request::Bind,
-    run::{Output, RunError, Subject, inform, judge, judge_in_view, read},
+    run::{Output, RunError, Subject, ask, inform, judge, judge_in_view, read},
     shell::{quoted, typed},
     spaces::{sees, surroundings},
     start::start,
     supervise::supervise,
+    trusted::{Unusable, usable},
     users::map_users,
 };
 

@@ -7,8 +7,11 @@ use std::{
 };
 
 use crate::{
-    fleet::{option_of, placeholder, value_of},
-    host::proc::argument::argument,
+    fleet::{option_of, placeholder, title_of, url_of, value_of, variable_of},
+    host::{
+        exec::environ,
+        proc::{argument::argument, title},
+    },
     identity::{Identity, Renewal},
 };
 
@@ -25,6 +28,14 @@ pub(crate) enum NoValue {
     NotText { name: String, path: PathBuf },
     #[error("`{{{0}}}`: its command line has no such argument")]
     Argument(String),
+    #[error("`{{{0}}}`: it was started without such a variable, or this user may not see it")]
+    Variable(String),
+    #[error("`{{{0}}}`: it has no title with such a text, or with several")]
+    Title(String),
+    #[error(
+        "`{{{0}}}`: its value is empty, begins with `-`, or has characters that cannot be printed"
+    )]
+    Odd(String),
     #[error("`{{{0}}}`: it has no endpoint")]
     Endpoint(String),
     #[error("`{0}` has no port")]
@@ -36,7 +47,10 @@ pub(crate) enum NoValue {
 /// The values of an instance for placeholders.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Values<'a> {
+    /// Its pid in its own PID namespace.
     pub(crate) pid: i32,
+    /// Its pid here, for its environment and its title; 0 if there is no process.
+    pub(crate) process: i32,
     /// Its executable, as [`exe`] finds it.
     pub(crate) exe: &'a Path,
     /// Its arguments without the name of the program.
@@ -54,6 +68,7 @@ impl<'a> Values<'a> {
     pub(crate) fn at(endpoint: &'a str) -> Self {
         Self {
             pid: 0,
+            process: 0,
             exe: Path::new(""),
             args: &[],
             endpoint,
@@ -124,6 +139,10 @@ impl<'a> Values<'a> {
             "exe" => path(Some(self.exe)),
             "config" => path(self.config),
             "candidate" => path(self.candidate),
+            "config.dir" => path(self.config.and_then(directory)),
+            "candidate.dir" => path(self.candidate.and_then(directory)),
+            _ if variable_of(name).is_some() => self.variable(name),
+            _ if title_of(name).is_some() => self.titled(name),
             "pid" => Ok(self.pid.to_string()),
             _ if value_of(name).is_some() => {
                 let value = value_of(name).and_then(|option| argument(self.args, option));
@@ -136,6 +155,28 @@ impl<'a> Values<'a> {
             "listen.host" => self.listen().map(|(host, _)| host),
             "listen.port" => self.listen().map(|(_, port)| port),
             _ => Err(NoValue::Unknown(name.into())),
+        }
+    }
+
+    /// Returns the value of a variable that the process was started with.
+    fn variable(&self, name: &str) -> Result<String, NoValue> {
+        let absent = || NoValue::Variable(name.into());
+        let variable = variable_of(name).ok_or_else(absent)?;
+        let value = environ::variable(self.process, variable).flatten();
+        let value = value.ok_or_else(absent)?.into_string();
+        word(name, value.map_err(|_| NoValue::Odd(name.into()))?)
+    }
+
+    /// Returns the value in the title that the process has written over its command line.
+    fn titled(&self, name: &str) -> Result<String, NoValue> {
+        let absent = || NoValue::Title(name.into());
+        let parts = title_of(name).ok_or_else(absent)?;
+        let title = title::of(self.process)
+            .filter(|title| !title::is_cut(self.process, title.len()))
+            .ok_or_else(absent)?;
+        match title::values(&title, parts).as_slice() {
+            [value] => word(name, (*value).to_owned()),
+            _ => Err(absent()),
         }
     }
 
@@ -160,6 +201,22 @@ impl<'a> Values<'a> {
             .ok_or_else(|| NoValue::Port(address.into()))?;
         Ok((host.into(), port.into()))
     }
+}
+
+/// Returns a value that the process chose, if it can be a path or a word, and no option.
+fn word(name: &str, value: String) -> Result<String, NoValue> {
+    let is_odd = value.is_empty()
+        || value.starts_with('-')
+        || value.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER);
+    if is_odd {
+        return Err(NoValue::Odd(name.into()));
+    }
+    Ok(value)
+}
+
+/// Returns the directory that a target is in; none of a key.
+fn directory(path: &Path) -> Option<&Path> {
+    path.parent().filter(|_| url_of(path).is_none())
 }
 
 /// Returns an endpoint without its scheme and the last slash.
@@ -235,6 +292,7 @@ mod tests {
         let args = words(args);
         let known = Values {
             pid: 7,
+            process: 0,
             exe: Path::new("/proc/7/exe"),
             args: &args,
             endpoint,
@@ -306,6 +364,7 @@ mod tests {
         assert_eq!(options("--file"), "");
         let known = Values {
             pid: 7,
+            process: 0,
             exe: Path::new("x"),
             args: &words("-c a"),
             endpoint: "",

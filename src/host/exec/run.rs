@@ -14,6 +14,7 @@ use super::{
     ENDING, SUPERVISE, environ, limits,
     program::stage,
     request::{Answer, Bind, Instance, Policy, Request, World},
+    trusted::PATH,
 };
 use crate::{
     host::exec::placeholders::{held, own_name},
@@ -30,9 +31,6 @@ const MAX_ANSWER: u64 = 64 << 10;
 /// The longest wait for the end of the output after a command has ended. A process that it left
 /// behind may hold the output open.
 const HELD_OPEN: Duration = Duration::from_millis(200);
-
-/// The directories in which programs are searched, instead of the operator's `PATH`.
-pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The output and the exit code of a command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,6 +58,9 @@ pub(crate) enum RunError {
     /// A signal ended it.
     #[error("`{0}` was ended by signal {1}")]
     Signal(String, i32),
+    /// It was started, and its end is not known.
+    #[error("`{0}` was started, and its end is not known: {1}")]
+    Lost(String, String),
     /// It exceeded its time limit, and all its processes were ended.
     #[error("`{0}` did not end within {1:?}")]
     Limit(String, Duration),
@@ -82,6 +83,7 @@ impl RunError {
             Self::Spawn(program, _)
             | Self::Unrunnable(program, _)
             | Self::Signal(program, _)
+            | Self::Lost(program, _)
             | Self::Limit(program, _)
             | Self::Left(program)
             | Self::Filled(program) => Some(program),
@@ -108,6 +110,18 @@ pub(crate) async fn judge(
     limit: Duration,
 ) -> Result<Output, RunError> {
     run_for_instance(argv, subject, World::Files, &[], &[], limit).await
+}
+
+/// Runs the command by which an instance reloads, as [`judge`] does. Any exit code is a result.
+///
+/// # Errors
+/// Fails if the command was not run, or if it has no exit code.
+pub(crate) async fn ask(
+    argv: &[String],
+    subject: Subject<'_>,
+    limit: Duration,
+) -> Result<Output, RunError> {
+    run_to_any_end(argv, subject, World::Files, &[], &[], limit).await
 }
 
 /// Runs `argv` in the environment of its instance, and masks the values of that in stderr.
@@ -184,6 +198,21 @@ async fn run_for_instance(
     env: &[(&str, &str)],
     limit: Duration,
 ) -> Result<Output, RunError> {
+    let output = run_to_any_end(argv, subject, world, binds, env, limit).await?;
+    match (output.code, argv.first()) {
+        (code @ (126 | 127), Some(program)) => Err(RunError::Unrunnable(program.clone(), code)),
+        _ => Ok(output),
+    }
+}
+
+async fn run_to_any_end(
+    argv: &[String],
+    subject: Subject<'_>,
+    world: World,
+    binds: &[Bind],
+    env: &[(&str, &str)],
+    limit: Duration,
+) -> Result<Output, RunError> {
     let program = argv.first().ok_or(RunError::Empty)?;
     let Subject { identity, renewed } = subject;
     let is_own = Path::new(program) == held(identity);
@@ -213,10 +242,7 @@ async fn run_for_instance(
         max_stdout: MAX_OUTPUT,
     };
     let code = run.run_to_end(command, program, &mut output, limit).await?;
-    match code {
-        126 | 127 => Err(RunError::Unrunnable(program.clone(), code)),
-        code => Ok(Output { code, ..output }),
-    }
+    Ok(Output { code, ..output })
 }
 
 /// Returns a request without input.
@@ -292,7 +318,8 @@ impl Run {
             return Err(RunError::Limit(program.to_owned(), limit));
         };
         let _ = timeout(ENDING, child.wait()).await;
-        match answer.map_err(failed)? {
+        let lost = |e: io::Error| RunError::Lost(program.to_owned(), e.to_string());
+        match answer.map_err(lost)? {
             Answer::Ended(code) => Ok(code),
             Answer::Signalled(signal) => Err(RunError::Signal(program.to_owned(), signal)),
             Answer::NotRun(why) => Err(RunError::Spawn(program.to_owned(), why)),

@@ -11,7 +11,8 @@ use super::{
     BECOME, limits,
     program::stage,
     request::{Answer, Policy, Request},
-    run::{PATH, connected, exchange},
+    run::{connected, exchange},
+    trusted::PATH,
 };
 use crate::identity::Credentials;
 

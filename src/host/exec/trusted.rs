@@ -15,15 +15,53 @@ use rustix::{
 
 use crate::trust::{Distrust, ResolvedPath};
 
+/// The directories in which programs are searched, instead of the operator's `PATH`.
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Why a program is not run as root.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Untrusted {
+pub(crate) enum Untrusted {
     /// Another user can change the program, or the path to it.
     #[error("root does not run it, because {}{}", .0, hint(.0))]
     Writable(Distrust),
     /// Its path cannot be judged.
     #[error(transparent)]
     Unknown(#[from] io::Error),
+}
+
+/// Why the program of a command could not be run. The text has no subject.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unusable {
+    #[error("there is no program `{}`", .0.display())]
+    Missing(PathBuf),
+    #[error("`{}` is not executable", .0.display())]
+    NotExecutable(PathBuf),
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+}
+
+/// Checks that the program of a command can be run in the directory `cwd`, as root or as another
+/// user.
+///
+/// # Errors
+/// Fails if there is no such program, or if root does not run it.
+pub(crate) fn usable(program: &str, cwd: &Path, as_root: bool) -> Result<(), Unusable> {
+    let directories = env::split_paths(PATH);
+    let path = search(OsStr::new(program), directories).unwrap_or_else(|| cwd.join(program));
+    if !path.is_file() {
+        return Err(Unusable::Missing(if program.contains('/') {
+            path
+        } else {
+            program.into()
+        }));
+    }
+    if access(&path, Access::EXEC_OK).is_err() {
+        return Err(Unusable::NotExecutable(path));
+    }
+    if as_root {
+        check(&path)?;
+    }
+    Ok(())
 }
 
 /// Returns what makes a program trusted, as the end of a sentence.

@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 
 use crate::{
     assertion::Source,
-    fleet::{Group, Signal, Speaks},
+    fleet::{Group, Signal, Speaks, Trigger},
     host::{
         discover::found::Found,
         local::{baseline::take_baseline, guards::check_exclusive_address, sources::Sources},
@@ -61,14 +61,14 @@ impl Examiner {
     /// for any program are made.
     pub(crate) async fn examine(&self, found: &Found, group: Option<&Group>) -> Vec<Finding> {
         let pid = found.pid;
-        let signal = group.map_or(Signal::Hup, |group| group.signal);
-        let mut findings = vec![
-            process::declared(signal, group),
-            process::signal(pid, signal, group).await,
-            process::permission(found),
-            process::state(pid),
-            process::mounts(pid),
-        ];
+        let trigger = group.map_or(Trigger::Signal(Signal::Hup), Group::trigger);
+        let mut findings = Vec::new();
+        if let Trigger::Signal(signal) = trigger {
+            findings.push(process::declared(signal, group));
+            findings.push(process::signal(pid, signal, group).await);
+            findings.push(process::permission(found));
+        }
+        findings.extend([process::state(pid), process::mounts(pid)]);
         let Some(group) = group else {
             findings.push(process::network(pid, false));
             return findings;
@@ -110,7 +110,7 @@ impl Examiner {
         );
         findings.push(self.endpoint(found, group, &endpoint));
         let targets = current.as_deref().unwrap_or_default();
-        let mut instance = found.instance(&group.name);
+        let mut instance = found.instance(group);
         instance.targets = targets.iter().map(|target| target.path.clone()).collect();
         let has_endpoint = endpoint.is_ok();
         instance.endpoint = endpoint.unwrap_or_default();
@@ -118,6 +118,7 @@ impl Examiner {
             PlannedInstance::new(instance, Arc::new(group.clone()), found.args.clone());
         planned.identity = found.identity(group);
         planned.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();
+        findings.extend(process::command(&planned));
         findings.push(self.answers(&mut planned, has_endpoint).await);
         findings.extend(
             if current.is_ok() && targets.iter().all(CurrentTarget::has_file) {

@@ -2,7 +2,7 @@
 
 use crate::{
     assertion::Showing,
-    event::{Direction, Failure, Instance, Outcome},
+    event::{Direction, Failure, Instance, Outcome, ReloadsBy},
     host::{
         probe::{limits::ProbeLimits, results::showing},
         reload::{context::ProofContext, restart_command, successor},
@@ -41,9 +41,12 @@ pub(crate) async fn failed_instance(
     if context.direction.is_back()
         && outcome == Outcome::RevertFailed
         && let Some(first) = &mut planned.instance.failure
-        && first.text != failure.text
     {
-        first.text = format!("{}; after the rollback: {}", first.text, failure.text);
+        if first.text != failure.text {
+            first.text = format!("{}; after the rollback: {}", first.text, failure.text);
+        } else if planned.instance.reloads_by == Some(ReloadsBy::Command) {
+            first.text += "; after the rollback: the same";
+        }
     }
     planned.fail(outcome, failure);
     planned
@@ -74,7 +77,7 @@ async fn successor_of(
         Err(failure) => {
             let instance = Instance {
                 wave: planned.instance.wave,
-                ..found.instance(&planned.instance.group)
+                ..found.instance(&planned.group)
             };
             let mut new = PlannedInstance {
                 instance,

@@ -29,7 +29,7 @@ pub(crate) enum GuardReason {
     #[error("may share its address with a process outside the run, which cannot be checked: {0}")]
     Unknown(KernelError),
     #[error("is not declared to reload on {0}, and many programs exit on it")]
-    Undeclared(&'static str),
+    Undeclared(String),
     #[error("may not be signalled by this user")]
     NotPermitted,
     #[error("is stopped")]
@@ -89,7 +89,7 @@ pub(crate) fn check_declared(group: &Group) -> Result<(), GuardRefusal> {
     if group.reloads != Reloads::No {
         return Ok(());
     }
-    let why = GuardRefusal::from(GuardReason::Undeclared(group.signal.name()));
+    let why = GuardRefusal::from(GuardReason::Undeclared(group.trigger().to_string()));
     let name = &group.name;
     Err(why.with_hint(format!(
         "if it reloads, set `reloads = true` in group `{name}`"

@@ -10,6 +10,7 @@ pub(crate) mod host;
 pub(crate) mod newcomers;
 pub(crate) mod prepare;
 mod refusals;
+pub(crate) mod reload_command;
 #[cfg(test)]
 pub(crate) mod script;
 pub(crate) mod sources;

@@ -125,7 +125,7 @@ impl LocalHost {
         self.limits
             .add_known(new.iter().map(|(_, f, _)| (f.pid, f.started)));
         let planned = |(group, found, why): (&Arc<Group>, Found, Option<String>)| {
-            let instance = found.instance(&group.name);
+            let instance = found.instance(group);
             let mut planned = PlannedInstance::new(instance, group.clone(), found.args.clone());
             planned.identity = found.identity(group);
             (planned, found, why)
@@ -155,7 +155,7 @@ impl LocalHost {
                 return Some(planned);
             }
         }
-        planned.instance = found.instance(&planned.group.name);
+        planned.instance = found.instance(&planned.group);
         let step = steps.iter().find(|step| reads(&found.configs, step))?;
         if let Some(why) = refused {
             let instance = &planned.instance;

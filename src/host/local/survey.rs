@@ -14,12 +14,13 @@ use self::{
 };
 use crate::{
     event::{Abort, Verdict},
-    fleet::{Group, Speaks, url_of},
+    fleet::{Group, Speaks, Trigger, url_of},
     host::{
         discover::{MatchRefusal, Scan, found::Found},
         local::{
             host::{LocalHost, SurveyRequest},
             refusals::{install_abort, refused},
+            reload_command,
             sources::Sources,
         },
         net::sockets::Listeners,
@@ -69,13 +70,15 @@ impl LocalHost {
             // Another run holds a lock, and may be changing everything that would be read here.
             survey
                 .refused
-                .extend(found.drain(..).map(|(group, f)| f.instance(&group.name)));
+                .extend(found.drain(..).map(|(group, f)| f.instance(&group)));
             return survey;
         }
         match self.probe_all(found, request).await {
             Ok(results) => {
                 let results = refuse_shared_logs(results, &self.limits);
                 sort_results(results, &mut survey);
+                let members = survey.instances.iter().chain(&survey.unresponsive);
+                survey.abort = reload_command::indistinct(members);
             }
             Err(abort) => {
                 survey.abort = Some(abort);
@@ -117,7 +120,10 @@ impl LocalHost {
         });
         let was_late: Vec<bool> = found
             .iter()
-            .map(|(group, f)| !f.status.is_ready(group.signal))
+            .map(|(group, f)| match group.trigger() {
+                Trigger::Signal(signal) => !f.status.is_ready(signal),
+                Trigger::Command(_) => f.status.is_stopped(),
+            })
             .collect();
         drop(found);
         let inspected = wait_until_ready(inspected, &was_late).await;
@@ -200,7 +206,7 @@ async fn find(
             finds
                 .refused
                 .into_iter()
-                .map(|(f, why)| refused(f.instance(&group.name), why)),
+                .map(|(f, why)| refused(f.instance(group), why)),
         );
         found.extend(finds.found.into_iter().map(|f| (group.clone(), f)));
     }

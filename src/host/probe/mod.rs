@@ -18,5 +18,5 @@ pub(crate) mod results;
 pub(crate) mod samples;
 mod source;
 mod tcp;
-mod values;
+pub(crate) mod values;
 pub(crate) mod workers;

@@ -15,7 +15,7 @@ pub(crate) use self::{
     view::{KeptOpen, Namespace, View, keeps_directory_open, sees_the_same, shared, shares},
 };
 use crate::{
-    fleet::{ExecutesItself, Group, Reloads, Signal},
+    fleet::{ExecutesItself, Group, Reloads, Signal, Trigger},
     host::proc::sigwait,
     kernel::{Stat, Status, bit, descriptors, is_gone, threads},
 };
@@ -96,10 +96,14 @@ pub(crate) fn disposition(pid: i32, signal: Signal) -> Result<Disposition, NotTa
     })
 }
 
-/// Returns why `pid` does not take the signal of its group now; none if it does.
+/// Returns why `pid` does not take the signal of its group now; none if it does, or if a command
+/// makes it reload.
 #[must_use]
 pub(crate) fn not_taking(pid: i32, group: &Group) -> Option<NotTaken> {
-    why_not(disposition(pid, group.signal), group)
+    match group.trigger() {
+        Trigger::Signal(signal) => why_not(disposition(pid, signal), group),
+        Trigger::Command(_) => None,
+    }
 }
 
 fn why_not(disposition: Result<Disposition, NotTaken>, group: &Group) -> Option<NotTaken> {
@@ -136,9 +140,9 @@ fn has_signalfd(pid: i32, bit: u64) -> bool {
     found
 }
 
-/// Waits at most `limit` until the process takes the signal. A process that has just started or
-/// re-executes itself has no handler for a moment. One that blocks the signal gets the time of a
-/// load: HAProxy discards a signal that comes before its load is over.
+/// Waits at most `limit` until the process takes the signal, if its group has one. A process that
+/// has just started or re-executes itself has no handler for a moment. One that blocks the signal
+/// gets the time of a load: HAProxy discards a signal that comes before its load is over.
 ///
 /// # Errors
 /// Fails if the process does not take the signal in time, with the reason.
@@ -147,15 +151,18 @@ pub(crate) async fn wait_for_handler(
     group: &Group,
     limit: Duration,
 ) -> Result<(), NotTaken> {
+    let Trigger::Signal(signal) = group.trigger() else {
+        return Ok(());
+    };
     let began = Instant::now();
     loop {
-        let disposition = disposition(pid, group.signal);
+        let disposition = disposition(pid, signal);
         let is_blocked = matches!(disposition, Ok(Disposition::Blocked));
         let Some(why) = why_not(disposition, group) else {
             return Ok(());
         };
         // The thread that blocked it a moment ago may not block it any more.
-        let loads = is_blocked || blocks(pid, group.signal);
+        let loads = is_blocked || blocks(pid, signal);
         let limit = if loads { limit.max(LOADING) } else { limit };
         if began.elapsed() >= limit || has_ended(pid) {
             return Err(why);

@@ -8,5 +8,6 @@ pub(crate) mod pidfd;
 pub(crate) mod sigwait;
 pub(crate) mod snapshot;
 pub(crate) mod table;
+pub(crate) mod title;
 pub(crate) mod tree;
 pub(crate) mod user;

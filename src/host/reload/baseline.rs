@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::{
     assertion::{Assertion, Expectation, Source},
     event::{Direction, Failure, Outcome},
+    fleet::Trigger,
     host::{
         probe::{
             endpoint::follow_moved_endpoint,
@@ -109,6 +110,11 @@ async fn wait_until_idle(
             .map(|assertion| &assertion.source)
             .filter(|source| source.is_kernel())
     };
+    // A command has asked the instance once it has ended.
+    let is_pending = || match group.trigger() {
+        Trigger::Signal(signal) => guard::may_be_pending(instance.pid, signal),
+        Trigger::Command(_) => false,
+    };
     let mut before = None;
     let settle = async {
         loop {
@@ -117,7 +123,7 @@ async fn wait_until_idle(
                 .readings(assertions);
             let is_idle = kernel_has_answered(assertions, &now)
                 && guard::not_taking(instance.pid, group).is_none()
-                && !guard::may_be_pending(instance.pid, group.signal);
+                && !is_pending();
             if is_idle && before.as_ref() == Some(&now) {
                 break;
             }

@@ -42,6 +42,11 @@ impl ProofContext<'_> {
         self.openings.begin(member);
     }
 
+    /// Tells whether the output of a command about `member` may hold a secret.
+    pub(crate) fn hides_output(&self, member: &PlannedInstance) -> bool {
+        member.group.secret == Some(true) || self.changes.iter().any(|change| change.secret)
+    }
+
     pub(crate) fn new_content(&self) -> Option<&Content> {
         self.changes.first().map(|change| &change.to)
     }

@@ -1,6 +1,7 @@
 //! Signals an instance, proves which config it runs, and starts it again.
 
 mod baseline;
+pub(crate) mod command;
 pub(crate) mod context;
 pub(crate) mod evidence;
 pub(crate) mod expectation;

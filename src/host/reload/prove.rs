@@ -108,7 +108,7 @@ pub(crate) async fn prove(
             member,
             &expected,
             sent_before,
-            (limits, slot),
+            (limits, slot, context.hides_output(member)),
         ))
         .await?;
     } else if proof == Proof::None {
@@ -148,7 +148,8 @@ async fn send<'a>(
         drop(permit.take());
         context.slot.give_back();
     };
-    let signalled = signal(member, &limits.logs, release).await?;
+    let secret = context.hides_output(member);
+    let signalled = signal(member, (&limits.logs, secret), release).await?;
     if permit.is_none() {
         tokio::task::yield_now().await;
     }

@@ -115,6 +115,7 @@ fn filled(member: &PlannedInstance) -> Result<Vec<String>, NoValue> {
     let config = instance.targets.first().map(PathBuf::as_path);
     Values {
         pid: instance.pid,
+        process: instance.pid,
         exe: kernel::strip_deleted(&instance.exe),
         args: &member.args,
         endpoint: &instance.endpoint,

@@ -63,7 +63,7 @@ pub(crate) async fn await_second_end(
     member: &mut PlannedInstance,
     expected: &Expected,
     sent: Option<jiff::Timestamp>,
-    (limits, slot): (&ProbeLimits, &Slot),
+    (limits, slot, secret): (&ProbeLimits, &Slot, bool),
 ) -> Result<(), Failure> {
     let since_sent = sent
         .and_then(|sent| Duration::try_from(jiff::Timestamp::now().duration_since(sent)).ok())
@@ -93,7 +93,7 @@ pub(crate) async fn await_second_end(
     };
     let result = match confirm(&signalled, member, expected, limits, slot, None).await {
         Err(failure) if failure.kind.outcome() == Outcome::TimedOut => {
-            signal_again(member, expected, limits, slot).await
+            signal_again(member, expected, limits, (slot, secret)).await
         }
         result => result.map(drop),
     };
@@ -106,10 +106,10 @@ async fn signal_again(
     member: &mut PlannedInstance,
     expected: &Expected,
     limits: &ProbeLimits,
-    slot: &Slot,
+    (slot, secret): (&Slot, bool),
 ) -> Result<(), Failure> {
     read_again(member, expected, limits).await?;
-    let signalled = signal(member, &limits.logs, || {}).await?;
+    let signalled = signal(member, (&limits.logs, secret), || {}).await?;
     confirm(&signalled, member, expected, limits, slot, None)
         .await
         .map(drop)

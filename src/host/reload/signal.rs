@@ -1,20 +1,24 @@
 //! Sends the reload signal to exactly the process that was surveyed, and only while it takes the
 //! signal and sees the file that was installed.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
 use rustix::process::pidfd_send_signal;
 
 use crate::{
     event::{Failure, Outcome},
-    fleet::{Signal, url_of},
+    fleet::{Signal, Trigger, url_of},
     host::{
         discover::renewal,
         probe::log::{LOOK, Logs},
         proc::{
             guard::{is_ready, not_taking, sees_the_same, wait_for_handler},
-            pidfd::{SignalError, SignalledProcess, gone, open, there},
+            pidfd::{SignalError, SignalledProcess, gone, hold, open, there},
         },
+        reload::command,
     },
     step::PlannedInstance,
 };
@@ -119,27 +123,46 @@ fn raw_signal(signal: Signal) -> rustix::process::Signal {
     }
 }
 
-/// Signals the instance as [`send_reload_signal`] does, within its timeout, and records when.
+/// Signals the instance as [`send_reload_signal`] does, within its timeout, or runs the command of
+/// its group. Records when. The output of a command about a `secret` is not shown.
 ///
 /// # Errors
-/// Fails if it died, or does not take the signal.
+/// Fails if it died, if it does not take the signal, or if the command fails.
 pub(crate) async fn signal(
     member: &mut PlannedInstance,
-    logs: &Logs,
+    (logs, secret): (&Logs, bool),
     on_wait: impl FnOnce(),
 ) -> Result<SignalledProcess, Failure> {
+    if let Trigger::Command(_) = member.group.trigger() {
+        on_wait();
+        let permit = command::permit().await;
+        logs.mark(member, member.timeout.min(LOOK)).await;
+        let pidfd = hold_for_command(member).map_err(failure_of)?;
+        return Box::pin(command::ask(member, pidfd, secret, permit)).await;
+    }
     let signalled = send_reload_signal(member, logs, member.timeout, on_wait)
         .await
-        .map_err(|e| match e {
-            SignalError::Gone(text) => Failure {
-                kind: Outcome::Died.into(),
-                text,
-            },
-            SignalError::Refused(text) => Failure {
-                kind: Outcome::Refused.into(),
-                text,
-            },
-        })?;
+        .map_err(failure_of)?;
     member.signalled = Some(signalled.when);
     Ok(signalled)
+}
+
+/// Opens the pidfd of an instance that a command makes reload, if it is still the surveyed process
+/// and sees the file that was installed.
+fn hold_for_command(member: &PlannedInstance) -> Result<OwnedFd, SignalError> {
+    let pidfd = hold(&member.instance)?;
+    check_files(member)?;
+    check_program(member)?;
+    Ok(pidfd)
+}
+
+fn failure_of(error: SignalError) -> Failure {
+    let (outcome, text) = match error {
+        SignalError::Gone(text) => (Outcome::Died, text),
+        SignalError::Refused(text) => (Outcome::Refused, text),
+    };
+    Failure {
+        kind: outcome.into(),
+        text,
+    }
 }

@@ -27,6 +27,10 @@ use crate::{
 /// The note behind the command of a validator whose instance has no readable environment.
 const CLEAN_ENVIRONMENT: &str = " (in a clean environment: that of the instance cannot be read)";
 
+/// The note behind the command of a validator whose instance executes another program than it runs.
+const ANOTHER_PROGRAM: &str = " (the program at its path, which its reload executes; it runs \
+                               another one)";
+
 /// The message of the C library for a full disk (`ENOSPC`).
 const DISK_FULL: &str = "No space left on device";
 
@@ -196,10 +200,14 @@ impl<'a> ValidationCase<'a> {
         let exe = exe.display().to_string();
         let result = self.run_validator().await;
         let is_clean = exec::environment(self.planned.identity.pid).is_none();
-        let note = if is_clean { CLEAN_ENVIRONMENT } else { "" };
+        let clean = if is_clean { CLEAN_ENVIRONMENT } else { "" };
+        let renewed = match &self.planned.identity.renewal {
+            Renewal::Another(..) => ANOTHER_PROGRAM,
+            _ => "",
+        };
         (
             self.named(result, &exe, is_clean),
-            format!("{}{note}", self.description(&exe)),
+            format!("{}{renewed}{clean}", self.description(&exe)),
         )
     }
 
@@ -290,6 +298,7 @@ impl<'a> ValidationCase<'a> {
         let arguments = title::arguments(self.planned);
         let values = Values {
             pid: self.planned.identity.inside,
+            process: self.planned.identity.pid,
             exe: Path::new(exe),
             args: arguments.known(&self.planned.args),
             endpoint: &self.planned.instance.endpoint,
@@ -386,6 +395,7 @@ impl<'a> ValidationCase<'a> {
         let live = self.candidates.first().map(|c| c.live.as_path());
         let values = Values {
             pid: self.planned.identity.inside,
+            process: self.planned.identity.pid,
             exe,
             args: arguments.known(&self.planned.args),
             endpoint: &self.planned.instance.endpoint,

@@ -197,6 +197,7 @@ async fn output_about(
 ) -> Result<String, KeysError> {
     let values = Values {
         pid: planned.identity.inside,
+        process: planned.identity.pid,
         exe: &placeholders::exe(&planned.identity),
         args: &planned.args,
         endpoint: &planned.instance.endpoint,

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use futures_util::{StreamExt, stream};
 
 use crate::{
-    event::{Abort, Event, Interrupts, Phase, Verdict},
+    event::{Abort, Event, Instance, Interrupts, Phase, Verdict},
     fleet::{OnBadConfig, Validation},
     host::{
         parallel::{cores::cores, par_map::par_map},
@@ -229,13 +229,7 @@ fn decide(
     let pid = instance.pid;
     let requirement = requirement(case.planned(), strict);
     let Some(result) = result else {
-        return requirement.map_or(Ok(false), |requirement| {
-            let text = format!(
-                "group `{}` (pid {pid}) has no validator, and {requirement}",
-                instance.group
-            );
-            Err(Abort::by_validation(Verdict::Refused, text))
-        });
+        return unvalidated(case.planned(), requirement, emit).map(|()| false);
     };
     // The validator was the executable of the instance only if the pid is still the instance.
     if result.candidate.is_err() && guard::is_over(pid, instance.started, &instance.exe) {
@@ -269,6 +263,28 @@ fn decide(
             Ok(false)
         }
     }
+}
+
+/// Reports a group without a validator, if it declares that its program has none.
+///
+/// # Errors
+/// Fails if there must be one.
+fn unvalidated(
+    planned: &PlannedInstance,
+    requirement: Option<&'static str>,
+    emit: &mut impl FnMut(Event),
+) -> Result<(), Abort> {
+    let Instance { group, pid, .. } = &planned.instance;
+    if let Some(requirement) = requirement {
+        let text = format!("group `{group}` (pid {pid}) has no validator, and {requirement}");
+        return Err(Abort::by_validation(Verdict::Refused, text));
+    }
+    if planned.group.validation == Validation::Waived {
+        let pid = *pid;
+        let why = format!("group `{group}` declares that its program has no validator");
+        emit(Event::Unvalidated { pid, why });
+    }
+    Ok(())
 }
 
 /// Returns the abort for a candidate that its validator refuses.

@@ -27,6 +27,7 @@ use crate::support::{CommandResult, RUN_LIMIT, write};
 mod acts;
 mod alertmanager;
 mod all;
+mod asked;
 mod case;
 mod dnsmasq;
 mod gunicorn;

@@ -29,7 +29,7 @@ pub(crate) struct Service {
 
 impl Service {
     /// Waits until it answers. Fails with its log if it ends before.
-    fn start(daemon: Daemon, port: u16, mut answers: impl FnMut(&Self) -> bool) -> Self {
+    pub(super) fn start(daemon: Daemon, port: u16, mut answers: impl FnMut(&Self) -> bool) -> Self {
         let service = Self { daemon, port };
         until("it answers", || {
             let runs = service.daemon.runs();
@@ -76,7 +76,7 @@ impl Service {
 
 /// Waits until a file is older than a process that starts now, by more than the granularity of both
 /// clocks.
-fn aged(file: PathBuf) -> PathBuf {
+pub(super) fn aged(file: PathBuf) -> PathBuf {
     let changed =
         || SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(ctime(&file)).unwrap());
     until("the file is a little older", || {

@@ -1,7 +1,7 @@
 //! `docs/fleet-file.md`.
 
 use super::*;
-use crate::fleet::{PLACEHOLDERS, PathBase, option_of, value_of};
+use crate::fleet::{PLACEHOLDERS, PathBase, option_of, title_of, value_of, variable_of};
 
 /// The tables of `fleet.toml`, each with the headings below which its keys are documented.
 const TABLES: &[(&str, &[&str])] = &[
@@ -115,9 +115,18 @@ fn bare(header: &str) -> Vec<&'static str> {
 
 #[test]
 fn every_placeholder_of_a_command_is_documented_once() {
-    let more = ["opt:-c", "arg:-c", "arg:1", "key", "rev"];
+    let more = [
+        "opt:-c",
+        "arg:-c",
+        "arg:1",
+        "env:HOME",
+        "title:master process (*)",
+        "key",
+        "rev",
+    ];
     assert!(option_of(more[0]).is_some());
     assert!(more[1..3].iter().all(|name| value_of(name).is_some()));
+    assert!(variable_of(more[3]).is_some() && title_of(more[4]).is_some());
     let known = PLACEHOLDERS.into_iter().chain(more);
     assert_each_once("placeholders", known, bare("placeholder"));
 }
@@ -132,6 +141,7 @@ fn every_place_is_documented_once() {
         PathBase::Base("".into()),
         PathBase::Built(text(), "".into()),
         PathBase::Env(text(), "".into()),
+        PathBase::Title(text(), "".into()),
     ];
     let written = bases.iter().flat_map(|base| match base {
         // An absolute path is no placeholder.
@@ -141,6 +151,7 @@ fn every_place_is_documented_once() {
         PathBase::Base(_) => vec!["base"],
         PathBase::Built(..) => vec!["built:--conf-path="],
         PathBase::Env(..) => vec!["env:PGDATA"],
+        PathBase::Title(..) => vec!["title:php-fpm: master process (*)"],
         // A key is a URL, and has no placeholder.
         PathBase::Key(_) => vec![],
     });

@@ -29,6 +29,7 @@ const ROWS: &[(Subject, &str, &str, &str)] = &[
     (Subject::Result, "Failure", "An instance", "failure"),
     (Subject::Result, "FailureKind", "An instance", "failure"),
     (Subject::Result, "Proof", "An instance", "proof"),
+    (Subject::Result, "ReloadsBy", "An instance", "reloads_by"),
     (Subject::Events, "Direction", "Events", "intent"),
     (Subject::Events, "HostState", "Events", "host"),
     (Subject::Events, "Verb", "Events", "began"),

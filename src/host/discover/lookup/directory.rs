@@ -54,6 +54,10 @@ impl Lookup<'_> {
                     Some(dir) => (self.cwd()?.join(dir), below),
                     None => continue,
                 },
+                PathBase::Title(pattern, below) => match self.titled(pattern)? {
+                    Some(dir) => (self.cwd()?.join(dir), below),
+                    None => continue,
+                },
                 // A program with a base does not leave the directory that it was started in.
                 PathBase::Arg(option, below) => match self.values(&[option])?.pop() {
                     Some(dir) => (self.cwd()?.join(dir), below),

@@ -31,6 +31,9 @@ pub(crate) enum ConfigReason {
     /// Its title has no such option.
     #[error("has written a title over its command line (`{0}`), which does not tell its arguments")]
     Title(String),
+    /// Its title has no such value.
+    #[error("has written a title over its command line (`{title}`), in which `{pattern}` is not")]
+    OtherTitle { title: String, pattern: String },
     /// Its title is as long as the memory for it.
     #[error("has written a title over its command line, and the end of it may be cut off")]
     CutTitle,
@@ -139,6 +142,7 @@ pub(crate) enum ConfigReason {
 pub(crate) enum Absent {
     Option(String),
     Variable(String),
+    Title(String),
     Path(PathBuf, io::Error),
 }
 
@@ -163,6 +167,7 @@ impl fmt::Display for Attempts {
             match absent {
                 Absent::Option(name) => write!(f, "has no {{arg:{name}}} on its command line")?,
                 Absent::Variable(name) => write!(f, "{before}no {name} in its environment")?,
+                Absent::Title(pattern) => write!(f, "has no title with `{pattern}`")?,
                 Absent::Path(path, why) => write!(f, "config `{}`: {why}", path.display())?,
             }
         }

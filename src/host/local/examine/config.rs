@@ -193,7 +193,7 @@ pub(super) async fn not_read(
     targets: &[CurrentTarget],
 ) -> Finding {
     let group = &planned.group;
-    let signal = group.signal.name();
+    let trigger = group.trigger();
     let restart_only = discover::fixed_of(found, group);
     let only_at_start = |paths: &[PathBuf]| {
         let paths: Vec<String> = paths
@@ -201,7 +201,7 @@ pub(super) async fn not_read(
             .map(|path| format!("`{}`", path.display()))
             .collect();
         format!(
-            "does not read {} on {signal}, only at its start",
+            "does not read {} on {trigger}, only at its start",
             paths.join(", ")
         )
     };
@@ -226,7 +226,7 @@ pub(super) async fn not_read(
     }
     Finding::good(
         Topic::NotRead,
-        format!("no file or key is known that it would not read on {signal}"),
+        format!("no file or key is known that it would not read on {trigger}"),
     )
 }
 

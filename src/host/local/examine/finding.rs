@@ -12,7 +12,8 @@ pub(crate) enum Topic {
     Group,
     /// Leader, worker, or another role among the matches of its group.
     Role,
-    /// The group or kind that declares that the program reloads on the signal.
+    /// The group or kind that declares that the program reloads on the signal, or the command that
+    /// makes it reload.
     Reloads,
     /// The process's reaction to the signal.
     Signal,

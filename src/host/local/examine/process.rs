@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use super::finding::{Finding, Topic};
 use crate::{
-    fleet::{Group, Signal},
+    fleet::{Group, Signal, Trigger},
     host::{
         discover::{found::Found, renewal},
-        local::guards::{check_declared, check_not_stopped, may_signal},
+        local::{
+            guards::{check_declared, check_not_stopped, may_signal},
+            reload_command,
+        },
         proc::guard::{self, Disposition, Namespace},
     },
     identity::Renewal,
     kernel,
+    step::PlannedInstance,
 };
 
 /// The longest wait for the signal handler of a process that re-executes itself or has just
@@ -44,6 +48,18 @@ pub(super) fn declared(signal: Signal, group: Option<&Group>) -> Finding {
             signal.name()
         ),
     )
+}
+
+/// Checks that the command of its group can be run for the process; none if it reloads on a signal.
+pub(super) fn command(planned: &PlannedInstance) -> Option<Finding> {
+    match planned.group.trigger() {
+        Trigger::Signal(_) => None,
+        trigger @ Trigger::Command(_) => Some(Finding::of(
+            Topic::Reloads,
+            reload_command::check(planned),
+            format!("by {trigger}"),
+        )),
+    }
 }
 
 /// Checks how the process reacts to the signal. A handler proves nothing unless a group or kind
@@ -191,7 +207,7 @@ pub(super) fn program(found: &Found, group: &Group) -> Option<Finding> {
                 "executes `{}` again on {}, another program than it runs: that one validates its \
                  config",
                 path.display(),
-                group.signal.name()
+                group.trigger()
             );
             Some(Finding::note(Topic::Program, text))
         }

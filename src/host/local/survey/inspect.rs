@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     event::Instance,
-    fleet::{Group, Speaks},
+    fleet::{Group, Speaks, Trigger},
     host::{
         discover::{self, found::Found, renewal},
         local::{
@@ -15,6 +15,7 @@ use crate::{
             },
             host::SurveyRequest,
             refusals::refused,
+            reload_command,
         },
         net::sockets::Listeners,
         probe::limits::ProbeLimits,
@@ -39,7 +40,7 @@ pub(super) fn inspect(
     listeners: &Listeners,
     limits: &ProbeLimits,
 ) -> SurveyedInstance {
-    let mut instance = found.instance(&group.name);
+    let mut instance = found.instance(group);
     let mut unresponsive = None;
     let endpoint = found
         .endpoint
@@ -58,7 +59,10 @@ pub(super) fn inspect(
     }
     check_exclusive_address(found, &instance.endpoint, listeners, limits)
         .and_then(|()| check_declared(group))
-        .and_then(|()| may_signal(found.pid))
+        .and_then(|()| match group.trigger() {
+            Trigger::Signal(_) => may_signal(found.pid),
+            Trigger::Command(_) => Ok(()),
+        })
         .map_err(|why| Box::new(refused(instance.clone(), why)))?;
     let mut planned = Box::new(PlannedInstance::new(
         instance,
@@ -77,6 +81,7 @@ pub(super) fn inspect(
     }
     planned.timeout = request.timeout.unwrap_or(group.timeout);
     planned.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();
+    reload_command::check(&planned).map_err(|why| refuse(&planned, why))?;
     planned.restart_only_paths = discover::fixed_of(found, group);
     planned.started_ns = guard::start_time_ns(found.started);
     if let Some(why) = unresponsive {
@@ -85,8 +90,8 @@ pub(super) fn inspect(
     Ok(planned)
 }
 
-/// Refuses the instances that do not take the signal. Those that did not when they were found
-/// (`was_late`, in the same order) are all waited for at the same time.
+/// Refuses the instances that are stopped, or do not take the signal. Those that did not when they
+/// were found (`was_late`, in the same order) are all waited for at the same time.
 pub(super) async fn wait_until_ready(
     mut surveyed: Vec<SurveyedInstance>,
     was_late: &[bool],

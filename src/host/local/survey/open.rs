@@ -168,9 +168,7 @@ async fn with_configs(
                 found.configs = configs;
                 known.push((group, found));
             }
-            Err(why) => survey
-                .refused
-                .push(refused(found.instance(&group.name), why)),
+            Err(why) => survey.refused.push(refused(found.instance(&group), why)),
         }
     }
     known

@@ -85,7 +85,7 @@ pub(crate) async fn prove(
         wave: old.wave,
         validated: old.validated,
         before: old.before.clone(),
-        ..found.instance(&old.group)
+        ..found.instance(&member.group)
     };
     let began = Instant::now();
     let proof = proven(&mut new, context, limit, limits).await?;
