@@ -63,7 +63,7 @@ fn a_worker_names_the_process_that_takes_the_signal_for_it() {
         &dir.path().join("l.conf"),
         &format!(
             "server.document-root = \"{}\"\nserver.bind = \"127.0.0.1\"\nserver.port = {}\n\
-             server.max-worker = 1\n",
+             server.max-worker = 2\n",
             dir.path().display(),
             free_port()
         ),

@@ -262,3 +262,27 @@ fn a_rewritten_command_line_is_a_title_and_no_option_is_taken_from_it() {
     let written = append(daemon.pid(), &daemon.path("fleet.toml")).expect(0);
     assert!(!written.text.contains("{arg:-c}"), "{}", written.text);
 }
+
+#[test]
+fn files_of_a_process_with_its_own_mounts_are_not_looked_for_on_this_host() {
+    if !crate::support::runs_as_root("only root can make a mount namespace") {
+        return;
+    }
+    let dir = folder();
+    let script = write(&dir.path().join("counter.py"), super::COUNTER);
+    let config = write(&dir.path().join("x.conf"), "a\n");
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "python3"]);
+    let daemon = Daemon::spawn(dir, unshare.arg(script).arg("-c").arg(config));
+    let ready = daemon.path(&format!("ready-{}", daemon.pid()));
+    until("it has its handler", || ready.exists() || !daemon.runs());
+    let written = append(daemon.pid(), &daemon.path("fleet.toml")).expect(0);
+    assert_eq!(written.key("config"), None);
+    let mut doctor = Command::new(env!("CARGO_BIN_EXE_hello"));
+    doctor.args(["doctor", &daemon.pid().to_string()]);
+    let (_, out, _) = outcome(doctor.env_remove("HELLO_FLEET").current_dir("/proc/self"));
+    assert!(
+        out.contains("has a mount namespace of its own: no file"),
+        "{out}"
+    );
+}

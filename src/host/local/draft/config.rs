@@ -84,8 +84,8 @@ impl ConfigDraft {
             }
         }
         if self.keys.is_empty() {
-            let why = "no file was found: type the path, or leave it out where a reload reads none";
-            text.candidate("config", "\"/PATH\"", Source::Guessed, why);
+            let why = "no file was found; without this line a run only signals and confirms";
+            text.typed("config", "\"/PATH\"", why);
             facts.push(Fact::guessed(About::Config, "no file was found"));
         }
         self.notes.iter().for_each(|note| text.note(note));

@@ -90,8 +90,7 @@ impl<'a> Program<'a> {
         name.to_string_lossy().into_owned()
     }
 
-    /// Returns the names that its files may have: as it is called, without a version, and without
-    /// the letter of a daemon.
+    /// Returns the names that its manual may have: as it is called, and without a version.
     pub(super) fn names(&self) -> Vec<String> {
         let name = self.name();
         let script = [".py", ".pl", ".rb", ".sh", ".js", ".php", ".jar"];
@@ -100,13 +99,18 @@ impl<'a> Program<'a> {
         let plain = bare
             .trim_end_matches(|c: char| c.is_ascii_digit() || c == '.')
             .to_owned();
-        let short = plain.strip_suffix('d').unwrap_or(&plain).to_owned();
-        let mut names = Vec::new();
-        for name in [bare, plain, short] {
-            if name.len() > 1 && !names.contains(&name) {
-                names.push(name);
-            }
-        }
+        let mut names = vec![bare, plain];
+        names.dedup();
+        names.retain(|name| name.len() > 1);
+        names
+    }
+
+    /// Returns the names that its files may have: these, and without the letter of a daemon.
+    pub(super) fn file_names(&self) -> Vec<String> {
+        let mut names = self.names();
+        let short = names.last().and_then(|name| name.strip_suffix('d'));
+        let short = short.filter(|name| name.len() > 1).map(str::to_owned);
+        names.extend(short);
         names
     }
 

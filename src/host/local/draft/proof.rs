@@ -1,7 +1,7 @@
 //! What may show a reload. Only the operator knows that: the group has examples to uncomment.
 
 use super::{
-    fact::{About, Fact, Source},
+    fact::{About, Fact},
     files::OpenFiles,
     selection::Selection,
     text::GroupText,
@@ -23,8 +23,10 @@ pub(super) fn write(
         text.note(&format!("its log: {detail}"));
         facts.push(Fact::seen(About::Log, detail));
     }
-    let why = "nothing is known that shows a reload: replace this line by what does, such as";
-    text.key("confirm", "[]", Source::Guessed, why);
+    text.line(
+        "confirm = []  # to type: nothing is known that shows a reload; replace this line by what \
+         does, such as",
+    );
     let example: &[&str] = if !selection.workers.is_empty() {
         &["workers = true", "replaced = true"]
     } else if has_tcp {

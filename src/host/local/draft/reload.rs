@@ -52,8 +52,8 @@ pub(super) fn write(
     if declared.is_none() {
         write_undeclared(services, signals, help, text, facts);
     }
-    let why = "type it if a config that it cannot load ends it";
-    text.candidate("on_bad_config", "\"dies\"", Source::Guessed, why);
+    let why = "this line, if a config that it cannot load ends it";
+    text.typed("on_bad_config", "\"dies\"", why);
 }
 
 /// Returns the signal that a service sends for a reload.

@@ -124,10 +124,10 @@ impl Selection {
         text.key("name", &quoted(&self.name), Source::Guessed, why);
         text.key("match", &self.matching, Source::Seen, &self.why);
         if !self.excess.is_empty() {
+            let pids = names::pids(&self.excess);
             text.note(&format!(
-                "this matches other services of the same program too ({}): add `args`, `unit` or \
-                 `port` to `match`",
-                names::pids(&self.excess)
+                "this matches other services of the same program too (pid {pids}): add `args`, \
+                 `unit` or `port` to `match`"
             ));
         }
         if !self.users.is_empty() {
@@ -136,7 +136,7 @@ impl Selection {
         }
         let mut add = |pids: &[i32], what: &str| {
             if !pids.is_empty() {
-                let detail = format!("{what}: {}", names::pids(pids));
+                let detail = format!("{what}: pid {}", names::pids(pids));
                 facts.push(Fact::seen(About::Relatives, detail));
             }
         };

@@ -334,9 +334,16 @@ mod tests {
 
     #[test]
     fn the_commands_of_a_unit_are_its_words() {
-        let text = "[Service]\nExecStart=!/usr/sbin/x \\\n  -c \"/etc/a b\"\nExecReload=/bin/false\n\
-                    ExecReload=\nExecReload=+/bin/kill -HUP $MAINPID\n";
-        let unit = parse_unit("x.service", text);
+        let text = [
+            "[Service]",
+            "ExecStart=!/usr/sbin/x \\",
+            "  -c \"/etc/a b\"",
+            "ExecReload=/bin/false",
+            "ExecReload=",
+            "ExecReload=+/bin/kill -HUP $MAINPID",
+        ]
+        .join("\n");
+        let unit = parse_unit("x.service", &text);
         assert_eq!(unit.starts, [["/usr/sbin/x", "-c", "/etc/a b"]]);
         assert_eq!(unit.reloads, [["/bin/kill", "-HUP", "$MAINPID"]]);
     }

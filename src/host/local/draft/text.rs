@@ -27,6 +27,12 @@ impl GroupText {
             .push(format!("# {key} = {value}  # {}: {why}", source.word()));
     }
 
+    /// Appends a key that only the operator can complete or decide about.
+    pub(super) fn typed(&mut self, key: &str, value: &str, why: &str) {
+        self.0
+            .push(format!("# {key} = {value}  # to type: {}", comment(why)));
+    }
+
     /// Appends a comment.
     pub(super) fn note(&mut self, text: &str) {
         self.0.push(format!("# {}", comment(text)));
@@ -83,5 +89,41 @@ pub(super) fn one_or_list<S: AsRef<str>>(values: &[S]) -> String {
     match values {
         [value] => quoted(value.as_ref()),
         values => list(values),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn toml_reads_back_every_string_and_no_comment(
+            value in any::<String>(),
+            why in any::<String>(),
+        ) {
+            let mut text = GroupText::default();
+            text.key("key", &quoted(&value), Source::Seen, &why);
+            text.candidate("other", &list(&[&why]), Source::Guessed, &why);
+            text.typed("typed", &quoted(&value), &why);
+            text.note(&why);
+            let toml = text.toml();
+            let joined = toml.replace('\n', "");
+            prop_assert_eq!(screen::line(&joined), joined.as_str());
+            let table: toml::Table = toml.parse().unwrap();
+            let group = table["group"][0].as_table().unwrap();
+            prop_assert_eq!(group.len(), 1);
+            prop_assert_eq!(group["key"].as_str(), Some(value.as_str()));
+        }
+    }
+
+    #[test]
+    fn a_long_comment_is_cut() {
+        let long = "ä".repeat(MAX_COMMENT + 1);
+        assert_eq!(comment(&long).chars().count(), MAX_COMMENT + 3);
+        assert_eq!(comment("a\nb"), "a\\nb");
     }
 }

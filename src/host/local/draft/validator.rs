@@ -65,13 +65,8 @@ pub(super) fn write(
         .or_else(|| checker(program))
         .or_else(|| of_help(program, help, named));
     let Some(validator) = validator else {
-        let why = "none was found: type the command, or \"none\" if the program has none";
-        text.candidate(
-            "validate",
-            "[\"COMMAND\", \"{candidate}\"]",
-            Source::Guessed,
-            why,
-        );
+        let why = "none was found: the command, or \"none\" if the program has none";
+        text.typed("validate", "[\"COMMAND\", \"{candidate}\"]", why);
         facts.push(Fact::guessed(About::Validator, "none was found"));
         return;
     };

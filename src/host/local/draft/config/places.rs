@@ -243,7 +243,7 @@ pub(super) fn usual(program: &Program<'_>) -> Vec<PathBuf> {
     if !program.shares_mounts {
         return Vec::new();
     }
-    let names = program.names();
+    let names = program.file_names();
     let mut files = Vec::new();
     for name in &names {
         for dir in &names {
