@@ -270,6 +270,7 @@ impl Agent {
             except: Expression::default(),
             groups: Vec::new(),
             fleet,
+            shown: doctor::Shown::Checks,
             output: report::Output::Json,
         });
         match answer.await {

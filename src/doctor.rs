@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, io};
 
-pub(crate) use self::options::Options;
+pub(crate) use self::options::{Options, Shown};
 use self::{
     checks::{Role, check_group_member, group_finding},
     report::{Missing, ProcessReport, Report},
@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod checks;
+mod group;
 mod hosts;
 mod kinds;
 mod options;
@@ -35,7 +36,8 @@ type Match<'a> = (&'a Group, Found, Role);
 
 /// Checks the processes. Returns the exit code: 0 if all can be reloaded, 5 if one cannot, 3 if a
 /// process or group does not exist, 1 if the processes cannot be read; over hosts also 11 if one
-/// was not reached.
+/// was not reached. Where the group of a process is shown, 0 means that it was written, and 5 that
+/// it was not.
 pub(crate) async fn run(options: Options) -> u8 {
     let report = match &options.fleet.hosts {
         Some(hosts) => match hosts::report(&options, hosts).await {
@@ -57,11 +59,18 @@ pub(crate) async fn run(options: Options) -> u8 {
         },
     };
     let (report, of_hosts) = report;
-    let verdict = match of_hosts {
-        Verdict::Converged => report.verdict(),
-        worse => worse,
+    let verdict = match (of_hosts, options.shown) {
+        (Verdict::Converged, Shown::Checks) => report.verdict(),
+        (Verdict::Converged, Shown::Group) => report.written(),
+        (worse, _) => worse,
     };
-    report.show(options.output, verdict.exit());
+    let next = group::commands(&report, &options.fleet);
+    match options.shown {
+        Shown::Group if options.output == Output::Screen => {
+            group::show(&report, &options.fleet);
+        }
+        _ => report.show(options.output, verdict.exit(), &next),
+    }
     verdict.exit()
 }
 
@@ -71,7 +80,7 @@ pub(crate) async fn run(options: Options) -> u8 {
 /// Fails if the processes cannot be read.
 pub(crate) async fn answer(options: Options) -> Result<serde_json::Value, Unreadable> {
     let report = report_here(&options).await?;
-    Ok(report.json(report.verdict().exit()))
+    Ok(report.json(report.verdict().exit(), &[]))
 }
 
 /// Why the processes of this machine cannot be checked.

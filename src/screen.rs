@@ -137,6 +137,13 @@ pub(crate) fn tell(text: &str) {
     let _ = writeln!(io::stderr(), "{}", Stream::Stderr.paint(text));
 }
 
+/// Returns the size of the file that stdout leads to; none if it is no regular file.
+pub(crate) fn stdout_file_size() -> Option<u64> {
+    let stat = rustix::fs::fstat(io::stdout()).ok()?;
+    let is_file = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+    is_file.then(|| u64::try_from(stat.st_size).unwrap_or_default())
+}
+
 /// Writes lines for the operator to stdout. A closed stdout is no error.
 pub(crate) fn answer<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) {
     let mut out = Noted(io::stdout().lock());

@@ -58,6 +58,13 @@ impl FleetArg {
         self.load(groups, groups.is_empty())
     }
 
+    /// Tells whether the file is there and has no content.
+    pub(super) fn is_empty_file(&self) -> bool {
+        let path = self.clone().path();
+        path.and_then(|path| path.metadata().ok())
+            .is_some_and(|meta| meta.is_file() && meta.len() == 0)
+    }
+
     /// Returns the file: the one that is named, or the first of the default ones that exists.
     fn path(self) -> Option<PathBuf> {
         self.fleet.or_else(default_file)

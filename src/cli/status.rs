@@ -123,6 +123,12 @@ pub(super) struct DoctorArgs {
     fleet: FleetArg,
     #[command(flatten)]
     output: OutputArg,
+    /// Print a group of fleet.toml for a process that no group and no kind knows.
+    ///
+    /// Each key has a comment: it was seen, or guessed. A line that begins with # is for you to
+    /// decide. Append the output: `hello doctor PID --group >> fleet.toml`.
+    #[arg(help_heading = "Output", long)]
+    group: bool,
 }
 
 pub(super) fn doctor(args: DoctorArgs) -> ExitCode {
@@ -137,7 +143,14 @@ fn doctor_options(args: DoctorArgs) -> Result<doctor::Options, UsageError> {
     let first = args.subjects.first();
     let (host, pid) = first.map_or(Ok((None, None)), |word| process(word))?;
     let groups = &args.subjects[usize::from(pid.is_some())..];
+    if args.group && pid.is_none() {
+        let why = "--group prints the group of one process: name its PID";
+        return Err(why.to_owned().into());
+    }
+    let is_new = args.group && groups.is_empty() && args.fleet.is_empty_file();
     let fleet = match args.fleet.load_of_any(groups) {
+        // A shell that appends the group to a new file has created that already.
+        _ if is_new => Fleet::default(),
         // Without a fleet file, the kinds are the groups of a named process.
         Err(FleetError::Nowhere) if pid.is_some() && groups.is_empty() => Fleet::default(),
         loaded => loaded?,
@@ -168,6 +181,11 @@ fn doctor_options(args: DoctorArgs) -> Result<doctor::Options, UsageError> {
         except,
         groups: groups.to_vec(),
         fleet,
+        shown: if args.group {
+            doctor::Shown::Group
+        } else {
+            doctor::Shown::Checks
+        },
         output: args.output.form(),
     })
 }

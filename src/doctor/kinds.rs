@@ -9,7 +9,10 @@ use crate::{
     fleet::{Fleet, Group, KINDS},
     host::{
         discover::{Membership, Scan, found::Found},
-        local::examine::{Examiner, Finding, Topic},
+        local::{
+            draft::NoDraft,
+            examine::{Examiner, Finding, Topic},
+        },
     },
 };
 
@@ -76,7 +79,7 @@ pub(super) async fn report(
         let text = format!("{no_group}, and no kind matches it: {why}");
         let mut findings = vec![Finding::bad(Topic::Group, text).then(next)];
         findings.extend(examiner.examine(&found, None).await);
-        return ProcessReport::new(found, None, findings);
+        return with_draft(scan, found, fleet, findings, examiner).await;
     };
     let is_in_use = fleet.path.is_none() && fleet.groups.is_empty();
     let finding = if is_in_use {
@@ -90,6 +93,28 @@ pub(super) async fn report(
     let findings =
         check_group_member(&found, (group, all.len()), role, vec![finding], examiner).await;
     ProcessReport::new(found, is_in_use.then_some(group), findings)
+}
+
+/// Returns the report of a process that no group and no kind matches, with a group for it, or why
+/// there is none.
+async fn with_draft(
+    scan: &Scan,
+    found: Found,
+    fleet: &Fleet,
+    mut findings: Vec<Finding>,
+    examiner: &Examiner,
+) -> ProcessReport {
+    let taken: Vec<&str> = fleet.groups.iter().map(|g| g.name.as_str()).collect();
+    let draft = examiner.draft(&found, scan, &taken).await;
+    match &draft {
+        // The first finding says it already.
+        Err(refusal) if matches!(refusal.why, NoDraft::Hidden) => {}
+        Err(refusal) => findings.push(Finding::refused(Topic::Role, refusal)),
+        Ok(_) => {}
+    }
+    let mut report = ProcessReport::new(found, None, findings);
+    report.draft = draft.ok();
+    report
 }
 
 /// Returns the finding for a kind that is used, since there is no fleet. Names the other kinds that

@@ -2,6 +2,15 @@
 
 use crate::{fleet::Fleet, inventory::Expression, report::Output};
 
+/// What is printed of each process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// Its checks.
+    Checks,
+    /// Its group, for `fleet.toml`.
+    Group,
+}
+
 /// Checked options.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
@@ -15,6 +24,7 @@ pub(crate) struct Options {
     pub groups: Vec<String>,
     /// The fleet, read and selected. Without any group, the process is checked by its kind.
     pub fleet: Fleet,
+    pub shown: Shown,
     /// The format on stdout; `Screen` is a line for each check.
     pub output: Output,
 }

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     event::{VERSION, Verdict},
     fleet::Group,
-    host::{discover::found::Found, local::examine::Finding},
+    host::{
+        discover::found::Found,
+        local::{draft::Draft, examine::Finding},
+    },
     inventory::HostName,
     names,
     report::Output,
@@ -22,13 +25,16 @@ const MAX_REASONS: usize = 3;
 pub(super) struct ProcessReport {
     /// Its host; `local` is this machine.
     pub(super) host: HostName,
-    pid: i32,
+    pub(super) pid: i32,
     /// The group that matches the process; none if there is none.
-    group: Option<String>,
+    pub(super) group: Option<String>,
     #[serde(with = "crate::exact")]
     exe: PathBuf,
-    checks: Vec<Finding>,
+    pub(super) checks: Vec<Finding>,
     pub(super) reloadable: bool,
+    /// What is known of a program that no group and no kind knows, and a group for it.
+    #[serde(default)]
+    pub(super) draft: Option<Draft>,
 }
 
 /// A process or group that was asked for and does not exist.
@@ -58,6 +64,7 @@ impl ProcessReport {
             exe: found.exe,
             checks,
             reloadable,
+            draft: None,
         }
     }
 
@@ -71,7 +78,7 @@ impl ProcessReport {
     }
 
     /// Returns its pid, with its host if that is another machine.
-    fn pid_text(&self) -> String {
+    pub(super) fn pid_text(&self) -> String {
         if self.host == HostName::local() {
             format!("pid {}", self.pid)
         } else {
@@ -94,6 +101,9 @@ impl ProcessReport {
                 table.below(&format!("next: {next}"));
             }
             finding.commands.iter().for_each(|c| table.command(c));
+        }
+        for fact in self.draft.iter().flat_map(|draft| &draft.facts) {
+            table.row([fact.mark(), fact.about.label(), &fact.detail]);
         }
         table
     }
@@ -118,12 +128,22 @@ impl ProcessReport {
 }
 
 impl Report {
-    pub(super) fn show(&self, output: Output, code: u8) {
+    /// Prints the processes, and to stderr what is missing. `next` are the commands that write the
+    /// groups of unknown programs.
+    pub(super) fn show(&self, output: Output, code: u8, next: &[String]) {
         if output == Output::Screen {
             self.show_lines();
         } else {
-            screen::data([self.json(code)]);
+            screen::data([self.json(code, next)]);
         }
+        self.tell_missing();
+        if output == Output::Screen && !next.is_empty() {
+            screen::tell(&screen::hint("to write its group:", next));
+        }
+    }
+
+    /// Prints to stderr what does not exist.
+    pub(super) fn tell_missing(&self) {
         for missing in &self.missing {
             let host = Some(&missing.host).filter(|host| **host != HostName::local());
             let host = host.map_or(String::new(), |host| format!("{host}: "));
@@ -135,12 +155,12 @@ impl Report {
     }
 
     /// Returns the object of `-o json`.
-    pub(super) fn json(&self, code: u8) -> serde_json::Value {
+    pub(super) fn json(&self, code: u8, next: &[String]) -> serde_json::Value {
         serde_json::json!({
             "v": VERSION,
             "dry_run": false,
             "exit": code,
-            "next": [],
+            "next": next,
             "processes": self.processes,
             "missing": self.missing,
         })
@@ -151,6 +171,18 @@ impl Report {
         if !self.missing.is_empty() || self.processes.is_empty() {
             Verdict::NoMatch
         } else if self.processes.iter().all(|process| process.reloadable) {
+            Verdict::Converged
+        } else {
+            Verdict::Refused
+        }
+    }
+
+    /// Returns the verdict where groups are written: something does not exist, every process has a
+    /// group now, or one has none.
+    pub(super) fn written(&self) -> Verdict {
+        if !self.missing.is_empty() || self.processes.is_empty() {
+            Verdict::NoMatch
+        } else if self.processes.iter().all(|process| process.draft.is_some()) {
             Verdict::Converged
         } else {
             Verdict::Refused

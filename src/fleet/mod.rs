@@ -148,6 +148,19 @@ impl Fleet {
         Self::parse(&read(path)?, path)
     }
 
+    /// Reads one group as the text of it stands in `fleet.toml`.
+    ///
+    /// # Errors
+    /// Fails if it is not valid.
+    pub(crate) fn of_group(text: &str) -> Result<Self, FleetError> {
+        let fleet = format!("version = 1\n{text}");
+        let fleet = Self::parse(fleet.as_bytes(), Path::new("fleet.toml"))?;
+        Ok(Self {
+            path: None,
+            ..fleet
+        })
+    }
+
     fn parse(bytes: &[u8], path: &Path) -> Result<Self, FleetError> {
         let text = String::from_utf8_lossy(bytes);
         let error = |fault: ConfigError| shown_fault(&fault, bytes, path);

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use serde_json::{Map, Value};
 
-use crate::support::{CommandResult, Fleet, get};
+use crate::support::{CommandResult, Fleet, Killed, get};
 
 /// Keys whose objects have other keys each time, or are documented as events.
 const FREE: [&str; 4] = ["restart_only", "began", "end", "events"];
@@ -85,6 +85,13 @@ fn every_key_of_doctor_history_and_a_self_report_is_documented_once() {
     for list in ["processes", "missing"] {
         assert!(doctor[list][0].is_object(), "{list}: {doctor:#}");
     }
+    assert_documented("hello doctor", &doctor);
+    // Of a process that no group and no kind knows there is more.
+    let sleep = Killed(Command::new("sleep").arg("600").spawn().unwrap());
+    let mut doctor = fleet.doctor(&[&sleep.id().to_string()]).expect(5).json;
+    let draft = &doctor["processes"][0]["draft"];
+    assert!(draft["facts"][0].is_object(), "{doctor:#}");
+    doctor["missing"] = missing.json["missing"].clone();
     assert_documented("hello doctor", &doctor);
     fleet.broadcast(&["--set", "message=two"]).expect(0);
     let mut history = Command::new(fleet.exe());

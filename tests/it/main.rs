@@ -17,6 +17,7 @@ mod demo_hosts;
 mod diff;
 mod discover;
 mod doctor;
+mod doctor_group;
 mod documented;
 mod doubtful;
 mod endpoints;

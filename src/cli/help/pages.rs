@@ -152,9 +152,15 @@ pub(super) const PAGES: &[Page] = &[
             ("hello doctor 4711", "any process of this machine"),
         ],
         exits: Exits::Of(&[
-            (Converged, "every process can be reloaded"),
+            (
+                Converged,
+                "every process can be reloaded; with --group it was written",
+            ),
             (NoMatch, "there is no such process"),
-            (Refused, "a process cannot be reloaded, and why is printed"),
+            (
+                Refused,
+                "a process cannot be reloaded, or has no group, and why is printed",
+            ),
         ]),
     },
     Page {

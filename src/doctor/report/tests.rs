@@ -11,6 +11,7 @@ fn process(pid: i32, checks: Vec<Finding>) -> ProcessReport {
         exe: "/usr/sbin/nginx".into(),
         reloadable: checks.iter().all(|finding| finding.ok != Some(false)),
         checks,
+        draft: None,
     }
 }
 

@@ -7,8 +7,13 @@ use crate::{
     assertion::Source,
     fleet::{Group, Signal, Speaks, Trigger},
     host::{
-        discover::found::Found,
-        local::{baseline::take_baseline, guards::check_exclusive_address, sources::Sources},
+        discover::{Scan, found::Found},
+        local::{
+            baseline::take_baseline,
+            draft::{self, Draft, NoDraft},
+            guards::check_exclusive_address,
+            sources::Sources,
+        },
         net::sockets::{EndpointError, Listeners},
         probe::{limits::ProbeLimits, log},
         validate::current::{CurrentTarget, ValidationCache},
@@ -91,6 +96,20 @@ impl Examiner {
         ));
         findings.extend(self.examine_config(found, group).await);
         findings
+    }
+
+    /// Writes the group of a process that no group and no kind matches. `taken` are the names of
+    /// other groups.
+    ///
+    /// # Errors
+    /// Fails if no group can match the process, or if another process takes the signal for it.
+    pub(crate) async fn draft(
+        &self,
+        found: &Found,
+        scan: &Scan,
+        taken: &[&str],
+    ) -> Result<Draft, Refusal<NoDraft>> {
+        draft::draft(found, scan, &self.listeners, taken).await
     }
 
     /// Checks the config of a process, its validation, and the proof of a reload.

@@ -3,6 +3,7 @@
 pub(crate) mod baseline;
 pub(crate) mod check;
 pub(crate) mod commit;
+pub(crate) mod draft;
 pub(crate) mod examine;
 mod failed;
 pub(crate) mod guards;

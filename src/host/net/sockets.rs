@@ -220,6 +220,16 @@ impl Listeners {
         self.addresses(pid)?.has(|_| true)
     }
 
+    /// Returns the addresses that a process or a descendant of it listens on, as `listen` names
+    /// them.
+    ///
+    /// # Errors
+    /// Fails as [`sockets_of`] does, for the process itself.
+    pub(crate) fn names(&self, pid: i32) -> Result<Vec<String>, SocketsError> {
+        let addresses = without_twins(self.addresses(pid)?.known);
+        Ok(addresses.iter().map(Address::to_string).collect())
+    }
+
     /// Returns the endpoint of a process with these arguments. The first entry of the group's
     /// `listen` that fits exactly one of its addresses decides.
     ///

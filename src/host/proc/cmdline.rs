@@ -52,6 +52,12 @@ impl CommandLine {
         }
     }
 
+    /// Tells whether `exe` runs scripts, by its name or by the name that it was called by.
+    pub(crate) fn is_interpreter(&self, exe: &Path) -> bool {
+        let exe = strip_deleted(exe).to_string_lossy();
+        known(file_name(&exe)).is_some() || known(file_name(&self.name)).is_some()
+    }
+
     /// Returns the script that the interpreter `exe` runs, as the command line names it; none if
     /// `exe` is no interpreter. `is_interpreter`: the group declares that `exe` is one.
     pub(crate) fn script(&self, exe: &Path, is_interpreter: bool) -> Option<&str> {

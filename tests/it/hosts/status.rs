@@ -160,3 +160,16 @@ fn a_process_of_a_host_is_examined_there() {
     let end = run("web");
     assert_eq!(column(&end.json["processes"], "host"), ["h0", "h1"]);
 }
+
+#[test]
+fn the_group_of_a_process_of_a_host_is_printed_for_the_file_of_that_host() {
+    let hosts = Hosts::start(&[1]);
+    let mut sleep = std::process::Command::new("sleep");
+    let sleep = crate::support::Killed(sleep.arg("600").spawn().unwrap());
+    let subject = format!("h0:{}", sleep.id());
+    let mut doctor = hosts.testbed.command(&["doctor", &subject, "--group"]);
+    let output = doctor.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.starts_with("\n[[group]]\nname = \"sleep\""), "{text}");
+}

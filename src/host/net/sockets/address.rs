@@ -1,6 +1,7 @@
 //! The address of a listening socket, and what `listen` in `fleet.toml` says of it.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -12,6 +13,20 @@ use crate::{fleet::ListenAt, host::proc::argument::argument};
 pub(crate) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
+}
+
+/// As `listen` in `fleet.toml` names it.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+            // It is a glob there.
+            Self::Unix(path) => {
+                let path = glob::Pattern::escape(&path.to_string_lossy());
+                write!(f, "unix:{path}")
+            }
+        }
+    }
 }
 
 impl Address {

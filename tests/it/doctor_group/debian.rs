@@ -1,0 +1,177 @@
+//! Daemons of Debian that no kind knows. Their groups are what `hello doctor PID --group` writes,
+//! and the lines that an operator types: what shows a reload, and that there is no validator.
+
+use std::{net::TcpStream, path::Path, process::Command};
+
+use super::{append, type_in};
+use crate::{
+    daemons::{Daemon, command, folder, free_port, need},
+    support::{until, write},
+};
+
+/// Waits until a daemon listens on a port.
+fn listens(daemon: &Daemon, port: u16) {
+    until("it listens", || {
+        assert!(daemon.runs(), "it ended: {}", daemon.log());
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+}
+
+/// Returns stdout of a command.
+fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn lighttpd_reloads_by_a_written_group() {
+    if !(need("lighttpd") && need("curl")) {
+        return;
+    }
+    let (dir, port) = (folder(), free_port());
+    let text = |word: &str| {
+        format!(
+            "server.document-root = \"/\"\nserver.bind = \"127.0.0.1\"\nserver.port = {port}\n\
+             server.modules = ( \"mod_setenv\" )\n\
+             setenv.add-response-header = ( \"X-Config\" => \"{word}\" )\n"
+        )
+    };
+    let config = write(&dir.path().join("l.conf"), &text("one"));
+    let mut lighttpd = command("lighttpd");
+    let daemon = Daemon::spawn(dir, lighttpd.arg("-D").arg("-f").arg(config));
+    listens(&daemon, port);
+    let file = daemon.path("fleet.toml");
+    let written = append(daemon.pid(), &file).expect(0);
+    written.has("config", "\"{arg:-f}\"", "seen");
+    written.has(
+        "signal",
+        "\"SIGUSR1\"",
+        "seen: ExecReload of lighttpd.service",
+    );
+    written.has("reloads", "true", "guessed: ExecReload of lighttpd.service");
+    let validator = "[\"{exe}\", \"-tt\", \"-f\", \"{candidate}\"]";
+    written.has(
+        "validate",
+        validator,
+        "seen: ExecStartPre of lighttpd.service",
+    );
+    type_in(
+        &file,
+        "",
+        "[[group.confirm]]\nhttp = \"http://{listen}/\"\nstatus = 403\n\
+         read = \"header:X-Config\"\nchanged = true",
+    );
+    let header = || {
+        let url = format!("http://127.0.0.1:{port}/");
+        let format = "%header{x-config}";
+        output(command("curl").args(["-s", "-o", "/dev/null", "-w", format, &url]))
+    };
+    let good = daemon.write("good", &text("two"));
+    daemon
+        .broadcast(&["--config", good.to_str().unwrap()])
+        .expect(0);
+    assert_eq!(header(), "two");
+    let bad = daemon.write("bad", "server.port = = 1\n");
+    daemon
+        .broadcast(&["--config", bad.to_str().unwrap()])
+        .expect(4);
+    assert_eq!(header(), "two");
+}
+
+#[test]
+fn unbound_reloads_by_a_written_group() {
+    if !(need("unbound") && need("unbound-checkconf") && need("dig")) {
+        return;
+    }
+    let (dir, port) = (folder(), free_port());
+    let text = |word: &str| {
+        format!(
+            "server:\n interface: 127.0.0.1\n port: {port}\n username: \"\"\n chroot: \"\"\n \
+             directory: \"{}\"\n use-syslog: no\n pidfile: \"\"\n do-daemonize: no\n \
+             local-data: 'v.test. 0 TXT \"{word}\"'\nremote-control:\n control-enable: no\n",
+            dir.path().display()
+        )
+    };
+    let (one, two) = (text("one"), text("two"));
+    let config = write(&dir.path().join("u.conf"), &one);
+    let mut unbound = command("unbound");
+    let daemon = Daemon::spawn(dir, unbound.arg("-d").arg("-c").arg(config));
+    listens(&daemon, port);
+    let file = daemon.path("fleet.toml");
+    let written = append(daemon.pid(), &file).expect(0);
+    written.has("config", "\"{arg:-c}\"", "seen");
+    written.has("reloads", "true", "guessed: ExecReload of unbound.service");
+    let validator = "[\"unbound-checkconf\", \"{candidate}\"]";
+    written.has("validate", validator, "guessed");
+    type_in(
+        &file,
+        "",
+        "[[group.confirm]]\nexec = [\"dig\", \"+short\", \"+tries=1\", \"+time=2\", \
+         \"-p\", \"{listen.port}\", \"@{listen.host}\", \"v.test\", \"TXT\"]\nchanged = true",
+    );
+    let good = daemon.write("good", &two);
+    daemon
+        .broadcast(&["--config", good.to_str().unwrap()])
+        .expect(0);
+    let port = port.to_string();
+    let query = ["+short", "-p", &port, "@127.0.0.1", "v.test", "TXT"];
+    assert_eq!(output(command("dig").args(query)), "\"two\"");
+    let bad = daemon.write("bad", "server: bogus: 3\n");
+    daemon
+        .broadcast(&["--config", bad.to_str().unwrap()])
+        .expect(4);
+}
+
+#[test]
+fn tinyproxy_reloads_by_a_written_group() {
+    if !(need("tinyproxy") && need("curl")) {
+        return;
+    }
+    let (dir, port) = (folder(), free_port());
+    let text = |host: &str| {
+        format!(
+            "Port {port}\nListen 127.0.0.1\nTimeout 600\nMaxClients 10\nAllow 127.0.0.1\n\
+             StatHost \"{host}\"\n"
+        )
+    };
+    let config = write(&dir.path().join("t.conf"), &text("one.test"));
+    let mut tinyproxy = command("tinyproxy");
+    let daemon = Daemon::spawn(dir, tinyproxy.arg("-d").arg("-c").arg(config));
+    listens(&daemon, port);
+    let file = daemon.path("fleet.toml");
+    let written = append(daemon.pid(), &file).expect(0);
+    written.has(
+        "signal",
+        "\"SIGUSR1\"",
+        "seen: ExecReload of tinyproxy.service",
+    );
+    written.has(
+        "reloads",
+        "true",
+        "guessed: ExecReload of tinyproxy.service",
+    );
+    assert_eq!(written.key("validate"), None, "it has no validator");
+    type_in(
+        &file,
+        "validate = \"none\"",
+        "[[group.confirm]]\nexec = [\"curl\", \"-s\", \"-o\", \"/dev/null\", \"-w\", \
+         \"%{http_code}\", \"-x\", \"http://{listen}/\", \"http://two.test/\"]\nchanged = true",
+    );
+    let good = daemon.write("good", &text("two.test"));
+    daemon
+        .broadcast(&["--config", good.to_str().unwrap()])
+        .expect(0);
+    let bad = daemon.write("bad", &format!("{}Bogus\n", text("three.test")));
+    // Only its log says that it refused the file, so that the rollback changes nothing either.
+    daemon
+        .broadcast(&["--config", bad.to_str().unwrap()])
+        .expect(7);
+    assert_eq!(stat_host(&daemon.path("t.conf")), "StatHost \"two.test\"");
+}
+
+/// The line of a config that the test changes.
+fn stat_host(config: &Path) -> String {
+    let text = std::fs::read_to_string(config).unwrap();
+    let line = text.lines().find(|line| line.starts_with("StatHost"));
+    line.unwrap_or_default().to_owned()
+}
