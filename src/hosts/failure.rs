@@ -133,7 +133,7 @@ fn unknown_key(host: &HostEntry, failure: &ConnectFailure) -> String {
         .iter()
         .take_while(|word| **word != host.address);
     let kept = words.filter(|word| !["-T", "--", "-oBatchMode=yes"].contains(&word.as_str()));
-    let mut ssh: Vec<String> = kept.map(|word| screen::quote(word)).collect();
+    let mut ssh: Vec<String> = kept.map(screen::quote).collect();
     if failure.argv.first().is_none_or(|program| program != "ssh") {
         ssh = vec!["ssh".into()];
     }
