@@ -43,6 +43,12 @@ impl Kind {
             .trim_start_matches("# ")
     }
 
+    /// Returns the names of the variables of a process's environment that the kind reads.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let behind = self.text.split("{env:").skip(1);
+        behind.filter_map(|text| Some(text.split_once('}')?.0))
+    }
+
     /// Returns the kind as a group, to be copied into `fleet.toml` and changed.
     #[must_use]
     pub fn as_group(&self) -> String {

@@ -77,6 +77,7 @@ pub(super) fn inspect(
     }
     planned.timeout = request.timeout.unwrap_or(group.timeout);
     planned.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();
+    planned.variables = found.named_variables(group);
     planned.restart_only_paths = discover::fixed_of(found, group);
     planned.started_ns = guard::start_time_ns(found.started);
     if let Some(why) = unresponsive {
