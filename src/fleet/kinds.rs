@@ -26,6 +26,7 @@ pub const KINDS: &[Kind] = kinds![
     "nats-server",
     "postgres",
     "gunicorn",
+    "apache2",
     "sshd",
     "dnsmasq",
     "dnsmasq-hosts",

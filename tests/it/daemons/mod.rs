@@ -27,6 +27,7 @@ use crate::support::{CommandResult, RUN_LIMIT, write};
 mod acts;
 mod alertmanager;
 mod all;
+mod apache2;
 mod case;
 mod dnsmasq;
 mod gunicorn;
