@@ -27,6 +27,7 @@ pub const KINDS: &[Kind] = kinds![
     "postgres",
     "gunicorn",
     "apache2",
+    "uwsgi",
     "sshd",
     "dnsmasq",
     "dnsmasq-hosts",

@@ -40,6 +40,7 @@ mod refused;
 mod rsyslog;
 pub(crate) mod services;
 mod sshd;
+mod uwsgi;
 pub(crate) mod web;
 
 /// Further directories of programs, which the PATH of the tester may lack.
