@@ -28,6 +28,7 @@ pub const KINDS: &[Kind] = kinds![
     "gunicorn",
     "apache2",
     "uwsgi",
+    "squid",
     "sshd",
     "dnsmasq",
     "dnsmasq-hosts",

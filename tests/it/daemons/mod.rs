@@ -39,6 +39,7 @@ mod prometheus;
 mod refused;
 mod rsyslog;
 pub(crate) mod services;
+mod squid;
 mod sshd;
 mod uwsgi;
 pub(crate) mod web;

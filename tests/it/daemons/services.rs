@@ -29,7 +29,7 @@ pub(crate) struct Service {
 
 impl Service {
     /// Waits until it answers. Fails with its log if it ends before.
-    fn start(daemon: Daemon, port: u16, mut answers: impl FnMut(&Self) -> bool) -> Self {
+    pub(super) fn start(daemon: Daemon, port: u16, mut answers: impl FnMut(&Self) -> bool) -> Self {
         let service = Self { daemon, port };
         until("it answers", || {
             let runs = service.daemon.runs();
@@ -40,7 +40,7 @@ impl Service {
         service
     }
 
-    fn connect(&self) -> Option<TcpStream> {
+    pub(super) fn connect(&self) -> Option<TcpStream> {
         let stream =
             TcpStream::connect_timeout(&([127, 0, 0, 1], self.port).into(), ANSWER).ok()?;
         stream.set_read_timeout(Some(ANSWER)).ok()?;
