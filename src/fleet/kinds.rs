@@ -29,6 +29,7 @@ pub const KINDS: &[Kind] = kinds![
     "apache2",
     "uwsgi",
     "squid",
+    "postfix",
     "sshd",
     "dnsmasq",
     "dnsmasq-hosts",

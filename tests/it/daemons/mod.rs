@@ -34,6 +34,7 @@ mod gunicorn;
 mod haproxy;
 mod nats;
 mod nginx;
+mod postfix;
 pub(crate) mod postgres;
 mod prometheus;
 mod refused;
