@@ -30,6 +30,7 @@ pub const KINDS: &[Kind] = kinds![
     "uwsgi",
     "squid",
     "postfix",
+    "icinga2",
     "sshd",
     "dnsmasq",
     "dnsmasq-hosts",

@@ -32,6 +32,7 @@ mod case;
 mod dnsmasq;
 mod gunicorn;
 mod haproxy;
+mod icinga2;
 mod nats;
 mod nginx;
 mod postfix;
