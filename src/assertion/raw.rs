@@ -48,7 +48,8 @@ pub(crate) struct RawAssertion {
     /// Source: the worker processes, from the kernel; goes with `replaced`.
     #[serde(default)]
     workers: bool,
-    /// Source: the listening sockets of the process, from the kernel; goes with `replaced`.
+    /// Source: the listening sockets of the process, from the kernel; where it has none, those of
+    /// its children. Goes with `replaced`.
     #[serde(default)]
     listener: bool,
     /// Source: the children of this name, from the kernel; goes with `replaced`.

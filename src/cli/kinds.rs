@@ -27,7 +27,7 @@ pub(super) fn kinds(name: Option<&str>) -> ExitCode {
 
 /// Returns a table of every kind.
 fn table() -> Table {
-    let mut table = Table::new(1, ["KIND", "ON SIGHUP"]);
+    let mut table = Table::new(1, ["KIND", "ON ITS SIGNAL"]);
     for kind in KINDS {
         let about = kind.about();
         let about = about.split_once(": ").map_or(about, |(_, about)| about);

@@ -26,6 +26,11 @@ pub const KINDS: &[Kind] = kinds![
     "nats-server",
     "postgres",
     "gunicorn",
+    "apache2",
+    "uwsgi",
+    "squid",
+    "postfix",
+    "icinga2",
     "sshd",
     "dnsmasq",
     "dnsmasq-hosts",
@@ -41,6 +46,12 @@ impl Kind {
             .next()
             .unwrap_or_default()
             .trim_start_matches("# ")
+    }
+
+    /// Returns the names of the variables of a process's environment that the kind reads.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let behind = self.text.split("{env:").skip(1);
+        behind.filter_map(|text| Some(text.split_once('}')?.0))
     }
 
     /// Returns the kind as a group, to be copied into `fleet.toml` and changed.

@@ -163,6 +163,7 @@ impl StatusProbe {
             PlannedInstance::new(instance, Arc::new(group.clone()), found.args.clone());
         planned.identity = found.identity(group);
         planned.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();
+        planned.variables = found.named_variables(group);
         planned
     }
 

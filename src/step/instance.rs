@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::BTreeMap,
+    ffi::OsString,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -56,6 +57,9 @@ pub struct PlannedInstance {
     pub identity: Identity,
     /// Its working directory at the survey.
     pub cwd: PathBuf,
+    /// The variables of its environment that its group names, at the survey: its config depends on
+    /// them.
+    pub variables: Vec<(String, OsString)>,
     /// Inodes of the listening sockets that it held just before its signal. A process that holds
     /// one of them later has inherited it.
     pub sockets: Vec<u64>,
@@ -131,6 +135,7 @@ impl PlannedInstance {
             args: args.into(),
             identity: Identity::default(),
             cwd: PathBuf::new(),
+            variables: Vec::new(),
             sockets: Vec::new(),
             new_children: Vec::new(),
             workers_before: Vec::new(),

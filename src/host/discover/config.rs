@@ -24,7 +24,10 @@ use crate::{
             reason::{Absent, Attempts, ConfigReason, ConfigRefusal},
         },
         parallel::par_map::par_map,
-        proc::{argument::argument, guard::View},
+        proc::{
+            argument::{self, argument},
+            guard::View,
+        },
     },
     trust::ResolvedPath,
 };
@@ -283,12 +286,16 @@ fn options_of(places: &[PathBase]) -> String {
 
 /// Tells whether the option of this base is only another spelling of one before it.
 fn is_spelled_before(places: &[PathBase], at: usize) -> bool {
-    let PathBase::Arg(_, below) = &places[at] else {
-        return false;
-    };
     places[..at]
         .iter()
-        .any(|place| matches!(place, PathBase::Arg(_, other) if other == below))
+        .any(|place| are_spellings(place, &places[at]))
+}
+
+/// Tells whether two bases are the value of one option. An argument at a position is none.
+fn are_spellings(first: &PathBase, second: &PathBase) -> bool {
+    let is_option = |name: &str| argument::place(name).is_none();
+    matches!((first, second), (PathBase::Arg(one, below), PathBase::Arg(other, same))
+        if below == same && (one == other || is_option(one) && is_option(other)))
 }
 
 /// Returns the path of a base for this process, and whether a relative value makes it a guess; none
@@ -316,8 +323,8 @@ fn named_by(
         PathBase::Env(name, below) => below_value(lookup.variable(name)?, below),
         PathBase::Title(pattern, below) => below_value(lookup.titled(pattern)?, below),
         PathBase::Arg(_, below) => {
-            let spelled = places.iter().filter_map(|place| match place {
-                PathBase::Arg(option, other) if other == below => Some(option.as_str()),
+            let spelled = places.iter().filter_map(|other| match other {
+                PathBase::Arg(option, _) if are_spellings(place, other) => Some(option.as_str()),
                 _ => None,
             });
             let values = lookup.values(&spelled.collect::<Vec<_>>())?;

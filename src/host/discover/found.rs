@@ -1,13 +1,13 @@
 //! A process of a group, and the result of a scan for one group.
 
-use std::{io, path::PathBuf};
+use std::{collections::BTreeSet, ffi::OsString, io, path::PathBuf};
 
 use crate::{
     event::{Instance, ReloadsBy},
-    fleet::{Group, OnBadConfig},
+    fleet::{Group, KINDS, Kind, OnBadConfig, PathBase},
     host::{
         discover::{inspect::Inspected, owner, reason::MatchRefusal, renewal, title::Telling},
-        exec::sees,
+        exec::{sees, variable},
         proc::guard::{self, Namespace},
     },
     identity::{Identity, Sees},
@@ -101,6 +101,27 @@ impl Found {
             renewal,
             ..self.seen.clone()
         }
+    }
+
+    /// Returns the variables of its environment that its group or its kind names.
+    pub(crate) fn named_variables(&self, group: &Group) -> Vec<(String, OsString)> {
+        let places = group.config.iter().flatten().chain(&group.reading.base);
+        let of_group = places.filter_map(|place| match place {
+            PathBase::Env(name, _) => Some(name.clone()),
+            _ => None,
+        });
+        // A group that names its config itself has a process that the variable leads there as well.
+        let of_kind = KINDS
+            .iter()
+            .filter(|kind| group.kind.as_deref() == Some(kind.name))
+            .flat_map(Kind::variables)
+            .map(str::to_owned);
+        let names: BTreeSet<String> = of_group.chain(of_kind).collect();
+        let value = |name: String| {
+            let value = variable(self.pid, &name)??;
+            Some((name, value))
+        };
+        names.into_iter().filter_map(value).collect()
     }
 
     /// Returns it as it is reported.

@@ -137,6 +137,7 @@ impl Examiner {
             PlannedInstance::new(instance, Arc::new(group.clone()), found.args.clone());
         planned.identity = found.identity(group);
         planned.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();
+        planned.variables = found.named_variables(group);
         findings.extend(process::command(&planned));
         findings.push(self.answers(&mut planned, has_endpoint).await);
         findings.extend(

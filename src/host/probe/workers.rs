@@ -76,7 +76,8 @@ pub(super) fn is_settled(pid: i32) -> bool {
     age(pid).is_some_and(|age| age >= SETTLED)
 }
 
-/// Returns the listening sockets that `pid` itself holds, by inode, one a line.
+/// Returns the listening sockets that `pid` itself holds, by inode, one a line. A process that has
+/// none, such as the master of squid, has those of its children.
 ///
 /// # Errors
 /// Fails as [`workers`] does.
@@ -84,14 +85,35 @@ pub(crate) fn listener(
     pid: i32,
     read_listeners: impl FnOnce() -> Result<Arc<Listeners>, KernelError>,
 ) -> Result<String, KernelError> {
-    let held: BTreeSet<u64> = sockets_of(pid)?.into_iter().collect();
+    let own: BTreeSet<u64> = sockets_of(pid)?.into_iter().collect();
+    let of_children = sockets_of_children(pid);
     let listeners = read_listeners()?;
-    Ok(held
-        .into_iter()
-        .filter(|socket| listeners.listens(*socket))
-        .map(|socket| format!("{socket}{LISTENS}"))
-        .collect::<Vec<_>>()
-        .join("\n"))
+    let lines = |held: BTreeSet<u64>| {
+        held.into_iter()
+            .filter(|socket| listeners.listens(*socket))
+            .map(|socket| format!("{socket}{LISTENS}"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let own = lines(own);
+    if own.is_empty() {
+        of_children.map(lines)
+    } else {
+        Ok(own)
+    }
+}
+
+/// Returns the sockets that the children of `pid` hold.
+fn sockets_of_children(pid: i32) -> Result<BTreeSet<u64>, KernelError> {
+    let mut held = BTreeSet::new();
+    for child in children(pid).map_err(KernelError::Children)? {
+        match sockets_of(child) {
+            Ok(sockets) => held.extend(sockets),
+            Err(_) if lives(child).is_ok_and(|stat| stat.is_none()) => {}
+            Err(why) => return Err(KernelError::Sockets(child, why)),
+        }
+    }
+    Ok(held)
 }
 
 /// Returns the draining workers: those that listened in the reading `before` and live without

@@ -7,6 +7,7 @@ pub(crate) mod evidence;
 pub(crate) mod expectation;
 pub(crate) mod opened;
 pub(crate) mod prove;
+mod remains;
 pub(crate) mod restart_command;
 pub(crate) mod second_end;
 pub(crate) mod signal;

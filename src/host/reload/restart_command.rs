@@ -16,7 +16,7 @@ use crate::{
             quoted, start, typed,
         },
         probe::{answer::KernelError, limits::ProbeLimits},
-        reload::{context::ProofContext, successor},
+        reload::{context::ProofContext, remains, successor},
     },
     identity::{Line, Sees},
     kernel,
@@ -27,8 +27,9 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Returns the command by which an operator starts `member` again. It starts its unit, or runs the
-/// command line that it had, as the user that it ran as. Returns `None` if that command would run
-/// with more rights than the instance had, or is not known.
+/// command line that it had, as the user that it ran as and with the variables that say where its
+/// config is. Returns `None` if that command would run with more rights than the instance had, or
+/// is not known.
 pub(crate) fn command(member: &PlannedInstance) -> Option<String> {
     let cwd = &member.cwd;
     if let Some(unit) = &member.group.matching.unit {
@@ -64,10 +65,28 @@ pub(crate) fn command(member: &PlannedInstance) -> Option<String> {
     if !is_known {
         return None;
     }
-    let command: Vec<String> = std::iter::once(exe.display().to_string())
+    let command: Vec<String> = environment(member)?
+        .into_iter()
+        .chain([exe.display().to_string()])
         .chain(argv)
         .collect();
     typed(&command, &user, cwd)
+}
+
+/// Returns the words that set the variables which say where the config of an instance is. Returns
+/// `None` if one of them cannot be typed.
+fn environment(member: &PlannedInstance) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    for (name, value) in &member.variables {
+        let value = value
+            .to_str()
+            .filter(|value| !value.contains(char::is_control))?;
+        words.push(format!("{name}={value}"));
+    }
+    if !words.is_empty() {
+        words.insert(0, "env".into());
+    }
+    Some(words)
 }
 
 /// Tells whether the process has left the directory that it was started in. An argument then names
@@ -138,6 +157,7 @@ pub(crate) async fn restart_command(
     let instance = &member.instance;
     let argv = filled(member).map_err(|e| failure(e.to_string()))?;
     let command = || quoted(&argv);
+    remains::wait(member, limits).await;
     let mut child = spawn(member, &argv).await?;
     let began = Instant::now();
     let mut exit = None;
@@ -306,6 +326,19 @@ mod tests {
         let mut unit = case.member("sshd", Line::Title, LISTENER);
         Arc::make_mut(&mut unit.group).matching.unit = Some("ssh.service".into());
         assert_eq!(case.command(&unit), text("systemctl start ssh.service"));
+    }
+
+    #[test]
+    fn the_command_sets_the_variables_that_say_where_its_config_is() {
+        let case = RestartCase::new(&["master"]);
+        let mut member = case.member("master", Line::Arguments, "-w");
+        member.variables = vec![("MAIL_CONFIG".into(), "/etc/my postfix".into())];
+        assert_eq!(
+            case.command(&member),
+            Some("env 'MAIL_CONFIG=/etc/my postfix' DIR/master -w".into())
+        );
+        member.variables = vec![("MAIL_CONFIG".into(), "/etc/\n".into())];
+        assert_eq!(case.command(&member), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use crate::{
     fleet::{option_of, placeholder},
     host::discover::title::{arguments as arguments_of, certain as certain_of},
+    identity::Line,
     kernel::strip_deleted,
     step::PlannedInstance,
 };
@@ -52,7 +53,11 @@ pub(crate) fn arguments(planned: &PlannedInstance) -> Arguments {
             Arguments::Hidden
         };
     }
-    parse(&line, &exe)
+    match parse(&line, &exe) {
+        // A title of another form, such as `uWSGI master`.
+        Arguments::Kept if planned.identity.line == Line::Title => Arguments::Hidden,
+        arguments => arguments,
+    }
 }
 
 /// Returns the arguments in a title whose format the group of the process declares. The survey

@@ -318,7 +318,12 @@ pub(super) fn stopped_after(web: &Web) {
 
 /// Checks that an instance stopped until the rollback is proven on the old config.
 pub(super) fn stopped_until_the_undo(web: &Web) {
-    web.fleet(&format!("timeout = \"2s\"\n{STOPS}"));
+    stopped_until_the_undo_within(web, "2s");
+}
+
+/// Does the same with this `timeout`, in which its reload ends twice.
+pub(super) fn stopped_until_the_undo_within(web: &Web, timeout: &str) {
+    web.fleet(&format!("timeout = {timeout:?}\n{STOPS}"));
     let stand = web.stand();
     let result = web.watch(&web.config("two"), |event| {
         if event["event"] == "rollback_began" {
@@ -525,6 +530,9 @@ pub(super) fn dies(web: &Web, text: &str) {
         "{}",
         result.stderr
     );
+    // The test has not reaped it, so a program that reads its pid file would take it for a running
+    // one.
+    let _ = std::fs::remove_file(web.daemon.path("pid"));
     let typed = Daemon::spawn(folder(), Command::new("sh").args(["-c", command]));
     until("it says the old word", || {
         assert!(typed.runs(), "{command}: {}", typed.log());

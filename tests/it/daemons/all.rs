@@ -1,16 +1,19 @@
 //! Daemons that are stopped or killed during a reload. The tests mostly wait, so they run
 //! concurrently.
 
-use super::{alertmanager, dnsmasq, nats, postgres, prometheus};
+use super::{alertmanager, dnsmasq, icinga2, nats, postfix, postgres, prometheus, squid};
 
 #[test]
 fn every_daemon_that_is_stopped_or_killed_is_reported() {
-    let all: [(&str, fn()); 5] = [
+    let all: [(&str, fn()); 8] = [
         ("prometheus", prometheus::stopped_or_killed),
         ("alertmanager", alertmanager::stopped_or_killed),
         ("nats-server", nats::stopped_or_killed),
         ("postgres", postgres::stopped_or_killed),
         ("dnsmasq", dnsmasq::stopped_or_killed),
+        ("squid", squid::stopped_or_killed),
+        ("postfix", postfix::stopped_or_killed),
+        ("icinga2", icinga2::stopped_or_killed),
     ];
     let all = all.map(|(name, check)| (name, std::thread::spawn(check)));
     let failed: Vec<&str> = all

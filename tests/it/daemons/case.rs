@@ -250,6 +250,45 @@ impl Case<'_> {
         assert_eq!(self.text(), old);
     }
 
+    /// Makes a change that passes the validator and ends it. The old file is rolled back, and the
+    /// command that starts it again is shown. Returns that command.
+    pub(crate) fn dies(&self, text: &str) -> String {
+        let old = self.text();
+        let result = self.change(text).expect(7);
+        let one = only_instance(&result);
+        assert_eq!(
+            (&one["outcome"], &one["failure"]["kind"], &one["pid"]),
+            (&"died".into(), &"died".into(), &self.daemon.pid().into()),
+            "{:#}",
+            result.json
+        );
+        assert_eq!((self.text(), self.daemon.runs()), (old, false));
+        let command = one["start"].as_str().unwrap_or_else(|| panic!("{one:#}"));
+        assert!(result.stderr.contains(command), "{}", result.stderr);
+        command.to_owned()
+    }
+
+    /// Does the same, and the group's `revive` starts it again on the old config.
+    pub(crate) fn is_revived(&self, text: &str, revive: &[&str]) {
+        self.fleet(&format!("revive = {revive:?}"));
+        let (old, pid) = (self.text(), self.daemon.pid());
+        let result = self.change(text).expect(6);
+        let one = only_instance(&result);
+        assert_eq!(
+            (
+                &one["outcome"],
+                &one["failure"]["kind"],
+                &one["successor_of"]
+            ),
+            (&"reverted".into(), &"died".into(), &pid.into()),
+            "{:#}",
+            result.json
+        );
+        let new = i32::try_from(one["pid"].as_i64().unwrap()).unwrap();
+        assert!(started(new).is_some(), "{one:#}");
+        assert_eq!((self.text(), self.daemon.runs()), (old, false));
+    }
+
     /// Stops it between survey and install, and continues it when the rollback begins.
     pub(crate) fn continues(&self, text: &str) {
         self.continues_as(text, &[(6, "reverted")]);

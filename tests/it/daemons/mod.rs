@@ -27,20 +27,25 @@ use crate::support::{CommandResult, RUN_LIMIT, write};
 mod acts;
 mod alertmanager;
 mod all;
+mod apache2;
 mod asked;
 mod case;
 mod dnsmasq;
 mod gunicorn;
 mod haproxy;
+mod icinga2;
 mod logs;
 mod nats;
 mod nginx;
+mod postfix;
 pub(crate) mod postgres;
 mod prometheus;
 mod refused;
 mod rsyslog;
 pub(crate) mod services;
+mod squid;
 mod sshd;
+mod uwsgi;
 pub(crate) mod web;
 
 /// Further directories of programs, which the PATH of the tester may lack.

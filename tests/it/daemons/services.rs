@@ -40,7 +40,7 @@ impl Service {
         service
     }
 
-    fn connect(&self) -> Option<TcpStream> {
+    pub(super) fn connect(&self) -> Option<TcpStream> {
         let stream =
             TcpStream::connect_timeout(&([127, 0, 0, 1], self.port).into(), ANSWER).ok()?;
         stream.set_read_timeout(Some(ANSWER)).ok()?;

@@ -34,20 +34,20 @@ pub(super) struct Sort {
     /// The words of a worker that got the signal. `None` if a worker would end.
     pub(super) struck: Option<&'static str>,
     /// The path of its config in the daemon's folder.
-    file: &'static str,
+    pub(super) file: &'static str,
     /// The text of that config, from the folder, the port and the word.
     pub(super) text: fn(&Path, u16, &str) -> String,
     /// Reads its word over a fresh connection.
-    ask: fn(u16) -> Option<String>,
+    pub(super) ask: fn(u16) -> Option<String>,
     /// The number of its children while it serves, without those for connections.
     pub(super) workers: usize,
     /// A request whose answer begins and does not end by itself.
-    open: &'static str,
+    pub(super) open: &'static str,
 }
 
 impl Web {
     /// Waits until it answers. Fails with its log if it ends before.
-    fn start(sort: &'static Sort, port: u16, daemon: Daemon) -> Self {
+    pub(super) fn start(sort: &'static Sort, port: u16, daemon: Daemon) -> Self {
         let web = Self { daemon, port, sort };
         until("it answers", || {
             let runs = web.daemon.runs();
@@ -101,7 +101,7 @@ fn connect(port: u16) -> Option<TcpStream> {
     Some(stream)
 }
 
-fn body(port: u16) -> Option<String> {
+pub(super) fn body(port: u16) -> Option<String> {
     try_get(&format!("127.0.0.1:{port}"), "/")
         .ok()
         .map(|(_, body)| body)

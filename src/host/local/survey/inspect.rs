@@ -81,6 +81,7 @@ pub(super) fn inspect(
     }
     planned.timeout = request.timeout.unwrap_or(group.timeout);
     planned.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();
+    planned.variables = found.named_variables(group);
     reload_command::check(&planned).map_err(|why| refuse(&planned, why))?;
     planned.restart_only_paths = discover::fixed_of(found, group);
     planned.started_ns = guard::start_time_ns(found.started);

@@ -7,7 +7,7 @@ use std::{
 
 use super::PAUSE;
 use crate::{
-    assertion::{Assertion, Expectation, Source, Unresolved, listens},
+    assertion::{Assertion, Expectation, Source, Unresolved, listens, worker_name},
     event::{Failure, Instance, Outcome, Proof},
     fleet::Speaks,
     host::{
@@ -257,7 +257,7 @@ async fn check_assertions(
         }
         Expectation::Replaced => results
             .read(assertion)
-            .is_some_and(|now| now.lines().any(listens)),
+            .is_some_and(|now| is_at_work(new, assertion, &now)),
         Expectation::Equals(_)
         | Expectation::Contains(_)
         | Expectation::Matches(_)
@@ -271,6 +271,27 @@ async fn check_assertions(
         )),
         None => Ok(()),
     }
+}
+
+/// Tells whether workers or sockets of a new process are there in the reading `now`. They listen,
+/// unless no worker of the old process did.
+fn is_at_work(new: &PlannedInstance, assertion: &Assertion, now: &str) -> bool {
+    let baseline = new
+        .group
+        .confirm
+        .iter()
+        .zip(&new.baseline)
+        .find(|(own, _)| own.source == assertion.source)
+        .and_then(|(_, reading)| reading.as_deref())
+        .unwrap_or_default();
+    let is_old = |line: &str| {
+        baseline
+            .lines()
+            .any(|old| worker_name(old) == worker_name(line))
+    };
+    let never_listen = !baseline.is_empty() && !baseline.lines().any(listens);
+    now.lines()
+        .any(|line| listens(line) || never_listen && !is_old(line))
 }
 
 /// Fails if the self-report is another process's, or names another config.
