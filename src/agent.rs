@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod candidates;
+mod earlier;
 mod greeting;
 mod host_agent;
 mod input;

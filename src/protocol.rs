@@ -19,7 +19,7 @@ pub(crate) use self::{
     answer::{Answer, Refused, RefusedKind},
     framing::{FrameError, FrameReader, FrameWriter, MAX_BLOB, MAX_LINE},
     greeting::{Greeting, GroupGreeting, Limits, OpenRun, VERSION, common_version},
-    order::{ChangeOrder, ContinuedRun, SurveyOrder, Validate},
+    order::{ChangeOrder, ContinuedRun, PartOf, SurveyOrder, Validate},
     request::{Operator, PIECE, Request},
     run_frames::{Need, Progress, RunAnswer, RunFrame, RunLine, RunVerb},
     session::{

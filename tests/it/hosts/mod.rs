@@ -20,6 +20,7 @@ mod selection;
 mod ssh;
 mod ssh_runs;
 mod status;
+mod truth;
 mod wire;
 
 /// A folder with a fleet file of the coordinator, and one of a host.
