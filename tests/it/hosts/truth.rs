@@ -196,7 +196,7 @@ fn a_resume_that_fails_without_the_finished_hosts_is_mixed_and_names_the_repair(
         repair.starts_with(&format!("hello revert {run}")),
         "{repair}"
     );
-    assert_eq!(bed.open_here(), [run.clone()]);
+    assert_eq!(bed.open_here(), [run.as_str()]);
     bed.connect_directly(2);
     expect(&bed.run(&["revert", &run]), 0);
     assert!(bed.all_serve("one"));
