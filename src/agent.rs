@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod candidates;
+mod earlier;
 mod greeting;
 mod host_agent;
 mod input;

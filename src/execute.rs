@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod command;
+mod continued;
 mod decision;
 mod dry_run;
 mod fleet_run;
@@ -24,8 +25,9 @@ mod policies;
 mod reason;
 mod rows;
 
-use self::{fleet_run::FleetRun, reason::Reasons, rows::Rows};
+use self::{continued::AloneIn, fleet_run::FleetRun, reason::Reasons, rows::Rows};
 pub(crate) use self::{
+    continued::EarlierRun,
     hosts_order::{Candidates, HostsOrder},
     options::RunOptions,
     over_hosts::execute_over_hosts,
@@ -70,12 +72,19 @@ async fn carry_out(
         return Ok(rows.report(Verdict::of(ends, false), reason));
     }
     check_interrupts(interrupts)?;
+    let state_args = prepared.context().options.state_args.clone();
     let session = prepared.begin(None, interrupts).await?;
     let mut plan = FleetPlan::new(vec![(session, host_plan)], run.groups.clone());
     let mut report = |_: &HostName, event: &Event| on_event(event);
     let ended = run.carry_out(&mut plan, interrupts, &mut report).await;
     let session = plan.hosts.remove(0).link;
-    conclude(run, session, (ended, has_work), interrupts, on_event).await
+    let report = conclude(run, session, (ended, has_work), interrupts, on_event).await?;
+    let Some(alone_in) = run.alone_in.as_ref() else {
+        return Ok(report);
+    };
+    let is_worse = report.verdict == Verdict::Partial;
+    let hint = is_worse.then(|| alone_in.next(&run.id, &state_args));
+    Ok(RunReport { hint, ..report })
 }
 
 /// Ends the run of one host, and reports it.
@@ -90,7 +99,11 @@ async fn conclude(
     let (verdict, reason, gates) = match &ended {
         Ok(end) => {
             let reason = Reasons::new(run, &rows.instances, has_work).ended(end);
-            (end.verdict, reason, end.gates.clone())
+            let (verdict, reason) = match &run.alone_in {
+                Some(alone_in) => (AloneIn::worsen(end.verdict), alone_in.with_reason(&reason)),
+                None => (end.verdict, reason),
+            };
+            (verdict, reason, end.gates.clone())
         }
         Err(abort) => (abort.verdict, abort.reason.clone(), Vec::new()),
     };

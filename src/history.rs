@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     event::{At, Event, VERSION, Verdict},
     report::{Output, Reporter, action, ended, local_time, operator, result, run_object},
-    runs::{self, OldRun, RunBegan, RunEnded, RunError, RunInfo, ShortIds},
+    runs::{self, OldRun, RunBegan, RunElsewhere, RunEnded, RunError, RunInfo, ShortIds},
     screen,
     step::short,
 };
@@ -222,6 +222,12 @@ fn replay(info: &RunInfo, events: impl Iterator<Item = Value>, options: &Options
     }
     for command in info.next(state_args) {
         reporter.line("Next", &command);
+    }
+    if let Some(RunElsewhere { note, commands }) = info.elsewhere() {
+        reporter.line("Open run", &note);
+        for command in commands {
+            reporter.line("Next", &command);
+        }
     }
     if let Some(OldRun { note, command }) = info.old_version(state_args) {
         reporter.line("Open run", note);

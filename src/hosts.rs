@@ -16,7 +16,7 @@ mod survey;
 pub(crate) use self::{
     connection::Answered,
     failure::{ConnectFailure, Fault},
-    operator::claimed_operator,
+    operator::{claimed_operator, this_machine},
     query::{Absence, Gathered, QueryError, for_each_host, gather_answers, of_host, worst},
     remote::{CandidateBytes, RemoteRun, dismiss},
     selected::{SelectFault, select},

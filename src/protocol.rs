@@ -19,7 +19,7 @@ pub(crate) use self::{
     answer::{Answer, Refused, RefusedKind},
     framing::{FrameError, FrameReader, FrameWriter, MAX_BLOB, MAX_LINE},
     greeting::{Greeting, GroupGreeting, Limits, OpenRun, VERSION, common_version},
-    order::{ChangeOrder, ContinuedRun, CountedGroups, SurveyOrder, Validate},
+    order::{ChangeOrder, ContinuedRun, CountedGroups, PartOf, SurveyOrder, Validate},
     request::{KeptItem, Operator, PIECE, Request, RunQuery},
     run_frames::{Need, Progress, RunAnswer, RunFrame, RunLine, RunVerb},
     session::{

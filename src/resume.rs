@@ -7,7 +7,7 @@ use crate::{
     report::{CommandContext, Look, RunReport, Summary},
     runs::{self, ShortIds, Verb},
     screen,
-    session::{RecoverOrder, survey_recovery},
+    session::{Caller, RecoverOrder, survey_recovery},
 };
 
 mod last;
@@ -81,6 +81,7 @@ async fn attempt(
         verb: options.verb,
         run: options.run.clone(),
         fleet: options.fleet.clone(),
+        caller: Caller::Operator,
         options: options.shared.of_session(&runs::new_id()),
     };
     let prepared = survey_recovery(order, interrupts, &mut of_this_host).await?;

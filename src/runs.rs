@@ -15,6 +15,7 @@ use crate::{
     event::{Instance, TargetReport},
     fleet::{Group, Order},
     inventory::HostName,
+    protocol::PartOf,
     step::Content,
 };
 
@@ -46,7 +47,7 @@ pub(crate) use self::{
     forget::{NotForgotten, OpenRuns, check_bytes, check_run, forget_bytes, forget_run},
     format::{OverHosts, Readings, RunBegan, RunEnded, first_event_schema},
     host_ends::HostEnds,
-    info::{OldRun, RunInfo, events, run_ids},
+    info::{OldRun, RunElsewhere, RunInfo, events, run_ids},
     interrupted::{
         InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord, later, plan_targets,
     },
@@ -118,6 +119,8 @@ pub(crate) struct Record<'a> {
     pub contents: Vec<&'a Content>,
     /// The hosts of a run over other machines; none of a run on this one.
     pub over: Option<OverHosts>,
+    /// The run over hosts that this one is a part of.
+    pub part_of: Option<PartOf>,
 }
 
 /// Returns the id of a new run: a UUIDv7, which sorts by time.

@@ -31,5 +31,5 @@ pub(crate) use self::{
     broadcast::{BroadcastOrder, survey_broadcast},
     context::{RunContext, SessionOptions},
     prepared::{Prepared, RunningSession},
-    recover::{RecoverOrder, survey_recovery},
+    recover::{Caller, RecoverOrder, survey_recovery},
 };

@@ -1,26 +1,18 @@
 //! The run that a coordinator carries out on this host: one request after another.
 
-use std::path::Path;
-
-use super::{candidates::Candidates, host_agent::Agent, output::Output};
+use super::{candidates::Candidates, earlier::Earlier, host_agent::Agent, output::Output};
 use crate::{
     event::{Abort, Event, Interrupts, Verdict},
     protocol::{
-        ChangeOrder, ContinuedRun, Finish, HostLink as _, Need, Progress, Refused, RefusedKind,
+        ChangeOrder, Finish, HostLink as _, Need, PartOf, Progress, Refused, RefusedKind,
         RunAnswer, RunFrame, RunLine, RunVerb, SurveyOrder,
     },
-    runs::{self, RunEnded, RunInfo, Verb},
+    runs::Verb,
     session::{
-        BroadcastOrder, Prepared, RecoverOrder, RunningSession, SessionOptions, survey_broadcast,
-        survey_recovery,
+        BroadcastOrder, Caller, Prepared, RecoverOrder, RunningSession, SessionOptions,
+        survey_broadcast, survey_recovery,
     },
 };
-
-/// The most runs that are followed, each of which resumes the one before.
-const MOST_RESUMES: usize = 100;
-
-/// The outcomes of instances that are on the config of their run.
-const GOALS: [&str; 3] = ["confirmed", "unconfirmed", "unchanged"];
 
 /// How far a run has come on this host.
 #[derive(Debug, Default)]
@@ -164,7 +156,8 @@ impl AgentRun {
                     }
                 }
             }
-            (RunVerb::Plan { waves }, Stage::Prepared(prepared)) => {
+            (RunVerb::Plan { waves, part_of }, Stage::Prepared(mut prepared)) => {
+                prepared.join(part_of);
                 let explain = prepared.explanation();
                 let by_wave: Vec<(u16, Vec<u32>)> = waves
                     .into_iter()
@@ -240,18 +233,22 @@ impl AgentRun {
             let why = "there is no state directory on this host";
             return Ok(Err(Abort::new(Verdict::Failed, why)));
         };
+        let mut is_over = false;
+        let mut part_of = None;
         let prepared = match order.of {
             Some(of) => {
-                check_known(&options, &of)?;
-                let verb = if of.revert {
-                    Verb::Revert
-                } else {
-                    Verb::Resume
-                };
+                let earlier = Earlier::find(&options.state, &of)?;
+                is_over = earlier.is_over;
+                part_of = earlier.part_of;
                 let order = RecoverOrder {
-                    verb,
-                    run: Some(of.run),
+                    verb: if of.revert {
+                        Verb::Revert
+                    } else {
+                        Verb::Resume
+                    },
+                    run: Some(earlier.run),
                     fleet: None,
+                    caller: Caller::Coordinator { is_over },
                     options,
                 };
                 survey_recovery(order, interrupts, emit).await
@@ -271,7 +268,11 @@ impl AgentRun {
             }
         };
         let answer = match prepared {
-            Ok(prepared) => self.prepare(prepared, is_dry_run, interrupts).await,
+            Ok(prepared) => {
+                let earlier = (is_over, part_of);
+                let prepared = (prepared, is_dry_run);
+                self.prepare(prepared, earlier, interrupts).await
+            }
             Err(abort) => Err(abort),
         };
         Ok(answer)
@@ -299,8 +300,8 @@ impl AgentRun {
     /// Keeps what is prepared for the requests that follow, and answers with its plan.
     async fn prepare(
         &mut self,
-        prepared: Prepared,
-        is_dry_run: bool,
+        (prepared, is_dry_run): (Prepared, bool),
+        (is_over, part_of): (bool, Option<PartOf>),
         interrupts: &Interrupts,
     ) -> Result<RunAnswer, Abort> {
         if !is_dry_run {
@@ -313,6 +314,8 @@ impl AgentRun {
             unreplaced: context.unreplaced.clone(),
             back: context.back,
             now: context.now,
+            is_over,
+            part_of,
         };
         self.stage = if is_dry_run {
             Stage::Ended
@@ -351,72 +354,6 @@ impl AgentRun {
         };
         session.finish(end, interrupts, &mut emit).await;
     }
-}
-
-/// Checks that an earlier run can be continued here.
-///
-/// # Errors
-/// Fails if this host knows nothing of the run, or if there is nothing to resume.
-fn check_known(options: &SessionOptions, of: &ContinuedRun) -> Result<(), Refused> {
-    let refuse = |kind, text| Err(Refused { kind, text });
-    let unknown = if of.revert {
-        // There is nothing to restore.
-        RefusedKind::Done
-    } else {
-        RefusedKind::NoRun
-    };
-    let Ok(id) = runs::find(&options.state, &of.run) else {
-        return refuse(unknown, format!("nothing is known of run {}", of.run));
-    };
-    let info = RunInfo::of(&options.state, &id);
-    if of.revert || info.open || info.running {
-        return Ok(());
-    }
-    let end = format!("run {} came to its end: {}", of.run, info.verdict());
-    if has_reached_goal(&options.state, info) {
-        return refuse(RefusedKind::Done, end);
-    }
-    let next = format!("{end}; revert it everywhere, or leave this host out with --except");
-    refuse(RefusedKind::OtherEnd, next)
-}
-
-/// Tells whether a run resumes the run `id`, or a run that resumes it.
-fn resumes(state: &Path, later: &RunInfo, id: &str) -> bool {
-    let mut began = later.began.clone();
-    for _ in 0..MOST_RESUMES {
-        let of = began
-            .filter(|began| began.verb == Verb::Resume)
-            .and_then(|began| began.of);
-        match of {
-            Some(of) if of == id => return true,
-            Some(of) => began = RunInfo::of(state, &of).began,
-            None => return false,
-        }
-    }
-    false
-}
-
-/// Tells whether every instance of an ended run is on the config that the run installs, also where
-/// a later run resumed it.
-fn has_reached_goal(state: &Path, mut info: RunInfo) -> bool {
-    for _ in 0..MOST_RESUMES {
-        match info.end {
-            Some(RunEnded::Finished { counts, .. }) => {
-                return counts
-                    .iter()
-                    .all(|(outcome, count)| *count == 0 || GOALS.contains(&outcome.as_str()));
-            }
-            Some(RunEnded::SupersededBy { run, .. }) => {
-                let later = RunInfo::of(state, &run);
-                if later.open || !resumes(state, &later, &info.id) {
-                    return false;
-                }
-                info = later;
-            }
-            None => return false,
-        }
-    }
-    false
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ pub(super) async fn attempt(
             command: session.command.clone(),
         },
         candidates,
-        must_know: false,
+        earlier: None,
         options: session,
     };
     execute_over_hosts(&order, interrupts, on_event).await

@@ -11,6 +11,7 @@ use crate::{
     inventory::HostName,
     names,
     report::HostReport,
+    screen,
 };
 
 /// The most hosts that a refusal names.
@@ -29,16 +30,34 @@ pub(super) struct Ready {
 #[derive(Debug, Default)]
 pub(super) struct Absent {
     hosts: Vec<HostReport>,
-    /// The hosts on which the earlier run has reached its goal.
-    done: Vec<HostName>,
     /// The lost hosts that no commit has reached.
     skipped: Vec<HostName>,
+    /// The hosts of the earlier run that are no part of the command.
+    left: Vec<HostName>,
+    /// How many more hosts the earlier run has begun on, whose names are not known.
+    pub(super) further: usize,
+    /// The run continues an earlier one, which may have left its hosts on other configs.
+    pub(super) is_continued: bool,
 }
 
 impl Absent {
-    /// Tells whether the earlier run has reached its goal on a host.
-    pub(super) fn is_done(&self, host: &HostName) -> bool {
-        self.done.contains(host)
+    /// Adds a host of the earlier run that is no part of the command.
+    pub(super) fn leave(&mut self, name: HostName, why: String) {
+        self.left.push(name.clone());
+        self.hosts.push(HostReport {
+            name,
+            state: HostState::Excluded,
+            why: Some(why),
+            version: None,
+            instances: 0,
+        });
+    }
+
+    /// Returns the hosts that know nothing of the earlier run.
+    pub(super) fn without_run(&self) -> Vec<HostName> {
+        let is_excluded = |host: &&HostReport| host.state == HostState::Excluded;
+        let excluded = self.hosts.iter().filter(is_excluded);
+        excluded.map(|host| host.name.clone()).collect()
     }
 
     /// Adds a host that was lost before a commit could reach it.
@@ -58,8 +77,7 @@ impl Absent {
         });
     }
 
-    /// Returns every host of the run for its report: these, those of its rows in `state`, and
-    /// those on which the earlier run was over.
+    /// Returns every host of the run for its report: these, and those of its rows in `state`.
     pub(super) fn reports(&self, rows: &[Instance], state: HostState) -> Vec<HostReport> {
         let mut counts: BTreeMap<&HostName, usize> = BTreeMap::new();
         for row in rows {
@@ -69,17 +87,13 @@ impl Absent {
         for report in &mut reports {
             report.instances = counts.remove(&report.name).unwrap_or(0);
         }
-        let of_state = |name: &HostName, state, instances| HostReport {
+        reports.extend(counts.into_iter().map(|(name, instances)| HostReport {
             name: name.clone(),
             state,
             why: None,
             version: None,
             instances,
-        };
-        let others = counts.into_iter();
-        reports.extend(others.map(|(name, instances)| of_state(name, state, instances)));
-        let done = self.done.iter();
-        reports.extend(done.map(|name| of_state(name, HostState::Done, 0)));
+        }));
         reports
     }
 
@@ -109,31 +123,64 @@ impl Absent {
         self.hosts.iter().any(is_left)
     }
 
-    /// Returns the verdict of a run that goes without some of its hosts: at best partial.
+    pub(super) fn unreached_count(&self) -> usize {
+        self.unreached().count()
+    }
+
+    /// Tells whether the run goes without a host that it is about.
+    pub(super) fn misses_hosts(&self) -> bool {
+        let named = self.left.iter().chain(&self.skipped);
+        self.further > 0 || named.count() > 0 || self.unreached().next().is_some()
+    }
+
+    /// Returns the verdict of a run that goes without some of its hosts: at best partial. Where an
+    /// earlier run may have left one of them on the new config, a rollback of the others is mixed.
     pub(super) fn worsen(&self, verdict: Verdict) -> Verdict {
         match verdict {
-            Verdict::Converged | Verdict::Unproven if self.unreached().next().is_some() => {
-                Verdict::Partial
-            }
+            Verdict::Converged | Verdict::Unproven if self.misses_hosts() => Verdict::Partial,
+            Verdict::Reverted if self.is_continued && self.misses_hosts() => Verdict::Mixed,
             verdict => verdict,
         }
     }
 
     /// Adds the hosts to the reason of the run's end.
     pub(super) fn with_reason(&self, reason: String) -> String {
-        let unreached: Vec<&HostName> = self.unreached().map(|host| &host.name).collect();
-        let skipped: Vec<&HostName> = self.skipped.iter().collect();
-        let mut reason = reason;
+        let missing = self.missing_text();
+        if missing.is_empty() {
+            return reason;
+        }
+        format!("{reason}; {missing}")
+    }
+
+    /// Names the hosts that the run goes without; empty without one.
+    pub(super) fn missing_text(&self) -> String {
+        let mut texts = Vec::new();
         for (what, hosts) in [
-            ("unreachable and skipped", unreached),
-            ("lost before its commit and skipped", skipped),
+            (
+                "unreachable and skipped",
+                self.unreached().map(|host| &host.name).collect(),
+            ),
+            (
+                "lost before its commit and skipped",
+                self.skipped.iter().collect(),
+            ),
+            (
+                "no part of this command",
+                self.left.iter().collect::<Vec<&HostName>>(),
+            ),
         ] {
             if !hosts.is_empty() {
                 let hosts = names::list(hosts, ", ", MOST);
-                reason = format!("{reason}; {what}: {hosts}");
+                texts.push(format!("{what}: {hosts}"));
             }
         }
-        reason
+        if self.further > 0 {
+            let hosts = screen::counted(self.further, "more host");
+            texts.push(format!(
+                "no part of this command: {hosts} of the earlier run"
+            ));
+        }
+        texts.join("; ")
     }
 }
 
@@ -196,9 +243,6 @@ fn judge(ready: usize, unready: Vec<UnreadyHost>, budget: (usize, Share)) -> Res
     let beyond = beyond_budget(&unready, budget);
     let is_skipped =
         |host: &UnreadyHost| matches!(host.state, HostState::Unreachable | HostState::Excluded);
-    let (done, unready): (Vec<UnreadyHost>, Vec<UnreadyHost>) = unready
-        .into_iter()
-        .partition(|host| host.state == HostState::Done);
     let (skipped, refused): (Vec<UnreadyHost>, Vec<UnreadyHost>) =
         unready.into_iter().partition(is_skipped);
     let aborts = refused.into_iter().map(|host| (host.name, host.abort));
@@ -207,7 +251,7 @@ fn judge(ready: usize, unready: Vec<UnreadyHost>, budget: (usize, Share)) -> Res
     if let Some(abort) = first.min_by_key(|abort| rank(abort.verdict)) {
         return Err(abort);
     }
-    if ready == 0 && done.is_empty() {
+    if ready == 0 {
         let why = skipped.into_iter().map(|host| (host.name, host.abort));
         let none = || Abort::new(Verdict::NoMatch, "no host is part of the run");
         return Err(worst(why.collect()).unwrap_or_else(none));
@@ -221,8 +265,7 @@ fn judge(ready: usize, unready: Vec<UnreadyHost>, budget: (usize, Share)) -> Res
     });
     Ok(Absent {
         hosts: hosts.collect(),
-        done: done.into_iter().map(|host| host.name).collect(),
-        skipped: Vec::new(),
+        ..Absent::default()
     })
 }
 

@@ -1,6 +1,6 @@
 //! A run, besides the plans of its hosts.
 
-use super::gate::OperatorGates;
+use super::{continued::AloneIn, gate::OperatorGates};
 use crate::{
     engine::{self, EngineOptions, FleetPlan, GroupPolicy, ReachBudget, RunEnd},
     event::{Abort, Event, Interrupts},
@@ -27,6 +27,8 @@ pub(crate) struct FleetRun {
     pub(crate) dry_run: bool,
     /// Instances that have gone since the earlier run, for the reason of a good end.
     pub(crate) unreplaced: Option<String>,
+    /// The run over hosts that it continues on this host alone.
+    pub(crate) alone_in: Option<AloneIn>,
     /// The groups of the run.
     pub(crate) groups: Vec<GroupPolicy>,
     /// The hosts that work on one request at once.
@@ -68,6 +70,7 @@ impl FleetRun {
             now: context.now,
             dry_run: context.options.dry_run,
             unreplaced: context.unreplaced.clone(),
+            alone_in: AloneIn::of(context.of.as_ref(), context.alone_in.as_ref()),
             groups: context
                 .groups
                 .iter()

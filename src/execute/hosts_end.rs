@@ -4,13 +4,17 @@ use std::cell::RefCell;
 
 use futures_util::{StreamExt, stream};
 
-use super::{decision::Absent, fleet_run::FleetRun, index::Index, reason::Reasons, rows::Rows};
+use super::{
+    continued::EarlierRun, decision::Absent, fleet_run::FleetRun, index::Index, reason::Reasons,
+    rows::Rows,
+};
 use crate::{
     engine::{FleetPlan, RunEnd, RunHost},
     event::{Abort, Event, HostState, Interrupts, Verdict},
     hosts::RemoteRun,
     inventory::HostName,
     protocol::{Finish, HostLink, HostRows},
+    refusal::Hint,
     report::RunReport,
 };
 
@@ -21,6 +25,8 @@ pub(super) struct HostsEnd<'a> {
     pub(super) has_work: bool,
     /// The hosts that the run went without; lost ones are added.
     pub(super) absent: Absent,
+    /// The earlier run that it continues.
+    pub(super) earlier: Option<&'a EarlierRun>,
     pub(super) interrupts: &'a Interrupts,
 }
 
@@ -42,32 +48,54 @@ impl HostsEnd<'_> {
         let (links, rows) = self.close_up(plan, &mut report).await;
         let (verdict, reason, gates) = match &self.ended {
             Ok(end) => {
-                let reasons = Reasons::new(self.run, &rows.instances, self.has_work);
+                let reasons = Reasons::new(self.run, &rows.instances, self.has_work)
+                    .over_some(self.absent.misses_hosts());
                 let verdict = self.absent.worsen(end.verdict);
                 let reason = self.absent.with_reason(reasons.ended(end));
                 (verdict, reason, end.gates.clone())
             }
             Err(abort) => (abort.verdict, abort.reason.clone(), Vec::new()),
         };
-        self.finish(links, (verdict, &reason), &mut report).await;
+        // The hosts of this run are settled by their rollback. What is open is the earlier run, on
+        // the hosts that are no part of this one.
+        let recorded = match (&self.ended, verdict) {
+            (Ok(end), Verdict::Mixed) => end.verdict,
+            _ => verdict,
+        };
+        self.finish(links, (recorded, &reason), &mut report).await;
         let report = RunReport {
             run: self.run.id.clone(),
             gates,
             back: self.run.back,
+            hint: self.hint(verdict),
             hosts: self.absent.reports(&rows.instances, HostState::Done),
             ..rows.report(verdict, reason.clone())
         };
-        let finished = Event::Finished {
+        let finished = |verdict| Event::Finished {
             verdict,
-            reason,
+            reason: reason.clone(),
             counts: report.counts(),
         };
         let is_over = self.ended.is_ok();
         index
-            .end(&finished, (is_over, &self.absent), self.interrupts)
+            .end(
+                &finished(recorded),
+                (is_over, &self.absent),
+                self.interrupts,
+            )
             .await;
-        on_event(&HostName::local(), &finished);
+        on_event(&HostName::local(), &finished(verdict));
         self.ended.map(|_| report)
+    }
+
+    /// Returns the next step where the hosts that are no part of the run decide it.
+    fn hint(&self, verdict: Verdict) -> Option<Hint> {
+        let end = self.ended.as_ref().ok()?;
+        let is_worse = end.verdict != verdict;
+        let (id, back) = (&self.run.id, self.run.back);
+        self.earlier
+            .filter(|_| is_worse)
+            .map(|earlier| earlier.next(id, verdict, back, &self.absent))
     }
 
     /// Ends the run's hold on the targets of every host. Returns the hosts that are still there,

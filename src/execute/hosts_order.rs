@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use super::continued::EarlierRun;
 use crate::{
     fleet::{Count, Fleet, Hosts, Share},
     hosts::CandidateBytes,
@@ -39,8 +40,8 @@ pub(crate) struct HostsOrder<'a> {
     /// The order that each host surveys.
     pub(crate) order: SurveyOrder,
     pub(crate) candidates: Candidates,
-    /// Every selected host has begun the earlier run: one that does not know it is refused.
-    pub(crate) must_know: bool,
+    /// The earlier run that it continues.
+    pub(crate) earlier: Option<EarlierRun>,
     /// The options of the command.
     pub(crate) options: SessionOptions,
 }

@@ -1,6 +1,8 @@
 //! The index of a run over hosts: a journal in the coordinator's state directory. The journals of
 //! the hosts are what a later run goes by; this one names the hosts, and what was seen of them.
 
+use std::path::PathBuf;
+
 use super::{decision::Absent, hosts_order::HostsOrder};
 use crate::{
     engine::FleetPlan,
@@ -33,7 +35,7 @@ pub(super) struct Index {
 /// Fails if the state directory cannot be written. Nothing was touched.
 pub(super) async fn begin(
     order: &HostsOrder<'_>,
-    plan: &FleetPlan<RemoteRun>,
+    (plan, is_back): (&FleetPlan<RemoteRun>, bool),
     interrupts: &Interrupts,
 ) -> Result<Index, Abort> {
     let options = &order.options;
@@ -46,7 +48,7 @@ pub(super) async fn begin(
         host: HostName::local(),
         verb: order.verb,
         of: of.as_deref(),
-        back: false,
+        back: is_back,
         claimed: None,
         reason: options.reason.as_deref(),
         command: options.command.clone(),
@@ -58,10 +60,11 @@ pub(super) async fn begin(
         waves: plan.waves.len(),
         contents: Vec::new(),
         over: Some(OverHosts {
-            fleet: order.fleet.path.clone().unwrap_or_default(),
+            fleet: whole_path(order),
             hosts: hosts.clone(),
             groups: plan.groups.iter().map(|group| group.name.clone()).collect(),
         }),
+        part_of: None,
     };
     let journal = Journal::begin(&options.state, &record, interrupts);
     let journal = journal.await.map_err(|why| why.abort(&options.state))?;
@@ -71,6 +74,13 @@ pub(super) async fn begin(
         of,
         hosts,
     })
+}
+
+/// Returns the path of the fleet file from every directory: a later command may be typed in another
+/// one.
+fn whole_path(order: &HostsOrder<'_>) -> PathBuf {
+    let path = order.fleet.path.clone().unwrap_or_default();
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 fn instances_of(host: &crate::engine::RunHost<RemoteRun>) -> Vec<Instance> {
@@ -98,9 +108,9 @@ impl Index {
     }
 
     /// Tells whether an earlier run has hosts that are no part of this one.
-    fn leaves_hosts(&self, earlier: &str, absent: &Absent) -> bool {
+    fn leaves_hosts(&self, earlier: &str) -> bool {
         let earlier = runs::over_hosts(&self.options.state, Some(earlier));
-        let is_left = |host: &HostName| !self.hosts.contains(host) && !absent.is_done(host);
+        let is_left = |host: &HostName| !self.hosts.contains(host);
         earlier.is_some_and(|earlier| earlier.hosts.iter().any(is_left))
     }
 
@@ -118,7 +128,7 @@ impl Index {
         let mut of = self.of.clone();
         for _ in 0..MOST_RESUMES {
             let Some(earlier) = of.take() else { break };
-            if !is_over || absent.leaves_hosts() || self.leaves_hosts(&earlier, absent) {
+            if !is_over || absent.leaves_hosts() || self.leaves_hosts(&earlier) {
                 break;
             }
             let until = interrupted(interrupts, 1);

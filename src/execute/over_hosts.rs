@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::{StreamExt, stream};
 
 use super::{
+    continued::EarlierRun,
     decision::{Absent, Ready, decide, worst},
     dry_run,
     fleet_run::FleetRun,
@@ -20,10 +21,13 @@ use super::{
 use crate::{
     engine::FleetPlan,
     event::{Abort, Event, HostState, Interrupts, Phase, Verdict, check_interrupts},
-    fleet::Fleet,
-    hosts::{FleetSurvey, ReadyHost, RemoteRun, claimed_operator, dismiss, select, survey_hosts},
+    fleet::{Fleet, Share},
+    hosts::{
+        FleetSurvey, ReadyHost, RemoteRun, UnreadyHost, claimed_operator, dismiss, select,
+        survey_hosts, this_machine,
+    },
     inventory::{Expression, HostEntry, HostName},
-    protocol::{HostLink, HostPlan},
+    protocol::{HostLink, HostPlan, PartOf},
     report::RunReport,
 };
 
@@ -56,19 +60,43 @@ pub(crate) async fn execute_over_hosts(
         order: &order.order,
         hosts_of: &hosts_of(order.fleet),
         candidates: &order.candidates,
-        must_know: order.must_know,
+        must_know: order.earlier.as_ref().is_some_and(EarlierRun::has_index),
         interrupts,
     };
     let surveyed = survey_hosts(&survey, &selected, on_event).await;
     check_interrupts(interrupts)?;
     let max_unreachable = order.max_unreachable.unwrap_or(order.hosts.max_unreachable);
-    let ready = decide(surveyed, max_unreachable).await?;
+    let ready = ready_to_go(order, surveyed, (&selected, max_unreachable)).await?;
     let run = RunOverHosts {
         order,
         entries: entries_of(&selected, &ready.hosts),
         ready,
     };
     run.carry_out(interrupts, on_event).await
+}
+
+/// Decides whether the run may begin, also by what its hosts know of the run that it continues.
+///
+/// # Errors
+/// Fails if it may not; nothing was touched.
+async fn ready_to_go(
+    order: &HostsOrder<'_>,
+    surveyed: Vec<Result<ReadyHost, Box<UnreadyHost>>>,
+    (selected, max_unreachable): (&[HostEntry], Share),
+) -> Result<Ready, Abort> {
+    let refusing = EarlierRun::refusing(&surveyed);
+    let decided = decide(surveyed, max_unreachable).await;
+    let Some(earlier) = &order.earlier else {
+        return decided;
+    };
+    let mut ready = decided.map_err(|abort| earlier.explain(abort, &refusing))?;
+    match earlier.check(&mut ready, selected) {
+        Ok(()) => Ok(ready),
+        Err(abort) => {
+            dismiss(ready.hosts.into_iter().map(|host| host.run)).await;
+            Err(abort)
+        }
+    }
 }
 
 /// Returns the hosts of each group of the coordinator's file that has some of its own.
@@ -114,8 +142,7 @@ impl RunOverHosts<'_> {
             }
         };
         let has_work = plans.iter().any(|plan| plan.has_work);
-        // Without a host that is left, the earlier run has come to its end everywhere.
-        let must_record = plans.is_empty() || plans.iter().any(|plan| plan.must_record);
+        let must_record = plans.iter().any(|plan| plan.must_record);
         if run.dry_run {
             return Ok(self.preview(&run, plans, has_work));
         }
@@ -151,6 +178,7 @@ impl RunOverHosts<'_> {
             back: first.is_some_and(|host| host.back),
             now: first.is_some_and(|host| host.now),
             dry_run: self.order.order.dry_run,
+            alone_in: None,
             unreplaced: hosts.iter().find_map(|host| host.unreplaced.clone()),
             groups: groups.iter().map(|group| group.policy.clone()).collect(),
             parallel: self.order.hosts.parallel,
@@ -219,11 +247,12 @@ impl RunOverHosts<'_> {
             rows.add(&name, of_host);
             ends.extend(of_instances);
         }
-        let reason = Reasons::new(run, &rows.instances, false).unchanged();
-        let verdict = self.ready.absent.worsen(Verdict::of(ends, false));
-        let reason = self.ready.absent.with_reason(reason);
+        let absent = &self.ready.absent;
+        let reasons = Reasons::new(run, &rows.instances, false).over_some(absent.misses_hosts());
+        let verdict = absent.worsen(Verdict::of(ends, false));
+        let reason = absent.with_reason(reasons.unchanged());
         Ok(RunReport {
-            hosts: self.ready.absent.reports(&rows.instances, HostState::Done),
+            hosts: absent.reports(&rows.instances, HostState::Done),
             ..rows.report(verdict, reason)
         })
     }
@@ -250,7 +279,7 @@ impl Begun<'_> {
             has_work,
             absent,
         } = self;
-        let mut index = match index::begin(order, &plan, interrupts).await {
+        let mut index = match index::begin(order, (&plan, run.back), interrupts).await {
             Ok(index) => index,
             Err(abort) => {
                 dismiss(plan.hosts.into_iter().map(|host| host.link)).await;
@@ -275,6 +304,7 @@ impl Begun<'_> {
             ended,
             has_work,
             absent,
+            earlier: order.earlier.as_ref(),
             interrupts,
         };
         end.conclude(plan, index, on_event).await
@@ -293,13 +323,17 @@ async fn begin_all(
     run: &FleetRun,
     interrupts: &Interrupts,
 ) -> Result<Vec<(RemoteRun, Option<String>)>, Abort> {
-    let asked = links
-        .into_iter()
-        .zip(plans)
-        .map(|(mut link, plan)| async move {
-            let begun = link.begin(waves_of(plan), interrupts).await;
+    let part_of = PartOf {
+        coordinator: this_machine(),
+        hosts: links.len(),
+    };
+    let asked = links.into_iter().zip(plans).map(|(mut link, plan)| {
+        let part_of = &part_of;
+        async move {
+            let begun = link.begin(waves_of(plan), part_of, interrupts).await;
             (link, begun.err())
-        });
+        }
+    });
     let begun: Vec<(RemoteRun, Option<Abort>)> =
         stream::iter(asked).buffered(run.parallel).collect().await;
     let is_lost = |abort: &&Abort| abort.verdict == Verdict::Unreachable;

@@ -14,6 +14,8 @@ pub(super) struct Reasons<'a> {
     /// The rows of the instances: those of the plan, newcomers, and skipped ones.
     instances: &'a [Instance],
     has_work: bool,
+    /// Hosts that the run is about are no part of it.
+    is_over_some: bool,
 }
 
 impl<'a> Reasons<'a> {
@@ -22,6 +24,24 @@ impl<'a> Reasons<'a> {
             run,
             instances,
             has_work,
+            is_over_some: false,
+        }
+    }
+
+    /// Speaks only of the hosts that were reached, if there are others.
+    pub(super) fn over_some(self, is_over_some: bool) -> Self {
+        Self {
+            is_over_some,
+            ..self
+        }
+    }
+
+    /// The end of "every instance": the hosts that it is about.
+    fn hosts(&self) -> &'static str {
+        if self.is_over_some {
+            " of the other hosts"
+        } else {
+            ""
         }
     }
 
@@ -57,11 +77,13 @@ impl<'a> Reasons<'a> {
     pub(super) fn ended(&self, end: &RunEnd) -> String {
         match end.verdict {
             Verdict::Converged if !self.has_work => {
-                self.with_unreplaced("every instance runs it already".into())
+                self.with_unreplaced(format!("every instance{} runs it already", self.hosts()))
             }
-            Verdict::Converged => {
-                self.with_unreplaced(format!("every instance {}", self.proved_it()))
-            }
+            Verdict::Converged => self.with_unreplaced(format!(
+                "every instance{} {}",
+                self.hosts(),
+                self.proved_it()
+            )),
             verdict => end
                 .reason
                 .clone()
@@ -87,10 +109,13 @@ impl<'a> Reasons<'a> {
             .cloned()
             .collect();
         if skipped.is_empty() {
-            return format!("every instance {what}");
+            return format!("every instance{} {what}", self.hosts());
         }
         let skipped = failures(&skipped);
-        format!("every other instance {what}; unresponsive and skipped: {skipped}")
+        format!(
+            "every other instance{} {what}; unresponsive and skipped: {skipped}",
+            self.hosts()
+        )
     }
 
     /// The config that the run installs.

@@ -2,7 +2,7 @@
 
 use crate::{
     report::{action, local_time, operator_name, result},
-    runs::{OldRun, RunInfo, ShortIds},
+    runs::{OldRun, RunElsewhere, RunInfo, ShortIds},
     screen::{Table, counted},
 };
 
@@ -80,6 +80,12 @@ impl RunTable {
 
     fn add(&mut self, run: &RunInfo, ids: &ShortIds, state_args: &str) {
         self.add_with(run, ids, &run.next(state_args));
+        if let Some(RunElsewhere { note, commands }) = run.elsewhere() {
+            self.table.below(&note);
+            commands
+                .iter()
+                .for_each(|command| self.table.command(command));
+        }
         if let Some(OldRun { note, command }) = run.old_version(state_args) {
             self.table.below(note);
             self.table.command(&command);

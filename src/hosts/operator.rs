@@ -1,6 +1,11 @@
 //! The operator, as this coordinator claims towards agents.
 
-use crate::{protocol::Operator, runs};
+use crate::{inventory::HostName, protocol::Operator, runs};
+
+/// Returns the name of this machine, where it is one that a host can have.
+pub(crate) fn this_machine() -> Option<HostName> {
+    HostName::new(&rustix::system::uname().nodename().to_string_lossy()).ok()
+}
 
 /// Returns the operator of this process.
 pub(crate) fn claimed_operator() -> Operator {

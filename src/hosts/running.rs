@@ -6,7 +6,7 @@ use crate::{
     fleet::Unproven,
     inventory::HostName,
     protocol::{
-        Finish, HostLink, HostRows, Lost, Numbers, RunAnswer, RunVerb, SessionAnswer,
+        Finish, HostLink, HostRows, Lost, Numbers, PartOf, RunAnswer, RunVerb, SessionAnswer,
         SessionRequest,
     },
 };
@@ -33,19 +33,22 @@ impl RemoteRun {
         self.call(verb, &NoCandidates, interrupts, emit).await
     }
 
-    /// Gives the host the waves of its instances; it begins its journal.
+    /// Gives the host the waves of its instances; it begins its journal, which names the run over
+    /// all hosts.
     ///
     /// # Errors
     /// Fails if the host cannot begin, or is lost. Nothing is touched.
     pub(crate) async fn begin(
         &mut self,
         waves: Vec<(u16, Vec<u32>)>,
+        part_of: &PartOf,
         interrupts: &Interrupts,
     ) -> Result<(), Abort> {
         let waves = waves.into_iter();
         let waves = waves.map(|(wave, numbers)| (wave, Numbers(numbers)));
         let verb = RunVerb::Plan {
             waves: waves.collect(),
+            part_of: Some(part_of.clone()),
         };
         match self.ask(verb, interrupts, &mut |_| {}).await {
             Ok(RunAnswer::Accepted) => Ok(()),

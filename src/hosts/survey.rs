@@ -14,7 +14,8 @@ use crate::{
     fleet::Hosts,
     inventory::{Expression, HostEntry, HostName},
     protocol::{
-        Greeting, HostPlan, HostRows, Operator, RefusedKind, RunAnswer, RunVerb, SurveyOrder,
+        Greeting, HostPlan, HostRows, Operator, PartOf, RefusedKind, RunAnswer, RunVerb,
+        SurveyOrder,
     },
 };
 
@@ -33,6 +34,10 @@ pub(crate) struct ReadyHost {
     pub(crate) back: bool,
     /// No bake, no gate, and no rollback.
     pub(crate) now: bool,
+    /// The earlier run has reached its goal there.
+    pub(crate) is_over: bool,
+    /// The run over hosts that the earlier run is a part of.
+    pub(crate) part_of: Option<PartOf>,
 }
 
 /// Why a host is not ready.
@@ -152,6 +157,8 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
                 unreplaced,
                 back,
                 now,
+                is_over,
+                part_of,
             }) => Ok(ReadyHost {
                 run,
                 greeting,
@@ -160,6 +167,8 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
                 unreplaced,
                 back,
                 now,
+                is_over,
+                part_of,
             }),
             Ok(RunAnswer::Abort(abort)) => {
                 let state = match abort.verdict {
@@ -197,9 +206,6 @@ fn unready(entry: &HostEntry, state: HostState, abort: Abort) -> Box<UnreadyHost
 
 fn unanswered(entry: &HostEntry, error: &CallError, must_know: bool) -> Box<UnreadyHost> {
     let (state, verdict) = match error {
-        CallError::Refused(refused) if refused.kind == RefusedKind::Done => {
-            (HostState::Done, Verdict::NoMatch)
-        }
         CallError::Refused(refused) if refused.kind == RefusedKind::NoRun && must_know => {
             (HostState::Refused, Verdict::Refused)
         }

@@ -47,8 +47,6 @@ pub(crate) enum RefusedKind {
     Skewed,
     /// The host knows nothing of the earlier run.
     NoRun,
-    /// The earlier run has reached its goal there, and nothing is left to do for it.
-    Done,
     /// The earlier run ended there, and has not reached its goal.
     OtherEnd,
     /// The number of a request is below the last one.

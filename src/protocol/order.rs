@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{event::TargetKind, fleet::Fleet};
+use crate::{event::TargetKind, fleet::Fleet, inventory::HostName};
 
 /// The demand on validators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +70,15 @@ impl CountedGroups {
     pub(crate) fn has(&self, group: &str) -> bool {
         self.every || self.named.iter().any(|name| name == group)
     }
+}
+
+/// The run over hosts that the run of one host is a part of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct PartOf {
+    /// The machine of its coordinator, as that claims.
+    pub(crate) coordinator: Option<HostName>,
+    /// How many hosts it has begun on, this one among them.
+    pub(crate) hosts: usize,
 }
 
 /// A run as its hosts survey it. It names groups, and no command, path of a target, signal or kind.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     answer::Refused,
-    order::SurveyOrder,
+    order::{PartOf, SurveyOrder},
     session::{Finish, HostPlan, HostRows, Numbers, SessionAnswer, SessionRequest},
 };
 use crate::{
@@ -43,6 +43,9 @@ pub(crate) enum RunVerb {
     Plan {
         /// The numbers of the instances of each wave.
         waves: Vec<(u16, Numbers)>,
+        /// The run over all hosts, for the host's journal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        part_of: Option<PartOf>,
     },
     /// Look once more at instances that need nothing, and end.
     Unchanged,
@@ -70,6 +73,12 @@ pub(crate) enum RunAnswer {
         back: bool,
         /// True if there is neither bake nor gate, and no rollback.
         now: bool,
+        /// True if the earlier run has reached its goal here, so that it is only looked at again.
+        #[serde(default)]
+        is_over: bool,
+        /// The run over hosts that the earlier run is a part of.
+        #[serde(default)]
+        part_of: Option<PartOf>,
     },
     /// The run ends before anything is touched.
     Abort(Abort),

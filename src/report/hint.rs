@@ -70,8 +70,8 @@ impl Advisor<'_> {
         };
         match self.list(is_other).as_str() {
             "" if self.misses_hosts() => self.look_or_revert(
-                "every instance that was reached is proven on the new config; a host that was not \
-                 reached still has the old one",
+                "every instance of the hosts that were reached is proven on the new config, and \
+                 what the others run is not known; the same command again includes them",
             ),
             "" => self.look_or_revert(
                 "every instance is proven on the new config, and the run stopped before its end",

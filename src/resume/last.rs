@@ -44,7 +44,9 @@ pub(crate) fn last(state: &Path) -> Result<Option<LastRun>, Abort> {
         Abort::new(Verdict::NoMatch, why)
     })?;
     let ids = ShortIds::of(state);
-    let unknown = last.targets.iter().filter(|target| target.from.is_none());
+    // Of a run over hosts, each host knows its own old contents, and refuses where it does not.
+    let here = last.targets.iter().filter(|_| last.hosts.is_none());
+    let unknown = here.filter(|target| target.from.is_none());
     let unknown: Vec<_> = unknown.map(|t| format!("`{}`", t.path.display())).collect();
     if !unknown.is_empty() {
         let why = format!(
@@ -73,8 +75,11 @@ fn text(last: &LastChange, ids: &ShortIds) -> String {
         format!("{}, ", local_time(at, "%Y-%m-%d %H:%M:%S"))
     });
     let instances = began.map_or(0, |began| began.instances);
+    let hosts = last.hosts.map_or_else(String::new, |hosts| {
+        format!(" on {}", screen::counted(hosts, "host"))
+    });
     let end = format!(
-        "{at}{}: {}",
+        "{at}{}{hosts}: {}",
         screen::counted(instances, "instance"),
         result(run, ids)
     );
@@ -85,6 +90,14 @@ fn text(last: &LastChange, ids: &ShortIds) -> String {
     let targets = last.targets.iter().take(names::MOST).map(|target| {
         let old = target.from.as_deref().map_or("?", short);
         let path = target.path.display();
+        if last.hosts.is_some() {
+            let text = format!(
+                "{path} on {}: sha256:{} -> its content from before the run",
+                target.host,
+                short(&target.to)
+            );
+            return ("Revert", text);
+        }
         let text = format!("{path} sha256:{} -> sha256:{old}", short(&target.to));
         ("Revert", text)
     });

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use super::{open_on_hosts, options::Options};
 use crate::{
     event::{Abort, Event, Interrupts, Verdict},
-    execute::{Candidates, HostsOrder, execute_over_hosts},
+    execute::{Candidates, EarlierRun, HostsOrder, execute_over_hosts},
     fleet::Fleet,
     inventory::{Expression, HostName},
     protocol::{ChangeOrder, ContinuedRun, CountedGroups, SurveyOrder},
     report::RunReport,
     runs::{self, RunOverHosts, Verb},
+    screen,
 };
 
 /// Returns the run over hosts that the command means; none if its run is on this machine.
@@ -41,12 +42,8 @@ pub(super) async fn find(
         })?,
         None => open_on_hosts::find(options, (&fleet, hosts), interrupts).await?,
     };
-    Ok(Some(RunOverHosts {
-        id,
-        fleet: fleet.path.clone().unwrap_or_default(),
-        // Each host says whether it knows the run.
-        hosts: Vec::new(),
-    }))
+    let file = fleet.path.clone().unwrap_or_default();
+    Ok(Some(RunOverHosts::without_index(id, file)))
 }
 
 /// Returns the file with the hosts of a run that no index here knows; none if the command is about
@@ -102,8 +99,8 @@ pub(super) async fn attempt(
     } else {
         options.on.clone()
     };
-    let must_know = options.verb == Verb::Resume && !run.hosts.is_empty();
     let shared = &options.shared;
+    let earlier = earlier(options, run);
     let session = shared.of_session(&runs::new_id());
     let order = HostsOrder {
         fleet: &fleet,
@@ -112,7 +109,7 @@ pub(super) async fn attempt(
         except: &options.except,
         max_unreachable: options.max_unreachable,
         count: None,
-        verb: options.verb,
+        verb: earlier.verb,
         order: SurveyOrder {
             groups: Vec::new(),
             every: true,
@@ -128,15 +125,36 @@ pub(super) async fn attempt(
             timeout: shared.timeout,
             lock_timeout: shared.lock_timeout,
             of: Some(ContinuedRun {
-                run: run.id,
-                revert: options.verb == Verb::Revert,
+                run: earlier.run.id.clone(),
+                revert: earlier.verb == Verb::Revert,
             }),
             reason: shared.reason.clone(),
             command: session.command.clone(),
         },
         candidates: Candidates::default(),
-        must_know,
+        earlier: Some(earlier),
         options: session,
     };
     execute_over_hosts(&order, interrupts, on_event).await
+}
+
+/// Returns the run that the command continues, with its direction on every host. An open run that
+/// restores an old config is continued by a revert, also on hosts where it has reached its goal.
+fn earlier(options: &Options, run: RunOverHosts) -> EarlierRun {
+    let state_args = &options.shared.state_args;
+    let fleet = options.fleet.as_ref().and_then(|fleet| fleet.path.as_ref());
+    let fleet = fleet.map_or_else(String::new, |path| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        format!(" --fleet {}", screen::quote(path))
+    });
+    EarlierRun {
+        verb: if run.is_open && run.is_back {
+            Verb::Resume
+        } else {
+            options.verb
+        },
+        run,
+        arguments: format!("{fleet}{state_args}"),
+        state_args: state_args.clone(),
+    }
 }

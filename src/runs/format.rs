@@ -17,6 +17,7 @@ use crate::{
     fleet::{Group, Order},
     inventory::HostName,
     names::json_word,
+    protocol::PartOf,
 };
 
 /// `plan.json`. `I` is an instance: borrowed from the plan, or read back.
@@ -116,6 +117,9 @@ pub(crate) struct RunBegan {
     pub instances: usize,
     pub targets: usize,
     pub waves: usize,
+    /// The run over hosts that this one is a part of; absent in any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<PartOf>,
 }
 
 /// The end of a run, as `history` shows it.
@@ -295,6 +299,10 @@ mod tests {
             instances: 1,
             targets: 1,
             waves: 1,
+            part_of: Some(PartOf {
+                coordinator: Some(HostName::local()),
+                hosts: 3,
+            }),
         })));
     }
 

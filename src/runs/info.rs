@@ -16,7 +16,7 @@ use super::{
     order::RunOrder,
     state_dir,
 };
-use crate::{event::VERSION, inventory::HostName};
+use crate::{event::VERSION, inventory::HostName, protocol::PartOf, screen};
 
 /// Bytes that are read of a journal's beginning, and of its end. The first line is shorter than
 /// that: its texts are cut.
@@ -31,6 +31,15 @@ pub(crate) struct OldRun {
     pub note: &'static str,
     /// The command that names its old bytes.
     pub command: String,
+}
+
+/// An open run that is a part of one over hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunElsewhere {
+    /// Where the commands are to be typed.
+    pub note: String,
+    /// The commands that finish the run on all of its hosts.
+    pub commands: Vec<String>,
 }
 
 /// An earlier run.
@@ -84,10 +93,41 @@ impl RunInfo {
     }
 
     /// Returns the commands that finish a run that was left open: `resume`, and `revert` where that
-    /// does something else. Empty for a run of an earlier version. `state_args` is ` --state DIR`,
-    /// or empty.
+    /// does something else. Empty for a run of an earlier version, and for one that is a part of a
+    /// run over hosts. `state_args` is ` --state DIR`, or empty.
     #[must_use]
     pub(crate) fn next(&self, state_args: &str) -> Vec<String> {
+        if self.part_of().is_some() {
+            return Vec::new();
+        }
+        self.finishing(state_args)
+    }
+
+    /// Returns the run over hosts that it is a part of.
+    #[must_use]
+    pub(crate) fn part_of(&self) -> Option<&PartOf> {
+        self.began.as_ref()?.part_of.as_ref()
+    }
+
+    /// Returns how to finish a run that was left open here and is a part of one over hosts. On this
+    /// host alone, the commands would leave the others on another config.
+    #[must_use]
+    pub(crate) fn elsewhere(&self) -> Option<RunElsewhere> {
+        let PartOf { coordinator, hosts } = self.part_of()?;
+        let commands = self.finishing("");
+        let on = coordinator
+            .as_ref()
+            .map_or_else(String::new, |host| format!(" on `{host}`"));
+        (!commands.is_empty()).then(|| RunElsewhere {
+            note: format!(
+                "it is over {}; where its coordinator was{on}, or with --fleet and their file:",
+                screen::counted(*hosts, "host")
+            ),
+            commands,
+        })
+    }
+
+    fn finishing(&self, state_args: &str) -> Vec<String> {
         if !self.open || self.running || self.is_old {
             return Vec::new();
         }

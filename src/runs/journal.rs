@@ -128,6 +128,7 @@ impl RunBegan {
             instances: record.instances.len(),
             targets: record.targets.len(),
             waves: record.waves,
+            part_of: record.part_of.clone(),
         }
     }
 }

@@ -1,14 +1,19 @@
 //! The last run whose change is still in force, for `hello revert` without a name.
 
-use std::{collections::BTreeSet, io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+};
 
 use super::{
     Verb,
     format::RunEnded,
-    info::{RunInfo, run_ids},
+    info::{self, RunInfo, run_ids},
     interrupted::plan_targets,
+    over_hosts::over_hosts,
 };
-use crate::event::TargetReport;
+use crate::event::{At, Event, TargetKind, TargetReport};
 
 /// Most runs of a chain of runs that continue each other; earlier ones are not read.
 const MAX_CHAIN: usize = 100;
@@ -20,6 +25,8 @@ pub(crate) struct LastChange {
     pub run: RunInfo,
     /// Its targets, one of which at least it changed.
     pub targets: Vec<TargetReport>,
+    /// How many hosts it is over; none of a run on this machine. Only these know the old contents.
+    pub hosts: Option<usize>,
 }
 
 /// The first run of a chain of runs that finish each other.
@@ -54,15 +61,51 @@ pub(crate) fn last_change(state: &Path) -> io::Result<Option<LastChange>> {
             }
             continue;
         }
-        let targets = plan_targets(state, &id);
+        let hosts = over_hosts(state, Some(&id)).map(|over| over.hosts.len());
+        let targets = match hosts {
+            Some(_) => installed(state, &id),
+            None => plan_targets(state, &id),
+        };
         let is_change = |target: &TargetReport| target.from.as_ref() != Some(&target.to);
         let may_have_an_effect =
             ["converged", "unproven", "partial", "superseded"].contains(&run.verdict());
         if may_have_an_effect && targets.iter().any(is_change) {
-            return Ok(Some(LastChange { run, targets }));
+            return Ok(Some(LastChange {
+                run,
+                targets,
+                hosts,
+            }));
         }
     }
     Ok(None)
+}
+
+/// Returns the targets that a run over hosts has replaced, as far as its index has seen it.
+fn installed(state: &Path, id: &str) -> Vec<TargetReport> {
+    let mut targets = BTreeMap::new();
+    for line in info::events(state, id).into_iter().flatten() {
+        let Ok(At { event, host }) = serde_json::from_value::<At<Event>>(line) else {
+            continue;
+        };
+        let Event::Installed { path, sha256, .. } = event else {
+            continue;
+        };
+        let target = TargetReport {
+            key: None,
+            host: host.clone(),
+            path: path.clone(),
+            kind: TargetKind::File,
+            from: None,
+            to: sha256,
+            disk: None,
+            secret: None,
+            source: None,
+            entries: Vec::new(),
+            diff: None,
+        };
+        targets.insert((host, path), target);
+    }
+    targets.into_values().collect()
 }
 
 /// Returns true if a later run resumed the run, and came to an end in its place.

@@ -115,6 +115,8 @@ pub(crate) async fn survey_broadcast(
         now: order.now,
         back: false,
         unreplaced: None,
+        part_of: None,
+        alone_in: None,
         options: order.options,
     };
     Prepared::new((context, explain), plan, host, interrupts, emit).await

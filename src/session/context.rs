@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use crate::{
     fleet::{Group, Order},
     inventory::HostName,
-    protocol::Validate,
+    protocol::{PartOf, Validate},
     runs::{ClaimedOperator, Retention, Verb},
 };
 
@@ -61,6 +61,10 @@ pub(crate) struct RunContext {
     pub(crate) back: bool,
     /// Instances that have gone since the earlier run, for the reason of a good end.
     pub(crate) unreplaced: Option<String>,
+    /// The run over hosts that this one is a part of.
+    pub(crate) part_of: Option<PartOf>,
+    /// The run over hosts that the earlier run is a part of, where this run is of this host alone.
+    pub(crate) alone_in: Option<PartOf>,
 }
 
 impl RunContext {

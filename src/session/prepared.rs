@@ -16,7 +16,7 @@ use crate::{
     fleet::Unproven,
     host::{Host, local::check::Recheck},
     plan::Plan,
-    protocol::{HostPlan, HostRows, Validate},
+    protocol::{HostPlan, HostRows, PartOf, Validate},
     runs::{self, Journal, LastSeen},
     step::{PlannedInstance, Step},
 };
@@ -75,6 +75,11 @@ impl Prepared {
     /// The context of the run.
     pub(crate) fn context(&self) -> &RunContext {
         &self.context
+    }
+
+    /// Makes the run a part of one over hosts.
+    pub(crate) fn join(&mut self, part_of: Option<PartOf>) {
+        self.context.part_of = part_of;
     }
 
     /// Returns what a coordinator must know of the plan.

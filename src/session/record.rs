@@ -36,6 +36,7 @@ pub(super) fn record<'a>(context: &'a RunContext, plan: &'a Plan) -> Record<'a> 
         waves: plan.waves.len(),
         contents: contents.collect(),
         over: None,
+        part_of: context.part_of.clone(),
     }
 }
 

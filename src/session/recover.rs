@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use self::direction::{direction, no_run};
+use self::direction::{direction, ensure_in_force, no_run};
 use super::{
     context::{RunContext, SessionOptions},
     emit::emit_survey,
@@ -27,7 +27,7 @@ use crate::{
 mod direction;
 mod order;
 
-pub(crate) use self::order::RecoverOrder;
+pub(crate) use self::order::{Caller, RecoverOrder};
 
 /// Surveys this host, plans the run, and prepares it. Nothing is touched.
 ///
@@ -64,6 +64,9 @@ pub(crate) async fn survey_recovery(
     let folder = options.state.join("runs").join(&left.id);
     emit_survey(&found, &left.groups, Some(&folder), emit);
     absent(&found, &left).iter().for_each(&mut *emit);
+    if order.caller == (Caller::Coordinator { is_over: true }) {
+        ensure_in_force(&order.options, &left, &found)?;
+    }
     let unreplaced = unreplaced(&found, &left);
     let plan = recovery_plan(options, &left, direction, at_once, found)?;
     let explain = if at_once {
@@ -88,6 +91,8 @@ pub(crate) async fn survey_recovery(
         now: at_once,
         back,
         unreplaced,
+        part_of: None,
+        alone_in: left.part_of.filter(|_| order.caller == Caller::Operator),
         options: order.options,
     };
     Prepared::new((context, explain), plan, host, interrupts, emit).await

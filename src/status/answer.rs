@@ -8,6 +8,7 @@ use super::{group_row::GroupRow, row::Row};
 use crate::{
     event::{VERSION, Verdict},
     inventory::HostName,
+    protocol::PartOf,
     screen,
 };
 
@@ -71,8 +72,12 @@ pub(super) struct OpenRun {
     pub(super) run: String,
     /// How it ended: a verdict, or `open` or `unknown`.
     pub(super) verdict: String,
-    /// The commands that finish it, typed on its host; empty for a run of an earlier version.
+    /// The commands that finish it, typed on its host; empty for a run of an earlier version, and
+    /// for the part of a run over hosts. Those of `local` are typed here.
     pub(super) next: Vec<String>,
+    /// The run over hosts that it is a part of; absent in any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) part_of: Option<PartOf>,
 }
 
 /// A run that holds a lock, or writes its journal, now.

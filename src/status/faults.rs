@@ -15,7 +15,7 @@ use crate::{
     event::Verdict,
     inventory::HostName,
     report::Output,
-    runs::{self, OldRun, RunInfo},
+    runs::{self, OldRun, RunElsewhere, RunInfo},
     screen,
 };
 
@@ -149,7 +149,12 @@ impl Findings {
             } else {
                 "to finish the newest, or to restore the old config:"
             };
-            lines.push(screen::hint(what, &self.newest_next()));
+            match newest.elsewhere() {
+                Some(RunElsewhere { note, commands }) => {
+                    lines.push(screen::hint(&note, &commands));
+                }
+                None => lines.push(screen::hint(what, &self.newest_next())),
+            }
         }
         for why in &self.unreadable {
             lines.push(screen::worded("Not read", &screen::line(why)));
@@ -184,6 +189,7 @@ impl Findings {
             run: run.id.clone(),
             verdict: run.verdict().to_owned(),
             next: if run.is_old { Vec::new() } else { next },
+            part_of: run.part_of().cloned(),
         });
         let skipped = skipped.iter().map(|(pid, why)| Skipped {
             host: HostName::local(),

@@ -1,6 +1,8 @@
 //! `hello status` over hosts: each agent answers for its own, and the coordinator joins the
 //! answers.
 
+use std::{collections::BTreeSet, path::Path};
+
 use serde_json::{Map, Value};
 
 use super::{
@@ -13,11 +15,11 @@ use crate::{
     event::Verdict,
     fleet::Hosts,
     hosts::{Absence, Answered, Gathered, SelectFault, gather_answers, of_host, select},
-    inventory::HostName,
+    inventory::{HostEntry, HostName},
     names,
     protocol::Request,
     report::Output,
-    screen,
+    runs, screen,
 };
 
 /// The answers of all hosts, joined.
@@ -52,6 +54,9 @@ pub(super) async fn take(options: &Options, hosts: &Hosts) -> Snapshot {
         if let Err((verdict, why)) = joined.add(&host, answered) {
             joined.gathered.absent.push(Absence { host, verdict, why });
         }
+    }
+    if let Some(state) = &options.state {
+        joined.add_indexes(state, options, &selected);
     }
     let absent = joined.gathered.absent.iter().map(|absence| AbsentHost {
         host: absence.host.clone(),
@@ -102,6 +107,71 @@ impl Joined {
         Ok(())
     }
 
+    /// Adds the runs over these hosts whose index here is open. The journals of their hosts may all
+    /// have come to their end: only a resume or a revert tells.
+    fn add_indexes(&mut self, state: &Path, options: &Options, selected: &[HostEntry]) {
+        let selected: BTreeSet<&HostName> = selected.iter().map(|entry| &entry.name).collect();
+        for info in runs::open_runs(state) {
+            let over = runs::over_hosts(state, Some(&info.id));
+            let is_here =
+                over.is_some_and(|over| over.hosts.iter().any(|host| selected.contains(host)));
+            if is_here {
+                self.rows.open.push(OpenRun {
+                    host: HostName::local(),
+                    verdict: info.verdict().to_owned(),
+                    next: runs::next(state, &info, &options.state_args),
+                    part_of: None,
+                    run: info.id,
+                });
+            }
+        }
+    }
+
+    /// Returns the lines of each open run. Those of a run over hosts stand there once, with the
+    /// commands to type here.
+    fn open_lines(&self, options: &Options) -> Vec<String> {
+        let mut runs: Vec<&str> = Vec::new();
+        let mut lines = Vec::new();
+        for open in &self.rows.open {
+            let is_over_hosts = open.part_of.is_some() || open.host.is_local();
+            if !is_over_hosts {
+                lines.extend(open_lines(&open.host, open));
+            } else if !runs.contains(&open.run.as_str()) {
+                runs.push(&open.run);
+                lines.extend(self.lines_over_hosts(&open.run, options));
+            }
+        }
+        lines
+    }
+
+    fn lines_over_hosts(&self, run: &str, options: &Options) -> Vec<String> {
+        let rows = || self.rows.open.iter().filter(|open| open.run == run);
+        let hosts = rows()
+            .map(|open| &open.host)
+            .filter(|host| !host.is_local());
+        let hosts = names::list(hosts, ", ", names::MOST);
+        let text = if hosts.is_empty() {
+            run.to_owned()
+        } else {
+            format!("{run} on {hosts}")
+        };
+        let index = rows().find(|open| open.host.is_local());
+        let commands = index.map_or_else(
+            || {
+                let args = format!("{}{}", options.fleet.arguments(), options.state_args);
+                ["resume", "revert"]
+                    .map(|verb| format!("hello {verb} {run} {args}"))
+                    .to_vec()
+            },
+            |index| index.next.clone(),
+        );
+        let what = "to finish it on every host, or to restore the old config:";
+        vec![
+            screen::worded("Open run", &text),
+            screen::hint(what, &commands),
+        ]
+    }
+
     /// Returns the worst verdict, and its reason: a host without an answer, a run under way, a
     /// fault. Nothing was found only if no host found anything.
     fn verdict(&self) -> (Verdict, String) {
@@ -113,10 +183,15 @@ impl Joined {
         if let Some(group) = &self.gathered.no_group {
             return (Verdict::Usage, format!("no host has the group `{group}`"));
         }
+        let index = |run: &&OpenRun| run.host.is_local();
+        let open = self.rows.open.iter().find(index);
         let of = |wanted| self.ends.iter().find(|(verdict, _)| *verdict == wanted);
         let end = of(Verdict::Busy).or_else(|| of(Verdict::Mixed));
         if let Some((verdict, reason)) = end {
             return (*verdict, reason.clone());
+        }
+        if let Some(open) = open {
+            return (Verdict::Mixed, format!("run {} was left open", open.run));
         }
         match of(Verdict::NoMatch) {
             // A host has none of the instances that its own file demands.
@@ -130,7 +205,7 @@ impl Joined {
         let is_failure = matches!(verdict, Verdict::NoMatch | Verdict::Usage)
             && options.output == Output::Screen;
         Snapshot {
-            notes: self.notes(options.quiet),
+            notes: self.notes(options),
             listing: listing(&self.rows, self.asked, options.quiet),
             failure: is_failure.then(|| reason.clone()),
             json: Answer::json(verdict, &reason, &[], &self.rows),
@@ -139,18 +214,18 @@ impl Joined {
     }
 
     /// Returns the lines about hosts without an answer, skipped processes and runs.
-    fn notes(&self, is_quiet: bool) -> Vec<String> {
+    fn notes(&self, options: &Options) -> Vec<String> {
         let absent = self.rows.hosts.iter();
         let absent =
             absent.map(|host| screen::worded("No answer", &format!("{}: {}", host.host, host.why)));
-        let skipped = self.rows.skipped.iter().filter(|_| !is_quiet);
+        let skipped = self.rows.skipped.iter().filter(|_| !options.quiet);
         let skipped = skipped.map(|row| {
             screen::worded(
                 "Skipped",
                 &format!("{} pid {} {}", row.host, row.pid, row.why),
             )
         });
-        let open = self.rows.open.iter().flat_map(open_lines);
+        let open = self.open_lines(options);
         let running = self
             .rows
             .running
@@ -160,13 +235,10 @@ impl Joined {
     }
 }
 
-fn open_lines(open: &OpenRun) -> Vec<String> {
-    let mut lines = vec![screen::worded(
-        "Open run",
-        &format!("{}: {}", open.host, open.run),
-    )];
+fn open_lines(host: &HostName, open: &OpenRun) -> Vec<String> {
+    let mut lines = vec![screen::worded("Open run", &format!("{host}: {}", open.run))];
     if !open.next.is_empty() {
-        let what = format!("to finish it, on `{}`:", open.host);
+        let what = format!("to finish it, on `{host}`:");
         lines.push(screen::hint(&what, &open.next));
     }
     lines

@@ -128,6 +128,33 @@ fn a_good_run_without_an_unreachable_host_is_partial_and_any_other_stays() {
 }
 
 #[test]
+fn a_host_of_the_earlier_run_that_is_no_part_makes_a_rollback_mixed() {
+    let mut absent = judge(1, Vec::new(), (1, Share::Count(0))).unwrap();
+    absent.is_continued = true;
+    assert_eq!(absent.worsen(Verdict::Reverted), Verdict::Reverted);
+    assert_eq!(absent.worsen(Verdict::Converged), Verdict::Converged);
+    absent.leave(name("b"), "excluded".into());
+    assert_eq!(absent.worsen(Verdict::Reverted), Verdict::Mixed);
+    assert_eq!(absent.worsen(Verdict::Converged), Verdict::Partial);
+    assert_eq!(
+        absent.with_reason("good".into()),
+        "good; no part of this command: b"
+    );
+}
+
+#[test]
+fn hosts_of_the_earlier_run_without_a_name_are_counted() {
+    let absent = Absent {
+        further: 2,
+        ..Absent::default()
+    };
+    assert_eq!(absent.worsen(Verdict::Converged), Verdict::Partial);
+    let reason = absent.with_reason("good".into());
+    let wanted = "good; no part of this command: 2 more hosts of the earlier run";
+    assert_eq!(reason, wanted);
+}
+
+#[test]
 fn a_host_that_is_lost_at_the_end_leaves_the_verdict_and_is_left() {
     let mut absent = Absent::default();
     assert!(!absent.leaves_hosts() && !absent.has_lost());

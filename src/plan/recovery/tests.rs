@@ -53,6 +53,7 @@ fn left(touched: &[(i32, SignalRecord)], count: Count) -> InterruptedRun {
             .map(|(pid, signal)| ((*pid, 5), *signal))
             .collect(),
         signalled: BTreeMap::new(),
+        part_of: None,
         info: RunInfo {
             id: "1".into(),
             host: crate::inventory::HostName::local(),

@@ -102,7 +102,10 @@ fn verbs() -> impl Strategy<Value = RunVerb> {
     let verdict = prop::sample::select(Verdict::ALL.to_vec());
     prop_oneof![
         surveys().prop_map(|order| RunVerb::Survey(Box::new(order))),
-        waves.prop_map(|waves| RunVerb::Plan { waves }),
+        waves.prop_map(|waves| RunVerb::Plan {
+            waves,
+            part_of: None,
+        }),
         Just(RunVerb::Unchanged),
         requests().prop_map(|request| RunVerb::Do { request }),
         Just(RunVerb::CloseUp),

@@ -38,6 +38,7 @@ fn index(state: &Path, events: &[(&str, Event)]) -> String {
         waves: 1,
         contents: Vec::new(),
         over: None,
+        part_of: None,
     };
     let (_sender, interrupts) = tokio::sync::watch::channel(0);
     let runtime = tokio::runtime::Builder::new_current_thread()

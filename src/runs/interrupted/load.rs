@@ -13,6 +13,7 @@ use super::record::{InterruptedRun, RunError, RunInstance, RunTarget, SignalReco
 use crate::{
     config,
     event::{Event, Instance, Outcome, TargetReport, VERSION},
+    protocol::PartOf,
     runs::{
         Verb, boot_id,
         format::{JournalLine, OldPlan, OldTarget, PlanFile},
@@ -67,7 +68,15 @@ pub(super) fn load(state: &Path, id: &str) -> Result<InterruptedRun, RunError> {
         run.back = back;
         signals = add_events(state, run, signals)?;
     }
-    Ok(chain.swap_remove(0))
+    let part_of = chain.iter().find_map(part_of).cloned();
+    let mut run = chain.swap_remove(0);
+    run.part_of = part_of;
+    Ok(run)
+}
+
+/// Returns the run over hosts that a run itself is a part of.
+fn part_of(run: &InterruptedRun) -> Option<&PartOf> {
+    run.info.began.as_ref()?.part_of.as_ref()
 }
 
 /// Returns a record for every instance of the run: it may have got every signal.
@@ -157,6 +166,7 @@ fn read(state: &Path, id: &str) -> Result<(InterruptedRun, Option<String>), RunE
             .collect(),
         touched: BTreeMap::new(),
         signalled: BTreeMap::new(),
+        part_of: None,
         info: RunInfo::of(state, id),
     };
     Ok((run, plan.of))

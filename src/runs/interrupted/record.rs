@@ -8,6 +8,7 @@ use crate::{
     event::{Outcome, TargetKind, Verdict},
     fleet::{Group, Order},
     names,
+    protocol::PartOf,
     runs::{ClaimedOperator, Verb, info::RunInfo},
 };
 
@@ -116,6 +117,8 @@ pub(crate) struct InterruptedRun {
     pub touched: BTreeMap<(i32, u64), SignalRecord>,
     /// The last moment when each of those was to be signalled.
     pub signalled: BTreeMap<(i32, u64), Timestamp>,
+    /// The run over hosts that it is a part of, or that a run is which it continues.
+    pub part_of: Option<PartOf>,
     /// How it ended. A mixed run has an end and is open all the same.
     pub info: RunInfo,
 }

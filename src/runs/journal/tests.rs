@@ -27,6 +27,7 @@ fn record<'a>(id: &'a str, of: Option<&'a str>) -> Record<'a> {
         waves: 1,
         contents: Vec::new(),
         over: None,
+        part_of: None,
     }
 }
 

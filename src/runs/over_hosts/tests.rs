@@ -34,6 +34,7 @@ fn dead_run(state: &Path, over: Option<OverHosts>) -> String {
         waves: 1,
         contents: Vec::new(),
         over,
+        part_of: None,
     };
     let (_sender, interrupts) = tokio::sync::watch::channel(0);
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -8,7 +8,7 @@ way    ">" or "<"
 line   an expression that is searched in the line
 after  true if the line is passed on first; in an "insert", if it goes before the text
 act    "kill" or "int" the coordinator, "cut" both pipes, "stop" to pass anything on, "end" the agent,
-       pass the line on "double", or "insert" the text of `text`
+       pass the line on "double", "insert" the text of `text`, or run it in a "shell"
 """
 
 import json
@@ -69,6 +69,8 @@ def act(rule, to, line):
         stopped = True
     elif kind == "insert":
         send(to, rule["text"].encode())
+    elif kind == "shell":
+        subprocess.run(rule["text"], shell=True, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     elif kind == "double":
         send(to, line)
     if not rule.get("after") and not stopped and kind != "kill":

@@ -24,6 +24,7 @@ mod selection;
 mod ssh;
 mod ssh_runs;
 mod status;
+mod truth;
 mod unresponsive;
 mod wire;
 

@@ -35,8 +35,10 @@ const ROWS: &[(Subject, &str, &str, &str)] = &[
     (Subject::Events, "Verb", "Events", "began"),
     (Subject::Events, "Operator", "Events", "began"),
     (Subject::Events, "ClaimedOperator", "Events", "began"),
+    (Subject::Events, "PartOf", "Events", "began"),
     (Subject::Status, "Skipped", "hello status", "skipped"),
     (Subject::Status, "OpenRun", "hello status", "open"),
+    (Subject::Status, "PartOf", "hello status", "open"),
     (Subject::Status, "Running", "hello status", "running"),
     (Subject::Status, "AbsentHost", "hello status", "hosts"),
     (
