@@ -65,7 +65,20 @@ pub(super) async fn attempt(
         earlier: None,
         options: session,
     };
-    execute_over_hosts(&order, interrupts, on_event).await
+    let ended = execute_over_hosts(&order, interrupts, on_event).await;
+    ended.map_err(|abort| with_next_step(abort, options))
+}
+
+/// Adds the command that says of each host what repairs it, where hosts were not reached.
+fn with_next_step(abort: Abort, options: &Options) -> Abort {
+    if abort.verdict != Verdict::Unreachable || abort.hint.is_some() {
+        return abort;
+    }
+    abort.with_hint(
+        "nothing was touched; what repairs each host, if `--max-unreachable N` is not to go \
+         without them:",
+        vec![format!("hello hosts {}", options.fleet.arguments())],
+    )
 }
 
 /// Returns a change as hosts are told of it, and adds its bytes to the candidates.

@@ -234,7 +234,11 @@ fn beyond_budget(
     let why = names::list(why, "; ", MOST);
     let budget = match max_unreachable {
         Share::Count(0) => String::new(),
-        max => format!("; `max_unreachable` is {max}"),
+        max @ Share::Count(_) => format!("; `max_unreachable` is {max}"),
+        max => format!(
+            "; `max_unreachable` is {max}, which is {} of {total} hosts",
+            max.rounded_down(total)
+        ),
     };
     Some(Abort::new(Verdict::Unreachable, format!("{why}{budget}")))
 }

@@ -66,13 +66,31 @@ pub(crate) async fn execute_over_hosts(
     let surveyed = survey_hosts(&survey, &selected, on_event).await;
     check_interrupts(interrupts)?;
     let max_unreachable = order.max_unreachable.unwrap_or(order.hosts.max_unreachable);
-    let ready = ready_to_go(order, surveyed, (&selected, max_unreachable)).await?;
+    let ready = ready_to_go(order, surveyed, (&selected, max_unreachable))
+        .await
+        .map_err(|abort| of_one_machine(abort, &order.options.id))?;
     let run = RunOverHosts {
         order,
         entries: entries_of(&selected, &ready.hosts),
         ready,
     };
     run.carry_out(interrupts, on_event).await
+}
+
+/// Returns the abort of a run that has found its own lock: two of its hosts are one machine. No wait
+/// would end that.
+fn of_one_machine(abort: Abort, run: &str) -> Abort {
+    if abort.verdict != Verdict::Busy || !abort.reason.contains(run) {
+        return abort;
+    }
+    let why = format!(
+        "two hosts of this run are one machine, since the run itself holds the lock there: {}",
+        abort.reason
+    );
+    Abort::new(Verdict::Refused, why).with_hint(
+        "remove one of its names from [hosts], or exclude it; the hosts:",
+        vec!["hello hosts".into()],
+    )
 }
 
 /// Decides whether the run may begin, also by what its hosts know of the run that it continues.

@@ -48,3 +48,28 @@ fn the_second_coordinator_ends_busy_names_the_owner_and_touches_nothing() {
         );
     }
 }
+
+#[test]
+fn two_names_of_one_machine_are_refused_instead_of_waiting_for_itself() {
+    let bed = Bed::start(&[1, 1]);
+    std::fs::copy(bed.path("h0.sh"), bed.path("h1.sh")).unwrap();
+    let end = bed.broadcast("two", &[]);
+    assert_eq!(end.code, Some(5), "{:#} {}", end.json, end.stderr);
+    let reason = end.json["reason"].as_str().unwrap();
+    assert!(reason.contains("are one machine"), "{reason}");
+    bed.assert_untouched(0);
+}
+
+#[test]
+fn a_run_beyond_the_budget_of_unreachable_hosts_names_the_command_that_says_what_repairs_them() {
+    let bed = Bed::start(&[1, 1]);
+    bed.fleet("max_unreachable = \"30%\"\n");
+    bed.unreachable(1);
+    let end = bed.broadcast("two", &[]);
+    assert_eq!(end.code, Some(11), "{:#} {}", end.json, end.stderr);
+    let reason = end.json["reason"].as_str().unwrap();
+    assert!(reason.contains("30%, which is 0 of 2 hosts"), "{reason}");
+    let next = end.json["next"][0].as_str().unwrap();
+    assert!(next.starts_with("hello hosts --fleet "), "{next}");
+    bed.assert_untouched(0);
+}
