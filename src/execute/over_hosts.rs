@@ -77,8 +77,8 @@ pub(crate) async fn execute_over_hosts(
     run.carry_out(interrupts, on_event).await
 }
 
-/// Returns the abort of a run that has found its own lock: two of its hosts are one machine. No wait
-/// would end that.
+/// Returns the abort of a run that has found its own lock: two of its hosts are one machine. No
+/// wait would end that.
 fn of_one_machine(abort: Abort, run: &str) -> Abort {
     if abort.verdict != Verdict::Busy || !abort.reason.contains(run) {
         return abort;

@@ -32,6 +32,15 @@ fn points(all: &[Effect]) -> Vec<Effect> {
         .collect()
 }
 
+/// Returns the effects that are tried, and the least number of them. Where no instance reports its
+/// config, each try waits for timeouts: it is every third effect, except in a full test.
+fn sample(all: Vec<Effect>, at_least: usize, testbed: &Testbed) -> (Vec<Effect>, usize) {
+    if !testbed.is_blind() || std::env::var_os("HELLO_TEST_FULL").is_some() {
+        return (all, at_least);
+    }
+    (all.into_iter().step_by(3).collect(), at_least / 3)
+}
+
 /// Kills a run at each of its effects and resumes it. `ends` is the exit code of a run that is not
 /// killed.
 fn matrix(name: &str, testbed: &Testbed, ends: i32, at_least: usize) {
@@ -45,7 +54,7 @@ fn matrix(name: &str, testbed: &Testbed, ends: i32, at_least: usize) {
         Vec::<String>::new(),
         "{name}: what must outlive a loss of power"
     );
-    let points = points(&whole.effects);
+    let (points, at_least) = sample(points(&whole.effects), at_least, testbed);
     let (mut hit, mut lacking, mut tried, mut ended_in) = (BTreeSet::new(), 0, 0, [0, 0]);
     let mut elsewhere = BTreeMap::<String, Vec<String>>::new();
     for (at, wanted) in points.iter().enumerate() {

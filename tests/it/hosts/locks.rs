@@ -53,6 +53,9 @@ fn the_second_coordinator_ends_busy_names_the_owner_and_touches_nothing() {
 fn two_names_of_one_machine_are_refused_instead_of_waiting_for_itself() {
     let bed = Bed::start(&[1, 1]);
     std::fs::copy(bed.path("h0.sh"), bed.path("h1.sh")).unwrap();
+    let own = bed.hosts[0].path("fleet.toml");
+    let text = std::fs::read_to_string(&own).unwrap();
+    std::fs::write(&own, text.replace("[agent]\nname = \"h0\"", "[agent]")).unwrap();
     let end = bed.broadcast("two", &[]);
     assert_eq!(end.code, Some(5), "{:#} {}", end.json, end.stderr);
     let reason = end.json["reason"].as_str().unwrap();
