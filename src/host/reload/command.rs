@@ -5,7 +5,7 @@ use std::{path::Path, time::Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
-    event::{Failure, Outcome},
+    event::{Failure, FailureKind, Outcome},
     host::{
         exec::{
             self, Output, RunError, Subject,
@@ -103,7 +103,10 @@ pub(super) async fn ask(
             Err(if has_ended(&signalled.pidfd) {
                 failed(Outcome::Died, format!("the process ended, and {text}"))
             } else {
-                failed(Outcome::Rejected, text)
+                Failure {
+                    kind: FailureKind::CommandFailed,
+                    text,
+                }
             })
         }
         Err(why @ (RunError::Empty | RunError::Spawn(..))) => {
