@@ -19,7 +19,7 @@ use nix::{
 use serde_json::Value;
 
 use super::{Daemon, folder, listening, started, stop, web::Web, words};
-use crate::support::{CommandResult, try_get, until, write};
+use crate::support::{CommandResult, until, write};
 
 /// The words of the configs. Their lengths differ, so that no two configs have the same size.
 const WORDS: [&str; 4] = ["one", "three", "seventeen", "four"];
@@ -122,26 +122,22 @@ pub(super) fn only_instance(result: &CommandResult) -> &Value {
     &all[0]
 }
 
-/// Four clients that send requests over fresh connections. Stopped when dropped.
-struct Load {
+/// Four clients that ask for the word over fresh connections. Stopped when dropped.
+pub(super) struct Load {
     over: Arc<AtomicBool>,
     clients: Vec<JoinHandle<(usize, Vec<String>)>>,
 }
 
 impl Load {
-    fn on(port: u16) -> Self {
+    pub(super) fn on(port: u16, ask: fn(u16) -> Option<String>) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let client = || {
             let over = over.clone();
             std::thread::spawn(move || {
                 let (mut answered, mut dropped) = (0, Vec::new());
                 while !over.load(Ordering::Relaxed) {
-                    match try_get(&format!("127.0.0.1:{port}"), "/") {
-                        Ok((head, body))
-                            if head.contains(" 200 ") && WORDS.contains(&body.as_str()) =>
-                        {
-                            answered += 1
-                        }
+                    match ask(port) {
+                        Some(word) if WORDS.contains(&word.as_str()) => answered += 1,
                         other => dropped.push(format!("{other:?}")),
                     }
                     // Other tests want the machine too.
@@ -157,7 +153,7 @@ impl Load {
     }
 
     /// Returns the number of answered requests, and the failures of the others.
-    fn end(mut self) -> (usize, Vec<String>) {
+    pub(super) fn end(mut self) -> (usize, Vec<String>) {
         self.over.store(true, Ordering::Relaxed);
         let ends: Vec<(usize, Vec<String>)> = self
             .clients
@@ -181,7 +177,7 @@ impl Drop for Load {
 /// `load`, no request is dropped.
 pub(super) fn converges(web: &Web, load: bool) {
     web.fleet("");
-    let load = load.then(|| Load::on(web.port));
+    let load = load.then(|| Load::on(web.port, web.sort.ask));
     for word in &WORDS[1..] {
         let old = web.daemon.children();
         let result = web.broadcast_config(&web.config(word)).expect(0);

@@ -44,8 +44,28 @@ fn failure(result: &CommandResult) -> String {
     text.unwrap_or_default().to_owned()
 }
 
+/// named, and the port of its control channel.
+pub(super) struct Named {
+    pub(super) service: Service,
+    control: u16,
+}
+
+impl Named {
+    /// Returns its config.
+    pub(super) fn text(&self) -> String {
+        std::fs::read_to_string(self.service.daemon.path("named.conf")).unwrap()
+    }
+
+    /// Returns the options with which rndc asks it.
+    pub(super) fn rndc(&self) -> [String; 6] {
+        let key = self.service.daemon.path("rndc.key").display().to_string();
+        let (port, host) = (self.control.to_string(), "127.0.0.1".to_owned());
+        ["-s".into(), host, "-p".into(), port, "-k".into(), key]
+    }
+}
+
 /// Starts named with a control channel and one zone.
-fn named() -> Option<Service> {
+pub(super) fn named() -> Option<Named> {
     let there = need("named") && need("rndc") && need("dig");
     there.then(|| {
         let (dir, port, control) = (folder(), free_port(), free_port());
@@ -54,7 +74,6 @@ fn named() -> Option<Service> {
             &dir.path().join("rndc.key"),
             "key \"k\" { algorithm hmac-sha256; secret \"c2VjcmV0c2VjcmV0\"; };\n",
         );
-        write(&dir.path().join("port"), &control.to_string());
         write(&dir.path().join("zone"), ZONE);
         let config = aged(write(
             &dir.path().join("named.conf"),
@@ -69,50 +88,55 @@ fn named() -> Option<Service> {
         ));
         let mut command = command("named");
         command.arg("-g").arg("-c").arg(config);
-        Service::start(Daemon::spawn(dir, &mut command), port, |s| {
+        let service = Service::start(Daemon::spawn(dir, &mut command), port, |s| {
             !soa(s, "x.example").is_empty()
-        })
+        });
+        Named { service, control }
     })
 }
 
-fn named_zone(name: &str) -> String {
+pub(super) fn named_zone(name: &str) -> String {
     format!("zone \"{name}\" {{ type primary; file \"zone\"; }};\n")
 }
 
 /// Writes the group of named, which rndc reloads. The number of its zones shows its config.
-fn by_rndc(named: &Service) {
-    let control = std::fs::read_to_string(named.daemon.path("port")).unwrap();
-    let key = named.daemon.path("rndc.key").display().to_string();
+fn by_rndc(named: &Named) {
+    let (control, options) = (named.control, named.rndc().join(" "));
     let keys = format!(
         "reload_by = [\"rndc\", \"-s\", \"127.0.0.1\", \"-p\", \"{control}\", \"-k\", \"{{config.dir}}/rndc.key\", \"reload\"]"
     );
     let facts = format!(
-        "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"rndc -s 127.0.0.1 -p {control} -k {key} status | grep 'number of zones'\"]\nchanged = true\n"
+        "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"rndc {options} status | grep 'number of zones'\"]\nchanged = true\n"
     );
-    fleet(named, "named", &keys, &facts);
+    fleet(&named.service, "named", &keys, &facts);
 }
 
 #[test]
 fn rndc_reloads_named_and_its_answer_proves_it() {
     let Some(named) = named() else { return };
     by_rndc(&named);
-    let old = std::fs::read_to_string(named.daemon.path("named.conf")).unwrap();
-    let result = change(&named, "named.conf", &(old + &named_zone("y.example"))).expect(0);
+    let old = named.text();
+    let result = change(
+        &named.service,
+        "named.conf",
+        &(old + &named_zone("y.example")),
+    )
+    .expect(0);
     assert_eq!(result.json["instances"][0]["proof"], "content");
-    assert!(!soa(&named, "y.example").is_empty());
+    assert!(!soa(&named.service, "y.example").is_empty());
 }
 
 #[test]
 fn rndc_says_at_once_that_named_refuses_a_config() {
     let Some(named) = named() else { return };
     by_rndc(&named);
-    let old = std::fs::read_to_string(named.daemon.path("named.conf")).unwrap();
+    let old = named.text();
     let bad = old.clone() + &named_zone("y.example") + "include \"/none/such\";\n";
-    let result = change(&named, "named.conf", &bad).expect(6);
+    let result = change(&named.service, "named.conf", &bad).expect(6);
     let why = failure(&result);
     assert!(why.contains("'reload' failed: file not found"), "{why}");
-    assert!(soa(&named, "y.example").is_empty());
-    let now = std::fs::read_to_string(named.daemon.path("named.conf")).unwrap();
+    assert!(soa(&named.service, "y.example").is_empty());
+    let now = named.text();
     assert_eq!(now, old);
 }
 
@@ -145,7 +169,7 @@ fn zone(name: &str) -> String {
     format!("zone:\n  name: {name}\n  zonefile: zone\n")
 }
 
-fn soa(daemon: &Service, name: &str) -> String {
+pub(super) fn soa(daemon: &Service, name: &str) -> String {
     dig(daemon, &[name, "SOA"])
 }
 

@@ -95,7 +95,7 @@ impl Web {
     }
 }
 
-fn connect(port: u16) -> Option<TcpStream> {
+pub(super) fn connect(port: u16) -> Option<TcpStream> {
     let stream = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), ANSWER).ok()?;
     stream.set_read_timeout(Some(ANSWER)).ok()?;
     Some(stream)

@@ -93,8 +93,7 @@ impl ProbeResults<'_> {
                 if assertion.expectation == Expectation::AfterSignal
                     && let Some(text) = assertion.reported_by(result.read(read)) =>
             {
-                why_no_moment(&text)
-                    .map(|why| format!("{why}, so it cannot be `after_signal`").into())
+                why_no_moment(&text).map(|why| self.no_moment(assertion, why).into())
             }
             (result, read @ Extract::Json(pointer)) if is_needed && result.read(read).is_none() => {
                 Some(format!("has no value at `{pointer}`, or is no JSON").into())
@@ -123,6 +122,17 @@ impl ProbeResults<'_> {
                 self.why_not(assertion, endpoint)
             ),
         }
+    }
+
+    /// Returns the message about a reading that is no moment after the signal. The reading itself
+    /// may be the program's reason.
+    fn no_moment(&self, assertion: &Assertion, why: &str) -> String {
+        let reading = self
+            .shown(assertion)
+            .filter(|_| self.showing() == Showing::Open)
+            .map(|text| format!(" (it reads {})", assertion::shown(&text)))
+            .unwrap_or_default();
+        format!("{why}{reading}, so it cannot be `after_signal`")
     }
 
     /// Returns the reading of `assertion` without the secrets of its request.
