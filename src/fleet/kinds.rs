@@ -31,10 +31,20 @@ pub const KINDS: &[Kind] = kinds![
     "squid",
     "postfix",
     "icinga2",
+    "dovecot",
+    "unbound",
+    "keepalived",
     "sshd",
     "dnsmasq",
     "dnsmasq-hosts",
     "rsyslog",
+    "caddy",
+    "chronyd",
+    "collectd",
+    "cron",
+    "privoxy",
+    "redis",
+    "supervisord",
 ];
 
 impl Kind {

@@ -1,11 +1,14 @@
 //! Daemons that are stopped or killed during a reload. The tests mostly wait, so they run
 //! concurrently.
 
-use super::{alertmanager, dnsmasq, icinga2, nats, postfix, postgres, prometheus, squid};
+use super::{
+    alertmanager, dnsmasq, dovecot, icinga2, keepalived, nats, postfix, postgres, prometheus,
+    squid, unbound,
+};
 
 #[test]
 fn every_daemon_that_is_stopped_or_killed_is_reported() {
-    let all: [(&str, fn()); 8] = [
+    let all: [(&str, fn()); 11] = [
         ("prometheus", prometheus::stopped_or_killed),
         ("alertmanager", alertmanager::stopped_or_killed),
         ("nats-server", nats::stopped_or_killed),
@@ -14,6 +17,9 @@ fn every_daemon_that_is_stopped_or_killed_is_reported() {
         ("squid", squid::stopped_or_killed),
         ("postfix", postfix::stopped_or_killed),
         ("icinga2", icinga2::stopped_or_killed),
+        ("dovecot", dovecot::stopped_or_killed),
+        ("unbound", unbound::stopped_or_killed),
+        ("keepalived", keepalived::stopped_or_killed),
     ];
     let all = all.map(|(name, check)| (name, std::thread::spawn(check)));
     let failed: Vec<&str> = all
