@@ -5,6 +5,7 @@ mod faults;
 mod fuzz;
 mod hosts;
 mod roundtrip;
+mod tables;
 
 fn parse(text: &str) -> Result<Fleet, FleetError> {
     Fleet::parse(text.as_bytes(), Path::new("fleet.toml"))

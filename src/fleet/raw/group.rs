@@ -189,7 +189,7 @@ pub(super) fn defaults(kind: Option<&Spanned<String>>) -> Result<RawGroup, Spann
     let name = kind.get_ref();
     let span = kind.span();
     match KINDS.iter().find(|known| known.name == name) {
-        Some(known) => diagnostic::parse(known.text.as_bytes())
+        Some(known) => diagnostic::parse(known.keys().as_bytes())
             .map_err(|e| spanned(span, format!("kind `{name}`: {e}"))),
         None => Err(SpannedError {
             hint: suggest(name, KINDS.iter().map(|known| known.name)),
