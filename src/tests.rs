@@ -13,12 +13,17 @@ pub(crate) mod unprivileged;
 /// The variable that makes tests write the files instead of comparing them.
 const RENEW: &str = "HELLO_RENEW_SNAPSHOTS";
 
+/// Whether this run writes the files instead of comparing them.
+pub(crate) fn renews() -> bool {
+    std::env::var_os(RENEW).is_some_and(|value| value == "1")
+}
+
 /// Compares each text with the file of its name in `folder`, a path from the root of the
 /// repository. A file without a text is a failure too.
 #[track_caller]
 pub(crate) fn check_snapshots(folder: &str, texts: &BTreeMap<String, String>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    if std::env::var_os(RENEW).is_some_and(|value| value == "1") {
+    if renews() {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         for (name, text) in texts {

@@ -298,10 +298,12 @@ fn check_change(change: &ChangeRequest, fleet: &Fleet) -> Result<(), String> {
         );
     }
     let changes = has_config || !change.set.is_empty();
+    // The survey refuses every instance of a group that nothing reloads, and says why.
+    let has_no_target = |group: &&Group| group.config.is_empty() && group.never_reloads().is_none();
     match fleet
         .groups
         .iter()
-        .find(|group| changes && group.config.is_empty())
+        .find(|group| changes && has_no_target(group))
     {
         Some(group) => Err(format!(
             "group `{}` has no `config` that could be changed",

@@ -43,6 +43,9 @@ pub(super) async fn check_group_member(
     examiner: &Examiner,
 ) -> Vec<Finding> {
     match role {
+        Ok(_) if group.never_reloads().is_some() => {
+            findings.extend(examiner.examine(found, Some(group)).await);
+        }
         Ok(workers) => {
             let workers: Vec<String> = workers.iter().map(i32::to_string).collect();
             let workers = if workers.is_empty() {

@@ -60,7 +60,10 @@ pub(super) fn show(report: &Report, fleet: &Fleet) {
 fn tell_none(process: &ProcessReport, fleet: &Fleet) {
     let is_role = |finding: &&Finding| finding.topic == Topic::Role && finding.ok == Some(false);
     let of_role = process.checks.iter().find(is_role);
-    let Some(finding) = of_role.or(process.checks.first()) else {
+    let is_reloads =
+        |finding: &&Finding| finding.topic == Topic::Reloads && finding.ok == Some(false);
+    let of_reloads = process.checks.iter().find(is_reloads);
+    let Some(finding) = of_role.or(of_reloads).or(process.checks.first()) else {
         return;
     };
     let pid = process.pid_text();

@@ -150,6 +150,13 @@ fn unused_kind(names: &[String], group: &Group, no_group: &str, reasons: &Reason
             "fix that group, or add one, as this prints it:",
         )
     };
+    if group.never_reloads().is_some() {
+        let text = format!(
+            "{no_group}{reasons}; kind {} says why no signal reloads it",
+            names.join(" or ")
+        );
+        return Finding::note(Topic::Group, text);
+    }
     Finding::bad(
         Topic::Group,
         format!("{no_group}{reasons}, but kind {} would", names.join(" or ")),

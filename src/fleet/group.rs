@@ -91,9 +91,15 @@ pub struct Group {
     pub instances: Vec<Listed>,
     /// The declaration that the program reloads on the signal; a handler alone proves nothing.
     pub reloads: Reloads,
+    /// Why no signal reloads the program; none if one may.
+    #[serde(default)]
+    pub no_signal: Option<NoSignal>,
     /// The way of the program to reload: in place, or by a new execution of itself.
     #[serde(default)]
     pub executes_itself: ExecutesItself,
+    /// The program names of children that a reload does not replace, and that serve no client.
+    #[serde(default)]
+    pub lasting: Vec<String>,
     /// The report that the program gives about itself.
     pub speaks: Speaks,
     /// The listening socket that is probed, of several: the first entry that matches one.
@@ -132,6 +138,13 @@ impl Group {
     #[must_use]
     pub fn has_canary(&self) -> bool {
         self.kind.is_none() || self.on_bad_config == OnBadConfig::Dies
+    }
+
+    /// Returns why nothing reloads its instances; none if a signal or a command may.
+    #[must_use]
+    pub fn never_reloads(&self) -> Option<&NoSignal> {
+        let is_by_command = !self.reload_by.is_empty();
+        self.no_signal.as_ref().filter(|_| !is_by_command)
     }
 
     /// Tells whether its instances are probed at endpoints of their own.
@@ -188,6 +201,15 @@ pub enum Reloads {
     Yes,
     /// It is declared to, and waits for the signal in `sigwait`, which shows no handler.
     Unchecked,
+}
+
+/// Why no signal reloads a program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoSignal {
+    /// The reason, without its subject's name: `it ignores SIGHUP`.
+    pub why: String,
+    /// What the operator does instead of a reload.
+    pub instead: Option<String>,
 }
 
 /// The way of a program to reload: in place, or by a new execution of itself.

@@ -5,10 +5,13 @@
 pub struct Kind {
     /// The name that a group's `kind` has.
     pub name: &'static str,
-    /// Its TOML. The first comment begins with the name and describes what the daemon does on the
-    /// signal.
+    /// Its TOML: the keys of a group, and behind them `[cells]`, its row in the tables about kinds.
+    /// The first comment begins with the name and describes what the daemon does on the signal.
     pub text: &'static str,
 }
+
+/// The beginning of its row in the tables about kinds, which is no part of a group.
+const CELLS: &str = "\n[cells]\n";
 
 macro_rules! kinds {
     ($($name:literal),+ $(,)?) => {
@@ -35,13 +38,30 @@ pub const KINDS: &[Kind] = kinds![
     "lighttpd",
     "named",
     "mosquitto",
+    "dovecot",
+    "unbound",
+    "keepalived",
     "sshd",
     "dnsmasq",
     "dnsmasq-hosts",
     "rsyslog",
+    "caddy",
+    "chronyd",
+    "collectd",
+    "cron",
+    "privoxy",
+    "redis",
+    "supervisord",
 ];
 
 impl Kind {
+    /// Returns the keys of its group as TOML.
+    pub(super) fn keys(&self) -> &'static str {
+        self.text
+            .split_once(CELLS)
+            .map_or(self.text, |(keys, _)| keys)
+    }
+
     /// Returns what the daemon does on the signal: the first line of its comment.
     #[must_use]
     pub fn about(&self) -> &'static str {
@@ -54,7 +74,7 @@ impl Kind {
 
     /// Returns the names of the variables of a process's environment that the kind reads.
     pub(crate) fn variables(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let behind = self.text.split("{env:").skip(1);
+        let behind = self.keys().split("{env:").skip(1);
         behind.filter_map(|text| Some(text.split_once('}')?.0))
     }
 
@@ -62,7 +82,7 @@ impl Kind {
     #[must_use]
     pub fn as_group(&self) -> String {
         let body = self
-            .text
+            .keys()
             .replace("[[confirm]]", "[[group.confirm]]")
             .replace("[[reject]]", "[[group.reject]]");
         let length = body

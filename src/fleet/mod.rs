@@ -40,7 +40,8 @@ pub use self::{
     argv::{option_of, placeholder, title_of, title_parts, uses, value_of, variable_of},
     count::{Count, CountError, DurationError, parse_count, parse_duration},
     group::{
-        ExecutesItself, Group, Listed, OnBadConfig, Reloads, Signal, Speaks, Unproven, Validation,
+        ExecutesItself, Group, Listed, NoSignal, OnBadConfig, Reloads, Signal, Speaks, Unproven,
+        Validation,
     },
     hosts::{Agent, Connect, ConnectError, Hosts, TemplateError, Via},
     key_target::url_of,

@@ -241,6 +241,11 @@ impl StatusProbe {
 
 /// Checks that the process would take the signal.
 async fn check_signal(row: &mut Row, group: &Group, found: &Found) {
+    if let Some(no_signal) = group.never_reloads() {
+        let text = format!("is reloaded by no signal: {}", no_signal.why);
+        row.faults.push(text);
+        return;
+    }
     if group.reloads == Reloads::No {
         let text = format!("is not declared to reload on {}", group.trigger());
         row.faults.push(text);

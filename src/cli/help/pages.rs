@@ -194,7 +194,7 @@ pub(super) const PAGES: &[Page] = &[
         command: "kinds",
         group: Group::Look,
         examples: [
-            ("hello kinds", "every kind with its proof"),
+            ("hello kinds", "every kind, and what its signal does"),
             ("hello kinds nginx", "a group to copy and change"),
         ],
         exits: Exits::Of(&[(Converged, "printed")]),

@@ -120,8 +120,17 @@ pub(super) struct RawGroup {
     /// True if the program reloads on the signal. Without it, every instance is refused.
     #[schemars(with = "Option<ReloadsWord>")]
     pub(super) reloads: Option<Spanned<Value>>,
+    /// Why no signal reloads the program: every instance is refused with it.
+    #[schemars(with = "Option<String>")]
+    pub(super) no_signal: Option<Spanned<String>>,
+    /// What to do instead of a reload, beside `no_signal`.
+    #[schemars(with = "Option<String>")]
+    pub(super) instead: Option<Spanned<String>>,
     /// True if the signal makes the process execute the program at its path.
     pub(super) executes_itself: Option<bool>,
+    /// Program names of children that a reload does not replace, and that serve no client.
+    #[schemars(with = "Option<Words>")]
+    pub(super) lasting: Option<Spanned<Value>>,
     /// The protocol of its report about itself. Default: `"none"`.
     pub(super) speaks: Option<Speaks>,
     /// The socket that is probed: `tcp:PORT`, `tcp:ADDRESS:PORT`, `unix:/PATH`, `{arg:--o}`.
@@ -180,7 +189,7 @@ pub(super) fn defaults(kind: Option<&Spanned<String>>) -> Result<RawGroup, Spann
     let name = kind.get_ref();
     let span = kind.span();
     match KINDS.iter().find(|known| known.name == name) {
-        Some(known) => diagnostic::parse(known.text.as_bytes())
+        Some(known) => diagnostic::parse(known.keys().as_bytes())
             .map_err(|e| spanned(span, format!("kind `{name}`: {e}"))),
         None => Err(SpannedError {
             hint: suggest(name, KINDS.iter().map(|known| known.name)),
@@ -243,7 +252,10 @@ impl RawGroup {
             on_bad_config: self.on_bad_config.or(base.on_bad_config),
             revive: self.revive.or(base.revive),
             reloads: self.reloads.or(declared),
+            no_signal: self.no_signal.or(base.no_signal),
+            instead: self.instead.or(base.instead),
             executes_itself: self.executes_itself.or(base.executes_itself),
+            lasting: self.lasting.or(base.lasting),
             speaks: self.speaks.or(base.speaks),
             listen: self.listen.or(base.listen),
             reload_by,

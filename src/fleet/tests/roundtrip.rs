@@ -34,7 +34,8 @@ fn every_key() -> String {
          restart_keys = [\"a\"]\nrestart_value = [\"a\", \"{{key}}\"]\nrestart_pending = \
          [\"b\"]\noverridden_keys = [\"o\"]\nsecret = true\nvalidate = [\"{{exe}}\", \
          \"{{candidate}}\"]\nvalidate_titled = [\"{{exe}}\"]\n\
-         on_bad_config = \"dies\"\nrevive = [\"c\"]\nreloads = true\nexecutes_itself = \
+         on_bad_config = \"dies\"\nrevive = [\"c\"]\nreloads = true\nno_signal = \"n\"\n\
+         instead = \"i\"\nlasting = [\"l\"]\nexecutes_itself = \
          true\nlisten = [\"tcp:8081\", \"{{arg:--l}}\"]\nreload_by = [\"r\"]\ntimeout = \
          \"500ms\"\n\
          instances = [{{ pid = 1, endpoint = \"unix:/x\" }}, {{ pid = 2 }}]\nsamples = \

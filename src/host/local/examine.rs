@@ -67,6 +67,10 @@ impl Examiner {
     pub(crate) async fn examine(&self, found: &Found, group: Option<&Group>) -> Vec<Finding> {
         let pid = found.pid;
         let trigger = group.map_or(Trigger::Signal(Signal::Hup), Group::trigger);
+        // Where nothing reloads it, no other check matters.
+        if group.is_some_and(|group| group.never_reloads().is_some()) {
+            return vec![process::declared(Signal::Hup, group)];
+        }
         let mut findings = Vec::new();
         if let Trigger::Signal(signal) = trigger {
             findings.push(process::declared(signal, group));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    fleet::{Group, Reloads},
+    fleet::{Group, NoSignal, Reloads},
     host::{
         discover::found::Found,
         net::sockets::Listeners,
@@ -30,6 +30,9 @@ pub(crate) enum GuardReason {
     Unknown(KernelError),
     #[error("is not declared to reload on {0}, and many programs exit on it")]
     Undeclared(String),
+    /// Nothing reloads it.
+    #[error("is reloaded by no signal: {0}")]
+    NoSignal(String),
     #[error("may not be signalled by this user")]
     NotPermitted,
     #[error("is stopped")]
@@ -86,6 +89,13 @@ pub(crate) async fn check_takes_signal(
 /// # Errors
 /// Fails if neither does.
 pub(crate) fn check_declared(group: &Group) -> Result<(), GuardRefusal> {
+    if let Some(NoSignal { why, instead }) = group.never_reloads() {
+        let refusal = GuardRefusal::from(GuardReason::NoSignal(why.clone()));
+        return Err(match instead {
+            Some(instead) => refusal.with_hint(instead),
+            None => refusal,
+        });
+    }
     if group.reloads != Reloads::No {
         return Ok(());
     }

@@ -51,7 +51,7 @@ pub(super) fn children_named(
 
 /// Tells whether a process has this name: that of its program as the kernel keeps it, or that of
 /// its executable.
-fn is_called(pid: i32, name: &str) -> bool {
+pub(super) fn is_called(pid: i32, name: &str) -> bool {
     let Ok(process) = Proc::open(pid) else {
         return false;
     };

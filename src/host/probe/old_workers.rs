@@ -8,7 +8,10 @@ use crate::{
     event::Direction,
     host::{
         net::sockets::{Address, Listeners, sockets_of, sockets_of_family},
-        probe::{answer::KernelError, limits::ProbeLimits, port_sharing::probed_address},
+        probe::{
+            answer::KernelError, children::is_called, limits::ProbeLimits,
+            port_sharing::probed_address,
+        },
         proc::tree::{Child, family, lives},
     },
     kernel::Stat,
@@ -17,6 +20,7 @@ use crate::{
 
 /// Records, right before a signal, which descendants of the instance do not run the expected
 /// config. In a rollback, a worker from before the first signal of the run has the old config.
+/// Children that no reload of the program replaces are no such workers.
 ///
 /// # Errors
 /// Fails if a descendant cannot be read: then the record is as it was.
@@ -25,7 +29,10 @@ pub(crate) fn record_old_workers(
     direction: Direction,
 ) -> Result<(), KernelError> {
     let family = family(member.instance.pid).map_err(KernelError::Children)?;
-    let now = living(family.into_iter().skip(1), lives)?;
+    let lasting = &member.group.lasting;
+    let lasts = |(pid, _): &Child| lasting.iter().any(|name| is_called(*pid, name));
+    let mut now = living(family.into_iter().skip(1), lives)?;
+    now.retain(|child| !lasts(child));
     if direction.is_back() {
         let may_stay =
             |child: &Child| !member.signal_may_be_pending && member.workers_before.contains(child);

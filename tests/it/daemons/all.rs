@@ -2,13 +2,13 @@
 //! concurrently.
 
 use super::{
-    alertmanager, dnsmasq, icinga2, lighttpd, mosquitto, named, nats, postfix, postgres,
-    prometheus, squid,
+    alertmanager, dnsmasq, dovecot, icinga2, keepalived, lighttpd, mosquitto, named, nats, postfix,
+    postgres, prometheus, squid, unbound,
 };
 
 #[test]
 fn every_daemon_that_is_stopped_or_killed_is_reported() {
-    let all: [(&str, fn()); 11] = [
+    let all: [(&str, fn()); 14] = [
         ("prometheus", prometheus::stopped_or_killed),
         ("alertmanager", alertmanager::stopped_or_killed),
         ("nats-server", nats::stopped_or_killed),
@@ -20,6 +20,9 @@ fn every_daemon_that_is_stopped_or_killed_is_reported() {
         ("lighttpd", lighttpd::stopped_or_killed),
         ("named", named::stopped_or_killed),
         ("mosquitto", mosquitto::stopped_or_killed),
+        ("dovecot", dovecot::stopped_or_killed),
+        ("unbound", unbound::stopped_or_killed),
+        ("keepalived", keepalived::stopped_or_killed),
     ];
     let all = all.map(|(name, check)| (name, std::thread::spawn(check)));
     let failed: Vec<&str> = all

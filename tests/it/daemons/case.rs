@@ -10,12 +10,13 @@ use crate::support::{CommandResult, until};
 
 /// A validator that passes and stops the daemon. It first leaves time for the second reading before
 /// the signal. It waits until the signal is not blocked: PostgreSQL blocks it for every new
-/// connection.
+/// connection. keepalived always does, and takes the signal by a signalfd.
 const STOPS: &str = r#"validate = ["sh", "-c", """
-sleep 2
+sleep 2; n=0
 while kill -STOP {pid}; do
   until grep -q '^State:.T' /proc/{pid}/status; do :; done
   grep -q '^SigBlk:.*[02468ace]$' /proc/{pid}/status && exit
+  n=$((n + 1)); [ $n -lt 100 ] || exit 0
   kill -CONT {pid}; sleep 0.01
 done""", "{candidate}"]"#;
 

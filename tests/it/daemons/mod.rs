@@ -31,15 +31,18 @@ mod apache2;
 mod asked;
 mod case;
 mod dnsmasq;
+mod dovecot;
 mod gunicorn;
 mod haproxy;
 mod icinga2;
+mod keepalived;
 mod lighttpd;
 mod logs;
 mod mosquitto;
 mod named;
 mod nats;
 mod nginx;
+mod no_signal;
 mod php_fpm;
 mod postfix;
 pub(crate) mod postgres;
@@ -49,6 +52,7 @@ mod rsyslog;
 pub(crate) mod services;
 mod squid;
 mod sshd;
+mod unbound;
 mod uwsgi;
 pub(crate) mod web;
 
@@ -62,6 +66,8 @@ const GONE: Duration = Duration::from_secs(10);
 pub(crate) struct Daemon {
     pub(crate) dir: TempDir,
     child: Child,
+    /// True if it has a network namespace of its own, in which every command is run.
+    pub(crate) has_own_network: bool,
     /// Every former descendant as pid and start time. It may have left the process group or
     /// outlived its parent.
     below: RefCell<BTreeSet<(i32, u64)>>,
@@ -82,6 +88,7 @@ impl Daemon {
         Self {
             dir,
             child,
+            has_own_network: false,
             below: RefCell::default(),
         }
     }
@@ -177,7 +184,14 @@ impl Daemon {
     }
 
     pub(crate) fn hello(&self, command: &str) -> Command {
-        let mut hello = Command::new(env!("CARGO_BIN_EXE_hello"));
+        let exe = env!("CARGO_BIN_EXE_hello");
+        let mut hello = if self.has_own_network {
+            let mut nsenter = Command::new("nsenter");
+            nsenter.args(["--target", &self.pid().to_string(), "--net", exe]);
+            nsenter
+        } else {
+            Command::new(exe)
+        };
         hello
             .arg(command)
             .arg("--fleet")

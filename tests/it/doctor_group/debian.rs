@@ -79,50 +79,6 @@ fn lighttpd_reloads_by_a_written_group() {
 }
 
 #[test]
-fn unbound_reloads_by_a_written_group() {
-    if !(need("unbound") && need("unbound-checkconf") && need("dig")) {
-        return;
-    }
-    let (dir, port) = (folder(), free_port());
-    let text = |word: &str| {
-        format!(
-            "server:\n interface: 127.0.0.1\n port: {port}\n username: \"\"\n chroot: \"\"\n \
-             directory: \"{}\"\n use-syslog: no\n pidfile: \"\"\n do-daemonize: no\n \
-             local-data: 'v.test. 0 TXT \"{word}\"'\nremote-control:\n control-enable: no\n",
-            dir.path().display()
-        )
-    };
-    let (one, two) = (text("one"), text("two"));
-    let config = write(&dir.path().join("u.conf"), &one);
-    let mut unbound = command("unbound");
-    let daemon = Daemon::spawn(dir, unbound.arg("-d").arg("-c").arg(config));
-    listens(&daemon, port);
-    let file = daemon.path("fleet.toml");
-    let written = append(daemon.pid(), &file).expect(0);
-    written.has("config", "\"{arg:-c}\"", "seen");
-    written.has("reloads", "true", "guessed: ExecReload of unbound.service");
-    let validator = "[\"unbound-checkconf\", \"{candidate}\"]";
-    written.has("validate", validator, "guessed");
-    type_in(
-        &file,
-        "",
-        "[[group.confirm]]\nexec = [\"dig\", \"+short\", \"+tries=1\", \"+time=2\", \
-         \"-p\", \"{listen.port}\", \"@{listen.host}\", \"v.test\", \"TXT\"]\nchanged = true",
-    );
-    let good = daemon.write("good", &two);
-    daemon
-        .broadcast(&["--config", good.to_str().unwrap()])
-        .expect(0);
-    let port = port.to_string();
-    let query = ["+short", "-p", &port, "@127.0.0.1", "v.test", "TXT"];
-    assert_eq!(output(command("dig").args(query)), "\"two\"");
-    let bad = daemon.write("bad", "server: bogus: 3\n");
-    daemon
-        .broadcast(&["--config", bad.to_str().unwrap()])
-        .expect(4);
-}
-
-#[test]
 fn tinyproxy_reloads_by_a_written_group() {
     if !(need("tinyproxy") && need("curl")) {
         return;

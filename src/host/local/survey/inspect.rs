@@ -41,6 +41,12 @@ pub(super) fn inspect(
     limits: &ProbeLimits,
 ) -> SurveyedInstance {
     let mut instance = found.instance(group);
+    // Where nothing reloads it, no other reason matters.
+    if group.never_reloads().is_some()
+        && let Err(why) = check_declared(group)
+    {
+        return Err(Box::new(refused(instance, why)));
+    }
     let mut unresponsive = None;
     let endpoint = found
         .endpoint
