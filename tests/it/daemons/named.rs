@@ -103,6 +103,20 @@ fn an_answer_of_another_named_is_refused_before_the_run() {
     assert_eq!(self::loads(&other), "1");
 }
 
+/// The kind cannot see it.
+#[test]
+fn named_skips_a_taken_address_and_only_its_log_says_so() {
+    let Some(named) = named() else { return };
+    let loads = || loads(&named);
+    let case = case(&named, &loads);
+    let (_taken, port) = super::acts::taken_port();
+    let more = format!("listen-on port {port} {{ 127.0.0.1; }}; listen-on port");
+    let text = named.text().replacen("listen-on port", &more, 1);
+    case.takes(&text, "reloaded");
+    let log = named.service.daemon.log();
+    assert!(log.contains("address in use"), "{log}");
+}
+
 /// Stops or kills it during a reload. A rndc that was ended has asked for nothing.
 pub(super) fn stopped_or_killed() {
     let Some(named) = named() else { return };
