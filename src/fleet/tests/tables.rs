@@ -156,7 +156,8 @@ fn the_tables_about_kinds_are_a_snapshot_of_their_files() {
     }
     assert!(
         wrong.is_empty(),
-        "{}\nIf the files in src/kinds are right: HELLO_RENEW_SNAPSHOTS=1 cargo test --lib snapshot; then read the diff.",
+        "{}\nIf the files in src/kinds are right: \
+         HELLO_RENEW_SNAPSHOTS=1 cargo test --lib snapshot; then read the diff.",
         wrong.join("\n")
     );
 }
