@@ -277,7 +277,7 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         self.recheck(index, None).await?;
         let entries = self.plan.entries();
         let instances = entries
-            .filter(|(_, _, entry)| entry.outcome == Outcome::Confirmed)
+            .filter(|(_, host, entry)| host.is_there() && entry.outcome == Outcome::Confirmed)
             .count();
         self.note(&Event::Baked {
             wave: number,

@@ -14,6 +14,7 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         let fresh = self.fresh_since(self.quiet_since);
         let request = SessionRequest::Conclude { direction, fresh };
         let answer = self.ask(&request, |_| true).await;
+        self.unprove_lost();
         // A lost host leaves its outcomes. Its targets are not known after a commit.
         let mut is_known = !self.plan.hosts.iter().any(RunHost::is_unknown);
         let has_skipped = self.plan.hosts.iter().any(RunHost::is_skipped);
@@ -42,5 +43,14 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         let fresh = self.fresh_since(self.quiet_since);
         self.ask(&SessionRequest::FinalCheck { fresh }, |_| true)
             .await;
+        self.unprove_lost();
+    }
+
+    /// Takes the proofs of the new config from the instances of lost hosts: nothing has looked at
+    /// them at the end.
+    fn unprove_lost(&mut self) {
+        for host in &mut self.plan.hosts {
+            host.unprove();
+        }
     }
 }

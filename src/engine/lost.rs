@@ -65,6 +65,20 @@ impl<L> RunHost<L> {
         self.lost.is_some() && (self.is_committed || self.plan.must_record)
     }
 
+    /// Takes the proofs from its instances, if the run has lost it after a commit.
+    pub(super) fn unprove(&mut self) {
+        let Some(why) = self.lost.clone().filter(|_| self.is_committed) else {
+            return;
+        };
+        for (number, entry) in (0..).zip(&mut self.plan.entries) {
+            if let Some(outcome) = lost_proof(entry.outcome) {
+                entry.outcome = outcome;
+                let why = format!("{why}; it was not checked at the end");
+                self.failures.entry(number).or_insert(why);
+            }
+        }
+    }
+
     /// Fails each instance that the run may have signalled and that is not proven now that the host
     /// is lost. Returns their numbers.
     pub(super) fn fail_unproven(

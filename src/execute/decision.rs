@@ -111,9 +111,16 @@ impl Absent {
         self.hosts.iter().filter(is_away)
     }
 
-    /// Tells whether the run has lost a host that it had begun.
-    pub(super) fn has_lost(&self) -> bool {
-        self.hosts.iter().any(|host| host.state == HostState::Lost)
+    /// Returns the hosts that the run has lost after it had begun there.
+    pub(super) fn lost(&self) -> Vec<HostName> {
+        let is_lost = |host: &&HostReport| host.state == HostState::Lost;
+        let lost = self.hosts.iter().filter(is_lost);
+        lost.map(|host| host.name.clone()).collect()
+    }
+
+    /// Returns how many hosts that the earlier run has begun on are no part of the command.
+    pub(super) fn missing_of_earlier(&self) -> usize {
+        self.left.len() + self.further + self.unreached_count()
     }
 
     /// Tells whether a host of the fleet is not accounted for.

@@ -49,7 +49,8 @@ impl HostsEnd<'_> {
         let (verdict, reason, gates) = match &self.ended {
             Ok(end) => {
                 let reasons = Reasons::new(self.run, &rows.instances, self.has_work)
-                    .over_some(self.absent.misses_hosts());
+                    .over_some(self.absent.misses_hosts())
+                    .with_lost(self.absent.lost());
                 let verdict = self.absent.worsen(end.verdict);
                 let reason = self.absent.with_reason(reasons.ended(end));
                 (verdict, reason, end.gates.clone())

@@ -141,7 +141,7 @@ impl Index {
         }
         // A run that has lost a host is open there, so it is open here: a resume without a name
         // must find it. One that has touched nothing anywhere has nothing to resume.
-        if !absent.has_lost() || !is_over {
+        if absent.lost().is_empty() || !is_over {
             let _ = self.journal.record(finished);
             self.journal.close(finished, ProofsKept::Yes);
         }

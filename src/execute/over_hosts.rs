@@ -169,7 +169,15 @@ impl RunOverHosts<'_> {
         }
         check_interrupts(interrupts)?;
         let links: Vec<RemoteRun> = self.ready.hosts.into_iter().map(|host| host.run).collect();
-        let begun = begin_all(links, &plans, &run, interrupts).await?;
+        let missing = match &order.earlier {
+            Some(_) => self.ready.absent.missing_of_earlier(),
+            None => 0,
+        };
+        let part_of = PartOf {
+            coordinator: this_machine(),
+            hosts: links.len() + missing,
+        };
+        let begun = begin_all(links, &plans, (&run, &part_of), interrupts).await?;
         let (links, lost): (Vec<RemoteRun>, Vec<_>) = begun.into_iter().unzip();
         let hosts = links.into_iter().zip(plans).collect();
         let mut plan = FleetPlan::new(hosts, run.groups.clone());
@@ -338,20 +346,16 @@ impl Begun<'_> {
 async fn begin_all(
     links: Vec<RemoteRun>,
     plans: &[HostPlan],
-    run: &FleetRun,
+    (run, part_of): (&FleetRun, &PartOf),
     interrupts: &Interrupts,
 ) -> Result<Vec<(RemoteRun, Option<String>)>, Abort> {
-    let part_of = PartOf {
-        coordinator: this_machine(),
-        hosts: links.len(),
-    };
-    let asked = links.into_iter().zip(plans).map(|(mut link, plan)| {
-        let part_of = &part_of;
-        async move {
+    let asked = links
+        .into_iter()
+        .zip(plans)
+        .map(|(mut link, plan)| async move {
             let begun = link.begin(waves_of(plan), part_of, interrupts).await;
             (link, begun.err())
-        }
-    });
+        });
     let begun: Vec<(RemoteRun, Option<Abort>)> =
         stream::iter(asked).buffered(run.parallel).collect().await;
     let is_lost = |abort: &&Abort| abort.verdict == Verdict::Unreachable;

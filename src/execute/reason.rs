@@ -3,7 +3,8 @@
 use super::fleet_run::FleetRun;
 use crate::{
     engine::RunEnd,
-    event::{FailureKind, Instance, Outcome, Verdict, failures},
+    event::{FailureKind, Instance, Outcome, Verdict, failures, process},
+    inventory::HostName,
     names,
     runs::Verb,
 };
@@ -16,6 +17,8 @@ pub(super) struct Reasons<'a> {
     has_work: bool,
     /// Hosts that the run is about are no part of it.
     is_over_some: bool,
+    /// The hosts that the run has lost.
+    lost: Vec<HostName>,
 }
 
 impl<'a> Reasons<'a> {
@@ -25,6 +28,7 @@ impl<'a> Reasons<'a> {
             instances,
             has_work,
             is_over_some: false,
+            lost: Vec::new(),
         }
     }
 
@@ -34,6 +38,11 @@ impl<'a> Reasons<'a> {
             is_over_some,
             ..self
         }
+    }
+
+    /// Names the hosts that the run has lost.
+    pub(super) fn with_lost(self, lost: Vec<HostName>) -> Self {
+        Self { lost, ..self }
     }
 
     /// The end of "every instance": the hosts that it is about.
@@ -160,11 +169,15 @@ impl<'a> Reasons<'a> {
             .instances
             .iter()
             .filter(|i| !(is_good(i) || is_skipped(i) && is_unresponsive(i)))
-            .find_map(|i| Some((i.pid, &i.failure.as_ref()?.text)));
+            .find_map(|i| Some((process(&i.host, i.pid), &i.failure.as_ref()?.text)));
         match failed {
-            Some((pid, why)) => format!("pid {pid}: {why}"),
+            Some((process, why)) => format!("{process}: {why}"),
             None if verdict == Verdict::Partial && self.instances.iter().any(is_skipped) => {
                 self.of_every_instance(&self.proved_it())
+            }
+            None if !self.lost.is_empty() => {
+                let hosts = names::list(&self.lost, ", ", names::MOST);
+                format!("lost, so that what is there is not known: {hosts}")
             }
             None => "a config is not what this run left there".into(),
         }

@@ -77,7 +77,8 @@ impl CountedGroups {
 pub(crate) struct PartOf {
     /// The machine of its coordinator, as that claims.
     pub(crate) coordinator: Option<HostName>,
-    /// How many hosts it has begun on, this one among them.
+    /// How many hosts it is about, this one among them: those that it has begun on, and those of
+    /// the run that it continues.
     pub(crate) hosts: usize,
 }
 

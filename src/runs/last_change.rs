@@ -55,6 +55,13 @@ pub(crate) fn last_change(state: &Path) -> io::Result<Option<LastChange>> {
         if reverted.contains(&origin.id) {
             continue;
         }
+        // A resume that was rolled back has restored what was there before the first run.
+        if run.verdict() == "reverted" {
+            if !RunInfo::of(state, &origin.id).open {
+                reverted.insert(origin.id);
+            }
+            continue;
+        }
         if let Some(of) = origin.reverts {
             if ["converged", "unproven"].contains(&run.verdict()) {
                 reverted.insert(origin_of(state, &RunInfo::of(state, &of)).id);
@@ -63,7 +70,7 @@ pub(crate) fn last_change(state: &Path) -> io::Result<Option<LastChange>> {
         }
         let hosts = over_hosts(state, Some(&id)).map(|over| over.hosts.len());
         let targets = match hosts {
-            Some(_) => installed(state, &id),
+            Some(_) => installed(state, &chain_of(state, &run)),
             None => plan_targets(state, &id),
         };
         let is_change = |target: &TargetReport| target.from.as_ref() != Some(&target.to);
@@ -80,10 +87,11 @@ pub(crate) fn last_change(state: &Path) -> io::Result<Option<LastChange>> {
     Ok(None)
 }
 
-/// Returns the targets that a run over hosts has replaced, as far as its index has seen it.
-fn installed(state: &Path, id: &str) -> Vec<TargetReport> {
+/// Returns the targets that runs over hosts have replaced, as far as their indexes have seen it.
+fn installed(state: &Path, ids: &[String]) -> Vec<TargetReport> {
     let mut targets = BTreeMap::new();
-    for line in info::events(state, id).into_iter().flatten() {
+    let events = ids.iter().filter_map(|id| info::events(state, id).ok());
+    for line in events.flatten() {
         let Ok(At { event, host }) = serde_json::from_value::<At<Event>>(line) else {
             continue;
         };
@@ -115,6 +123,22 @@ fn is_continued(state: &Path, run: &RunInfo) -> bool {
     };
     let began = RunInfo::of(state, later).began;
     began.is_some_and(|began| began.verb == Verb::Resume && began.of.as_ref() == Some(&run.id))
+}
+
+/// Returns the runs that `run` resumes, the first before all others, and its own id.
+fn chain_of(state: &Path, run: &RunInfo) -> Vec<String> {
+    let mut ids = vec![run.id.clone()];
+    let mut began = run.began.clone();
+    while let Some(of) = began
+        .filter(|began| began.verb == Verb::Resume)
+        .and_then(|b| b.of)
+        && ids.len() < MAX_CHAIN
+    {
+        began = RunInfo::of(state, &of).began;
+        ids.push(of);
+    }
+    ids.reverse();
+    ids
 }
 
 /// Returns the first run of the chain that ends with `run`.

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Verb, format::OverHosts, info::RunInfo, layout, open_runs::open_runs, run_name};
+use super::{format::OverHosts, info::RunInfo, layout, open_runs::open_runs, run_name};
 use crate::inventory::HostName;
 
 /// Largest `plan.json` of an index that is read, in bytes: 100,000 instances need about 60 MB.
@@ -29,7 +29,7 @@ pub(crate) struct RunOverHosts {
     pub(crate) others: Vec<HostName>,
     /// True if its index has not come to its end.
     pub(crate) is_open: bool,
-    /// True if it installs the old config of the first run that it continues.
+    /// True if it installs an old config.
     pub(crate) is_back: bool,
 }
 
@@ -47,7 +47,7 @@ impl RunOverHosts {
         }
     }
 
-    /// Adds the hosts of the runs that it continues, and its direction.
+    /// Adds the hosts of the runs that it continues, as far as this machine has their indexes.
     fn with_chain(mut self, state: &Path) -> Self {
         let mut known: BTreeSet<HostName> = self.hosts.iter().cloned().collect();
         let mut next = Some(self.id.clone());
@@ -56,7 +56,6 @@ impl RunOverHosts {
             let Some(began) = RunInfo::of(state, &id).began else {
                 break;
             };
-            self.is_back ^= began.verb == Verb::Revert;
             next = began.of;
             let earlier = next.as_ref().and_then(|id| hosts_of(state, id));
             let others = earlier.into_iter().flat_map(|over| over.hosts);
@@ -86,6 +85,8 @@ pub(crate) fn over_hosts(state: &Path, name: Option<&str>) -> Option<RunOverHost
     let run = RunOverHosts {
         hosts: over.hosts,
         is_open: info.open || info.running,
+        // Its hosts have decided that, which know every run before it.
+        is_back: info.began.as_ref().is_some_and(|began| began.back),
         ..RunOverHosts::without_index(id, over.fleet)
     };
     Some(run.with_chain(state))
