@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::support::{CommandEnd, run_to_end, without_cargo, write};
 
 mod bed;
+mod claimed;
 mod elsewhere;
 mod forget;
 mod history;
