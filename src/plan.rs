@@ -15,7 +15,7 @@ use self::{
 use crate::{
     change::Changes,
     event::{Abort, Event, Instance, Outcome},
-    fleet::{Count, Fleet, Group, Unproven},
+    fleet::{Count, Fleet, Group, Trigger, Unproven},
     runs::ProofCache,
     step::{PlannedInstance, Step, Survey, TargetChange},
 };
@@ -152,10 +152,16 @@ impl Plan {
         self.planned_instances().map(|m| &m.instance)
     }
 
-    /// Iterates over the outcome of every instance, for [`crate::event::Verdict::of`].
+    /// Iterates over the outcome of every instance, for [`crate::event::Verdict::of`]. A command
+    /// that was to make an instance reload, and failed, does not prove that it kept the old config.
     pub(crate) fn ends(&self) -> impl Iterator<Item = (Outcome, Unproven)> {
-        self.planned_instances()
-            .map(|m| (m.instance.outcome, m.group.unproven))
+        self.planned_instances().map(|m| {
+            let outcome = match (m.instance.outcome, m.group.trigger()) {
+                (Outcome::Rejected, Trigger::Command(_)) => Outcome::TimedOut,
+                (outcome, _) => outcome,
+            };
+            (outcome, m.group.unproven)
+        })
     }
 
     /// Returns the change of each target once.

@@ -52,8 +52,6 @@ pub enum FailureKind {
     /// A foreign listener or an old worker listens on its address, and the kernel may route the
     /// probe to it.
     ForeignListener,
-    /// Its `reload_by` ended with another status than 0. What the instance runs is not known.
-    CommandFailed,
     /// The outcome is all that there is to say.
     #[serde(untagged)]
     Ended(Outcome),
@@ -70,7 +68,7 @@ impl FailureKind {
     #[must_use]
     pub fn outcome(self) -> Outcome {
         match self {
-            Self::ForeignListener | Self::CommandFailed => Outcome::TimedOut,
+            Self::ForeignListener => Outcome::TimedOut,
             Self::Unresponsive => Outcome::Untouched,
             Self::Ended(outcome) => outcome,
         }

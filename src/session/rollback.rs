@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     event::{Abort, Direction, Event, Outcome},
-    fleet::Speaks,
+    fleet::{Speaks, Trigger},
     host::local::check::Recheck,
     step::{PlannedInstance, Step, TargetChange},
 };
@@ -99,9 +99,9 @@ impl<J: EventStore> Turn<'_, J> {
     /// needs that. `shared` is true where other instances are proven on a file of it.
     fn step_back(&self, step: &Step, failed: &BTreeSet<(i32, u64)>, shared: bool) -> Option<Step> {
         // An instance that reports that it kept the old config needs no rollback as long as its
-        // file stays for the others.
-        let touched = |m: &&PlannedInstance| match m.instance.outcome {
-            Outcome::Rejected => !shared,
+        // file stays for the others. The status of a command reports nothing about the instance.
+        let touched = |m: &&PlannedInstance| match (m.instance.outcome, m.group.trigger()) {
+            (Outcome::Rejected, Trigger::Signal(_)) => !shared,
             _ => failed.contains(&m.id) && m.is_touched(),
         };
         let instances: Vec<PlannedInstance> =

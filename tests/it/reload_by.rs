@@ -175,9 +175,9 @@ fn without_an_assertion_a_command_ends_unconfirmed() {
 
 #[test]
 fn a_command_that_fails_proves_no_config_where_nothing_is_rolled_back() {
-    let daemons = one("rollout = { on_failure = \"stop\" }\n", SEEN);
-    let result = daemons.set("bad", &[]).expect(7);
-    assert_eq!(result.states(), ["timed_out"]);
+    let daemons = one("", SEEN);
+    let result = daemons.set("bad", &["--now", "--reason", "test"]).expect(7);
+    assert_eq!(result.states(), ["rejected"]);
 }
 
 #[test]
@@ -190,10 +190,7 @@ fn another_exit_status_is_refused_at_once_with_its_last_line() {
         failure.ends_with("ended with exit status 1: no: a bad message"),
         "{failure}"
     );
-    assert_eq!(
-        result.json["instances"][0]["failure"]["kind"],
-        "command_failed"
-    );
+    assert_eq!(result.json["instances"][0]["failure"]["kind"], "rejected");
     assert_eq!(daemons.message(0), "message = \"one\"\n");
 }
 

@@ -5,7 +5,7 @@ use std::{path::Path, time::Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
-    event::{Failure, FailureKind, Outcome},
+    event::{Failure, Outcome},
     host::{
         exec::{
             self, Output, RunError, Subject,
@@ -103,10 +103,7 @@ pub(super) async fn ask(
             Err(if has_ended(&signalled.pidfd) {
                 failed(Outcome::Died, format!("the process ended, and {text}"))
             } else {
-                Failure {
-                    kind: FailureKind::CommandFailed,
-                    text,
-                }
+                failed(Outcome::Rejected, text)
             })
         }
         Err(why @ (RunError::Empty | RunError::Spawn(..))) => {

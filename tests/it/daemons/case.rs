@@ -20,6 +20,11 @@ while kill -STOP {pid}; do
   kill -CONT {pid}; sleep 0.01
 done""", "{candidate}"]"#;
 
+/// Returns the keys of a kind's file, without its row in the tables about kinds.
+pub(super) fn keys_of(kind: &str) -> &str {
+    kind.split_once("\n[cells]").map_or(kind, |(keys, _)| keys)
+}
+
 /// A daemon, and the group that matches it alone.
 pub(crate) struct Case<'a> {
     pub(crate) daemon: &'a Daemon,

@@ -2,7 +2,12 @@
 
 use std::io::{Read, Write};
 
-use super::{Daemon, case::Case, command, folder, free_port, need, services::Service};
+use super::{
+    Daemon,
+    case::{Case, keys_of},
+    command, folder, free_port, need,
+    services::Service,
+};
 use crate::support::write;
 
 /// The assertions of the kind.

@@ -2,7 +2,7 @@
 
 use super::{
     asked::{Named, named, named_zone, soa},
-    case::Case,
+    case::{Case, keys_of},
 };
 
 /// The assertion of the kind.
@@ -27,7 +27,7 @@ fn case_by<'a>(named: &'a Named, other: &Named, loads: &'a dyn Fn() -> String) -
     let options = other.rndc();
     let words: Vec<String> = options.iter().map(|word| format!("{word:?}")).collect();
     let words = words.join(", ");
-    let (_, facts) = KIND.split_once("[[confirm]]").unwrap();
+    let (_, facts) = keys_of(KIND).split_once("[[confirm]]").unwrap();
     let facts = facts.replace("\"{config}\"]", &format!("\"{{config}}\", {words}]"));
     let case = Case {
         daemon: &named.service.daemon,

@@ -60,7 +60,8 @@ fn two_names_of_one_machine_are_refused_instead_of_waiting_for_itself() {
     assert_eq!(end.code, Some(5), "{:#} {}", end.json, end.stderr);
     let reason = end.json["reason"].as_str().unwrap();
     assert!(reason.contains("are one machine"), "{reason}");
-    bed.assert_untouched(0);
+    assert!(bed.all_serve("one"));
+    bed.assert_nothing_staged(0);
 }
 
 #[test]
