@@ -70,9 +70,10 @@ fn loads(mosquitto: &Service) -> String {
 
 fn case<'a>(mosquitto: &'a Service, loads: &'a dyn Fn() -> String) -> Case<'a> {
     let daemon = &mosquitto.daemon;
-    let at = KIND.find("[[confirm]]").unwrap();
+    let kind = keys_of(KIND);
+    let at = kind.find("[[confirm]]").unwrap();
     let log = daemon.path("x.log").display().to_string();
-    let facts = KIND[at..]
+    let facts = kind[at..]
         .replace("[[", "[[group.")
         .replace("/var/log/mosquitto/mosquitto.log", &log);
     let case = Case {
