@@ -134,23 +134,6 @@ fn dovecot_is_without_a_service_whose_port_is_taken() {
     assert!(log.contains("Address already in use"), "{log}");
 }
 
-#[test]
-fn an_assertion_on_the_log_of_dovecot_rejects_a_port_that_is_taken() {
-    let Some(dovecot) = dovecot() else { return };
-    let loads = || loads(&dovecot);
-    let mut case = case(&dovecot, &loads);
-    case.facts = format!(
-        "[[group.reject]]\nlog = \"{}\"\nmatches = \"(failed: Address already in use|Config reload failed)\"\n",
-        dovecot.daemon.path("mail.log").display()
-    );
-    case.fleet("");
-    let (_taken, port) = acts::taken_port();
-    let own = format!("port = {}", dovecot.port);
-    let bad = config(&dovecot, "two").replace(&own, &format!("port = {port}"));
-    case.rolls_back(&bad, "rejected");
-    assert_eq!(greeting(&dovecot).as_deref(), Some("one"));
-}
-
 /// Stops or kills it during a reload.
 pub(super) fn stopped_or_killed() {
     let Some(dovecot) = dovecot() else { return };

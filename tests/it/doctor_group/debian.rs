@@ -17,67 +17,6 @@ fn listens(daemon: &Daemon, port: u16) {
     });
 }
 
-/// Returns stdout of a command.
-fn output(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-#[test]
-fn lighttpd_reloads_by_a_written_group() {
-    if !(need("lighttpd") && need("curl")) {
-        return;
-    }
-    let (dir, port) = (folder(), free_port());
-    let text = |word: &str| {
-        format!(
-            "server.document-root = \"/\"\nserver.bind = \"127.0.0.1\"\nserver.port = {port}\n\
-             server.modules = ( \"mod_setenv\" )\n\
-             setenv.add-response-header = ( \"X-Config\" => \"{word}\" )\n"
-        )
-    };
-    let config = write(&dir.path().join("l.conf"), &text("one"));
-    let mut lighttpd = command("lighttpd");
-    let daemon = Daemon::spawn(dir, lighttpd.arg("-D").arg("-f").arg(config));
-    listens(&daemon, port);
-    let file = daemon.path("fleet.toml");
-    let written = append(daemon.pid(), &file).expect(0);
-    written.has("config", "\"{arg:-f}\"", "seen");
-    written.has(
-        "signal",
-        "\"SIGUSR1\"",
-        "seen: ExecReload of lighttpd.service",
-    );
-    written.has("reloads", "true", "guessed: ExecReload of lighttpd.service");
-    let validator = "[\"{exe}\", \"-tt\", \"-f\", \"{candidate}\"]";
-    written.has(
-        "validate",
-        validator,
-        "seen: ExecStartPre of lighttpd.service",
-    );
-    type_in(
-        &file,
-        "",
-        "[[group.confirm]]\nhttp = \"http://{listen}/\"\nstatus = 403\n\
-         read = \"header:X-Config\"\nchanged = true",
-    );
-    let header = || {
-        let url = format!("http://127.0.0.1:{port}/");
-        let format = "%header{x-config}";
-        output(command("curl").args(["-s", "-o", "/dev/null", "-w", format, &url]))
-    };
-    let good = daemon.write("good", &text("two"));
-    daemon
-        .broadcast(&["--config", good.to_str().unwrap()])
-        .expect(0);
-    assert_eq!(header(), "two");
-    let bad = daemon.write("bad", "server.port = = 1\n");
-    daemon
-        .broadcast(&["--config", bad.to_str().unwrap()])
-        .expect(4);
-    assert_eq!(header(), "two");
-}
-
 #[test]
 fn tinyproxy_reloads_by_a_written_group() {
     if !(need("tinyproxy") && need("curl")) {

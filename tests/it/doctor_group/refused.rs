@@ -2,13 +2,14 @@
 
 use std::{
     fs,
+    path::Path,
     process::{Command, Stdio},
 };
 
 use super::{append, counter, outcome};
 use crate::{
-    daemons::{Daemon, command, folder, free_port, need, words},
-    support::{Fleet, Killed, until, write},
+    daemons::{Daemon, folder, free_port, need, words},
+    support::{Fleet, Killed, install_program, until, write},
 };
 
 fn hello(args: &[&str]) -> Command {
@@ -68,8 +69,13 @@ fn a_worker_names_the_process_that_takes_the_signal_for_it() {
             free_port()
         ),
     );
-    let mut lighttpd = command("lighttpd");
-    let daemon = Daemon::spawn(dir, lighttpd.arg("-D").arg("-f").arg(config));
+    // No kind matches this name.
+    let program = dir.path().join("webd");
+    let script = "PATH=$PATH:/usr/sbin; command -v lighttpd";
+    let (_, found, _) = outcome(Command::new("sh").args(["-c", script]));
+    install_program(Path::new(found.trim()), &program);
+    let mut webd = Command::new(program);
+    let daemon = Daemon::spawn(dir, webd.arg("-D").arg("-f").arg(config));
     until("it has a worker", || !daemon.children().is_empty());
     let worker = daemon.children()[0];
     let written = append(worker, &daemon.path("fleet.toml")).expect(5);
