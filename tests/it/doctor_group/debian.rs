@@ -1,7 +1,7 @@
 //! Daemons of Debian that no kind knows. Their groups are what `hello doctor PID --group` writes,
 //! and the lines that an operator types: what shows a reload, and that there is no validator.
 
-use std::{net::TcpStream, path::Path, process::Command};
+use std::{net::TcpStream, path::Path};
 
 use super::{append, type_in};
 use crate::{
