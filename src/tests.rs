@@ -13,7 +13,7 @@ pub(crate) mod unprivileged;
 /// The variable that makes tests write the files instead of comparing them.
 const RENEW: &str = "HELLO_RENEW_SNAPSHOTS";
 
-/// Whether this run writes the files instead of comparing them.
+/// Tells whether this run writes the files instead of comparing them.
 pub(crate) fn renews() -> bool {
     std::env::var_os(RENEW).is_some_and(|value| value == "1")
 }

@@ -30,7 +30,7 @@ pub(super) fn kinds(name: Option<&str>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Whether every instance of the kind is refused, since no signal reloads it.
+/// Tells whether every instance of the kind is refused, since no signal reloads it.
 fn is_refused(kind: &Kind) -> bool {
     let fleet = Fleet::of_kind(kind.name).ok();
     let group = fleet.as_ref().and_then(|fleet| fleet.groups.first());

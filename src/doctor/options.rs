@@ -2,7 +2,7 @@
 
 use crate::{fleet::Fleet, inventory::Expression, report::Output};
 
-/// What is printed of each process.
+/// The part of each examination that is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shown {
     /// Its checks.

@@ -32,7 +32,7 @@ pub(super) struct ProcessReport {
     exe: PathBuf,
     pub(super) checks: Vec<Finding>,
     pub(super) reloadable: bool,
-    /// What is known of a program that no group and no kind knows, and a group for it.
+    /// The facts about a program that no group and no kind knows, and a group for it.
     #[serde(default)]
     pub(super) draft: Option<Draft>,
 }

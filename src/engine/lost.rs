@@ -32,6 +32,19 @@ impl ReachBudget {
         let most = self.max.rounded_down(self.hosts);
         most.saturating_sub(self.unreachable)
     }
+
+    /// Returns the limit as the end of a sentence; empty if no host may be missing.
+    pub(crate) fn text(self) -> String {
+        match self.max {
+            Share::Count(0) => String::new(),
+            max @ Share::Count(_) => format!("; `max_unreachable` is {max}"),
+            max => format!(
+                "; `max_unreachable` is {max}, which is {} of {} hosts",
+                max.rounded_down(self.hosts),
+                self.hosts
+            ),
+        }
+    }
 }
 
 impl<L> RunHost<L> {
@@ -164,10 +177,7 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         if touched && action == OnFailure::Continue {
             return Ok(());
         }
-        let budget = match self.options.reach.max {
-            Share::Count(0) => String::new(),
-            max => format!("; `max_unreachable` is {max}"),
-        };
+        let budget = self.options.reach.text();
         let why = format!("{}{budget}", self.plan.skipped_hosts());
         Err(Escalation {
             abort: Abort::new(Verdict::Unreachable, why),

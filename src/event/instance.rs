@@ -11,7 +11,7 @@ use crate::{
     inventory::HostName,
 };
 
-/// What makes a process reload.
+/// The cause of a process's reload.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -67,7 +67,7 @@ pub struct Instance {
     /// The number of its wave, from 1. All instances of one wave are signalled together; the next
     /// wave starts only when this one is proven. 0 for a skipped instance.
     pub wave: usize,
-    /// What makes it reload; none where its host has not reported it.
+    /// The cause of its reload; none where its host has not reported it.
     #[serde(default)]
     pub reloads_by: Option<ReloadsBy>,
     /// How it ended.

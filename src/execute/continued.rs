@@ -18,7 +18,7 @@ use crate::{
 /// The earlier run that a run over hosts continues.
 #[derive(Debug)]
 pub(crate) struct EarlierRun {
-    /// What this machine knows of it.
+    /// The run, as this machine knows it.
     pub(crate) run: RunOverHosts,
     /// The command: [`Verb::Resume`] or [`Verb::Revert`].
     pub(crate) verb: Verb,

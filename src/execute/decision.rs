@@ -234,20 +234,18 @@ fn beyond_budget(
 ) -> Option<Abort> {
     let is_away = |host: &&UnreadyHost| host.state == HostState::Unreachable;
     let unreached = unready.iter().filter(is_away);
-    if unreached.clone().count() <= max_unreachable.rounded_down(total) {
+    let budget = ReachBudget {
+        max: max_unreachable,
+        hosts: total,
+        unreachable: 0,
+    };
+    if unreached.clone().count() <= budget.left() {
         return None;
     }
     let why = unreached.map(|host| format!("{}: {}", host.name, host.abort.reason));
     let why = names::list(why, "; ", MOST);
-    let budget = match max_unreachable {
-        Share::Count(0) => String::new(),
-        max @ Share::Count(_) => format!("; `max_unreachable` is {max}"),
-        max => format!(
-            "; `max_unreachable` is {max}, which is {} of {total} hosts",
-            max.rounded_down(total)
-        ),
-    };
-    Some(Abort::new(Verdict::Unreachable, format!("{why}{budget}")))
+    let why = format!("{why}{}", budget.text());
+    Some(Abort::new(Verdict::Unreachable, why))
 }
 
 fn judge(ready: usize, unready: Vec<UnreadyHost>, budget: (usize, Share)) -> Result<Absent, Abort> {

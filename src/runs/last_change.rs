@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Verb,
-    format::RunEnded,
+    format::{RunBegan, RunEnded},
     info::{self, RunInfo, run_ids},
     interrupted::plan_targets,
     over_hosts::over_hosts,
@@ -29,13 +29,6 @@ pub(crate) struct LastChange {
     pub hosts: Option<usize>,
 }
 
-/// The first run of a chain of runs that finish each other.
-struct Origin {
-    id: String,
-    /// The run that the chain reverts; none if it installs a new config.
-    reverts: Option<String>,
-}
-
 /// Returns the newest run that changed a config, and that no later run reverted; none if there is
 /// none.
 ///
@@ -51,26 +44,30 @@ pub(crate) fn last_change(state: &Path) -> io::Result<Option<LastChange>> {
         if run.began.is_none() || is_continued(state, &run) {
             continue;
         }
-        let origin = origin_of(state, &run);
-        if reverted.contains(&origin.id) {
+        let chain = chain_of(state, run);
+        let (Some(run), Some(first)) = (chain.first(), chain.last()) else {
+            continue;
+        };
+        if reverted.contains(&first.id) {
             continue;
         }
         // A resume that was rolled back has restored what was there before the first run.
         if run.verdict() == "reverted" {
-            if !RunInfo::of(state, &origin.id).open {
-                reverted.insert(origin.id);
+            if !first.open {
+                reverted.insert(first.id.clone());
             }
             continue;
         }
-        if let Some(of) = origin.reverts {
+        if let Some(of) = reverts(first) {
             if ["converged", "unproven"].contains(&run.verdict()) {
-                reverted.insert(origin_of(state, &RunInfo::of(state, &of)).id);
+                let earlier = chain_of(state, RunInfo::of(state, of));
+                reverted.extend(earlier.last().map(|first| first.id.clone()));
             }
             continue;
         }
         let hosts = over_hosts(state, Some(&id)).map(|over| over.hosts.len());
         let targets = match hosts {
-            Some(_) => installed(state, &chain_of(state, &run)),
+            Some(_) => installed(state, &chain),
             None => plan_targets(state, &id),
         };
         let is_change = |target: &TargetReport| target.from.as_ref() != Some(&target.to);
@@ -78,7 +75,7 @@ pub(crate) fn last_change(state: &Path) -> io::Result<Option<LastChange>> {
             ["converged", "unproven", "partial", "superseded"].contains(&run.verdict());
         if may_have_an_effect && targets.iter().any(is_change) {
             return Ok(Some(LastChange {
-                run,
+                run: run.clone(),
                 targets,
                 hosts,
             }));
@@ -88,9 +85,10 @@ pub(crate) fn last_change(state: &Path) -> io::Result<Option<LastChange>> {
 }
 
 /// Returns the targets that runs over hosts have replaced, as far as their indexes have seen it.
-fn installed(state: &Path, ids: &[String]) -> Vec<TargetReport> {
+fn installed(state: &Path, chain: &[RunInfo]) -> Vec<TargetReport> {
     let mut targets = BTreeMap::new();
-    let events = ids.iter().filter_map(|id| info::events(state, id).ok());
+    let oldest_first = chain.iter().rev();
+    let events = oldest_first.filter_map(|run| info::events(state, &run.id).ok());
     for line in events.flatten() {
         let Ok(At { event, host }) = serde_json::from_value::<At<Event>>(line) else {
             continue;
@@ -125,38 +123,29 @@ fn is_continued(state: &Path, run: &RunInfo) -> bool {
     began.is_some_and(|began| began.verb == Verb::Resume && began.of.as_ref() == Some(&run.id))
 }
 
-/// Returns the runs that `run` resumes, the first before all others, and its own id.
-fn chain_of(state: &Path, run: &RunInfo) -> Vec<String> {
-    let mut ids = vec![run.id.clone()];
-    let mut began = run.began.clone();
-    while let Some(of) = began
-        .filter(|began| began.verb == Verb::Resume)
-        .and_then(|b| b.of)
-        && ids.len() < MAX_CHAIN
+/// Returns `run`, and behind it the runs that it resumes, each behind the one that resumed it.
+fn chain_of(state: &Path, run: RunInfo) -> Vec<RunInfo> {
+    let mut chain = vec![run];
+    while let Some(RunBegan {
+        verb: Verb::Resume,
+        of: Some(of),
+        ..
+    }) = chain.last().and_then(|run| run.began.as_ref())
+        && chain.len() < MAX_CHAIN
     {
-        began = RunInfo::of(state, &of).began;
-        ids.push(of);
+        let earlier = RunInfo::of(state, of);
+        chain.push(earlier);
     }
-    ids.reverse();
-    ids
+    chain
 }
 
-/// Returns the first run of the chain that ends with `run`.
-fn origin_of(state: &Path, run: &RunInfo) -> Origin {
-    let mut origin = run.clone();
-    for _ in 0..MAX_CHAIN {
-        let of = match &origin.began {
-            Some(began) if began.verb == Verb::Resume => began.of.clone(),
-            _ => None,
-        };
-        let Some(of) = of else { break };
-        origin = RunInfo::of(state, &of);
-    }
-    let began = origin.began.filter(|began| began.verb == Verb::Revert);
-    Origin {
-        id: origin.id,
-        reverts: began.and_then(|began| began.of),
-    }
+/// Returns the run that `first`, the first of a chain, reverts; none if it installs a new config.
+fn reverts(first: &RunInfo) -> Option<&String> {
+    let began = first.began.as_ref();
+    began
+        .filter(|began| began.verb == Verb::Revert)?
+        .of
+        .as_ref()
 }
 
 #[cfg(test)]

@@ -40,6 +40,38 @@ pub(crate) struct Case<'a> {
     pub(crate) loads: &'a dyn Fn() -> String,
 }
 
+impl<'a> Case<'a> {
+    /// Returns the case of a daemon whose executable has the name of its kind, and whose command
+    /// line names its config. The assertions are those of the kind. Its group is written.
+    pub(crate) fn of(
+        daemon: &'a Daemon,
+        (kind, file): (&'static str, &'static str),
+        loads: &'a dyn Fn() -> String,
+    ) -> Self {
+        let config = daemon.path(file);
+        let case = Self {
+            daemon,
+            kind,
+            file,
+            group: format!(
+                "match = {{ exe = \"{kind}\", args = [\"{}\"] }}",
+                config.display()
+            ),
+            facts: String::new(),
+            loads,
+        };
+        case.fleet("");
+        case
+    }
+
+    /// Returns the case with assertions of its own. Its group is written.
+    pub(crate) fn with_facts(self, facts: String) -> Self {
+        let case = Self { facts, ..self };
+        case.fleet("");
+        case
+    }
+}
+
 impl Case<'_> {
     /// Writes the group, with `more` keys in it.
     pub(crate) fn fleet(&self, more: &str) {

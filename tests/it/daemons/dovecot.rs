@@ -64,20 +64,7 @@ fn loads(dovecot: &Service) -> String {
 }
 
 fn case<'a>(dovecot: &'a Service, loads: &'a dyn Fn() -> String) -> Case<'a> {
-    let config = dovecot.daemon.path("dovecot.conf");
-    let case = Case {
-        daemon: &dovecot.daemon,
-        kind: "dovecot",
-        file: "dovecot.conf",
-        group: format!(
-            "match = {{ exe = \"dovecot\", args = [\"{}\"] }}",
-            config.display()
-        ),
-        facts: String::new(),
-        loads,
-    };
-    case.fleet("");
-    case
+    Case::of(&dovecot.daemon, ("dovecot", "dovecot.conf"), loads)
 }
 
 #[test]

@@ -72,20 +72,7 @@ fn hosts(icinga2: &Daemon) -> Option<usize> {
 }
 
 fn case<'a>(icinga2: &'a Daemon, loads: &'a dyn Fn() -> String) -> Case<'a> {
-    let config = icinga2.path("icinga2.conf");
-    let case = Case {
-        daemon: icinga2,
-        kind: "icinga2",
-        file: "icinga2.conf",
-        group: format!(
-            "match = {{ exe = \"icinga2\", args = [\"{}\"] }}",
-            config.display()
-        ),
-        facts: String::new(),
-        loads,
-    };
-    case.fleet("");
-    case
+    Case::of(icinga2, ("icinga2", "icinga2.conf"), loads)
 }
 
 #[test]

@@ -47,23 +47,11 @@ fn loads(keepalived: &Daemon) -> String {
 }
 
 fn case<'a>(keepalived: &'a Daemon, loads: &'a dyn Fn() -> String) -> Case<'a> {
-    let config = keepalived.path("keepalived.conf");
-    let case = Case {
-        daemon: keepalived,
-        kind: "keepalived",
-        file: "keepalived.conf",
-        group: format!(
-            "match = {{ exe = \"keepalived\", args = [\"{}\"] }}",
-            config.display()
-        ),
-        facts: format!(
-            "[[group.confirm]]\nlog = \"{}\"\ncontains = \"Reload complete\"\n",
-            keepalived.path("log").display()
-        ),
-        loads,
-    };
-    case.fleet("");
-    case
+    let facts = format!(
+        "[[group.confirm]]\nlog = \"{}\"\ncontains = \"Reload complete\"\n",
+        keepalived.path("log").display()
+    );
+    Case::of(keepalived, ("keepalived", "keepalived.conf"), loads).with_facts(facts)
 }
 
 #[test]

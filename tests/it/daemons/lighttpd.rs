@@ -48,20 +48,7 @@ fn loads(lighttpd: &Service) -> String {
 }
 
 fn case<'a>(lighttpd: &'a Service, loads: &'a dyn Fn() -> String) -> Case<'a> {
-    let config = lighttpd.daemon.path("lighttpd.conf");
-    let case = Case {
-        daemon: &lighttpd.daemon,
-        kind: "lighttpd",
-        file: "lighttpd.conf",
-        group: format!(
-            "match = {{ exe = \"lighttpd\", args = [\"{}\"] }}",
-            config.display()
-        ),
-        facts: String::new(),
-        loads,
-    };
-    case.fleet("");
-    case
+    Case::of(&lighttpd.daemon, ("lighttpd", "lighttpd.conf"), loads)
 }
 
 #[test]
@@ -96,11 +83,7 @@ fn a_lighttpd_without_its_status_page_is_refused_before_the_run() {
     let loads = || loads(&lighttpd);
     let case = case(&lighttpd, &loads);
     let page = "[[group.confirm]]\nhttp = \"http://{listen}/none\"\nregex = \"Uptime: ([0-9]+)\"\ndecreased = true\n";
-    let case = Case {
-        facts: page.into(),
-        ..case
-    };
-    case.fleet("");
+    let case = case.with_facts(page.into());
     case.untouched(5, &["404"], || case.change(&config(&lighttpd, "three")));
 }
 

@@ -76,19 +76,7 @@ fn case<'a>(mosquitto: &'a Service, loads: &'a dyn Fn() -> String) -> Case<'a> {
     let facts = kind[at..]
         .replace("[[", "[[group.")
         .replace("/var/log/mosquitto/mosquitto.log", &log);
-    let case = Case {
-        daemon,
-        kind: "mosquitto",
-        file: "mosquitto.conf",
-        group: format!(
-            "match = {{ exe = \"mosquitto\", args = [\"{}\"] }}",
-            daemon.path("mosquitto.conf").display()
-        ),
-        facts,
-        loads,
-    };
-    case.fleet("");
-    case
+    Case::of(daemon, ("mosquitto", "mosquitto.conf"), loads).with_facts(facts)
 }
 
 #[test]

@@ -72,20 +72,7 @@ fn loads(unbound: &Service) -> String {
 }
 
 fn case<'a>(unbound: &'a Service, loads: &'a dyn Fn() -> String) -> Case<'a> {
-    let config = unbound.daemon.path("unbound.conf");
-    let case = Case {
-        daemon: &unbound.daemon,
-        kind: "unbound",
-        file: "unbound.conf",
-        group: format!(
-            "match = {{ exe = \"unbound\", args = [\"{}\"] }}",
-            config.display()
-        ),
-        facts: ASKED.into(),
-        loads,
-    };
-    case.fleet("");
-    case
+    Case::of(&unbound.daemon, ("unbound", "unbound.conf"), loads).with_facts(ASKED.into())
 }
 
 #[test]

@@ -9,14 +9,7 @@ use crate::support::{CommandResult, run_to_end, until};
 fn the_second_coordinator_ends_busy_names_the_owner_and_touches_nothing() {
     let bed = Bed::start(&[1, 1]);
     let (waits, go) = (bed.path("waits"), bed.path("go"));
-    let script = format!(
-        "touch {}; while [ ! -e {} ]; do sleep 0.05; done",
-        waits.display(),
-        go.display()
-    );
-    bed.fleet(&format!(
-        "[rollout]\nwaves = [\"1\", \"100%\"]\nbake = \"0s\"\ngate = [\"sh\", \"-c\", \"{script}\"]\n"
-    ));
+    bed.gate(&waits, &go);
     let first = bed
         .command(&["broadcast", "--set", "message=two"])
         .stdout(Stdio::piped())

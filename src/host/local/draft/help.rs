@@ -12,14 +12,11 @@ use crate::fleet::Signal;
 /// The most sentences about a signal that are quoted.
 const MAX_QUOTES: usize = 2;
 
-/// Spellings of options that test a config.
-const TESTS: &[&str] = &[
+/// Spellings of options that only test a config.
+pub(super) const TESTS: &[&str] = &[
     "-t",
     "-T",
     "-tt",
-    "-n",
-    "-c",
-    "-C",
     "--test",
     "--configtest",
     "--config-test",
@@ -28,6 +25,9 @@ const TESTS: &[&str] = &[
     "--check-config",
     "--validate",
 ];
+
+/// Further spellings, which mean something else in most programs.
+const RARE_TESTS: &[&str] = &["-n", "-c", "-C"];
 
 /// Spellings of options that name the config.
 const CONFIGS: &[&str] = &[
@@ -113,7 +113,7 @@ impl Help {
                 && begins(&["config", "conf", "syntax"])
                 && !negates.iter().any(|word| first.contains(word))
         };
-        self.option(TESTS, is_test)
+        self.option(&[TESTS, RARE_TESTS].concat(), is_test)
     }
 
     /// Returns the option that names the config.

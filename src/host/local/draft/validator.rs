@@ -5,41 +5,22 @@ use std::path::Path;
 
 use super::{
     fact::{About, Fact, Source},
-    help::Help,
+    help::{Help, TESTS},
     named::Named,
     program::Program,
     service::Services,
     sources::Sources,
     text::{GroupText, list},
 };
-
-/// Options of a command in a unit that only tests a config.
-const TESTS: &[&str] = &[
-    "-t",
-    "-T",
-    "-tt",
-    "--test",
-    "--configtest",
-    "--config-test",
-    "--test-config",
-    "--check",
-    "--check-config",
-    "--validate",
-    "configtest",
-];
+use crate::host::exec::usable;
 
 /// Ends of the names of programs that check a config.
 const CHECKERS: &[&str] = &["-checkconf", "-check-config", "-checkconfig", "-configtest"];
 
-/// The directories of programs, as validators search them.
-const DIRS: &[&str] = &[
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/usr/sbin",
-    "/usr/bin",
-    "/sbin",
-    "/bin",
-];
+/// Tells whether a word of a command in a unit makes it only test a config.
+fn tests(word: &str) -> bool {
+    word == "configtest" || TESTS.contains(&word)
+}
 
 /// A command that may validate the config.
 struct Validator {
@@ -84,7 +65,7 @@ pub(super) fn write(
 /// Tells whether a command of a unit runs the program only to test its config.
 pub(super) fn is_test(program: &Program<'_>, argv: &[String]) -> bool {
     let is_it = argv.first().is_some_and(|path| program.is_at(path));
-    is_it && argv.iter().any(|word| TESTS.contains(&word.as_str()))
+    is_it && argv.iter().any(|word| tests(word))
 }
 
 /// The command of a unit that tests the config before a start or a reload.
@@ -132,7 +113,7 @@ fn checker(program: &Program<'_>) -> Option<Validator> {
         .flat_map(|name| CHECKERS.iter().map(move |end| format!("{name}{end}")));
     let found = checkers
         .into_iter()
-        .find(|name| DIRS.iter().any(|dir| Path::new(dir).join(name).is_file()))?;
+        .find(|name| usable(name, Path::new("/"), false).is_ok())?;
     Some(Validator {
         why: format!("the program {found} is on this host"),
         argv: vec![found, "{candidate}".to_owned()],
@@ -145,10 +126,7 @@ fn checker(program: &Program<'_>) -> Option<Validator> {
 fn of_help(program: &Program<'_>, help: &Help, named: Option<&Named>) -> Option<Validator> {
     let option = help.test_option()?;
     let mut argv = own(program);
-    let usual = option
-        .spellings
-        .iter()
-        .find(|word| TESTS.contains(&word.as_str()));
+    let usual = option.spellings.iter().find(|word| tests(word));
     argv.push(usual.or(option.spellings.first())?.clone());
     argv.extend(named.map(Named::words).unwrap_or_default());
     Some(Validator {
