@@ -44,7 +44,10 @@ impl Bed {
         for host in 0..bed.hosts.len() {
             let fleet = &bed.hosts[host];
             let own = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-            fleet.write("fleet.toml", &format!("{own}[agent]\nname = \"h{host}\"\n"));
+            fleet.write(
+                "fleet.toml",
+                &format!("{own}[agent]\nname = \"h{host}\"\nlease = \"1s\"\n"),
+            );
             bed.connect_directly(host);
         }
         bed.fleet("");
@@ -63,7 +66,7 @@ impl Bed {
         let dir = self.dir.path();
         let last = self.hosts.len() - 1;
         let text = format!(
-            "version = 1\n[hosts]\nlist = [\"h[0-{last}]\"]\nsilence = \"5s\"\n\
+            "version = 1\n[hosts]\nlist = [\"h[0-{last}]\"]\nsilence = \"2s\"\n\
              connect = [\"sh\", \"{}/{{name}}.sh\"]\n{more}",
             dir.display()
         );
@@ -80,6 +83,39 @@ impl Bed {
         )
     }
 
+    /// Sets the lease of every host.
+    pub(super) fn lease(&self, lease: &str) {
+        for fleet in &self.hosts {
+            let own = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+            let changed = own.replace("lease = \"1s\"", &format!("lease = \"{lease}\""));
+            fleet.write("fleet.toml", &changed);
+        }
+    }
+
+    /// Returns a command of the agent of a host, with another mode than `--stdio`.
+    pub(super) fn agent_command(&self, host: usize, args: &[&str]) -> Command {
+        let fleet = &self.hosts[host];
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_hello"));
+        without_cargo(&mut agent)
+            .arg("agent")
+            .args(args)
+            .arg("--fleet")
+            .arg(fleet.path("fleet.toml"))
+            .arg("--state")
+            .arg(fleet.path("state"))
+            .stdin(Stdio::null());
+        agent
+    }
+
+    /// Kills every agent that a connection to a host has started.
+    pub(super) fn kill_agents(&self, host: usize) {
+        let pids = std::fs::read_to_string(self.path(&format!("h{host}.pids"))).unwrap();
+        for pid in pids.lines() {
+            let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+
     /// Connects to a host by its agent itself.
     pub(super) fn connect_directly(&self, host: usize) {
         let pids = self.path(&format!("h{host}.pids"));
@@ -92,6 +128,7 @@ impl Bed {
         let dir = self.dir.path().display();
         let text = serde_json::to_string(rules).unwrap();
         write(&self.path(&format!("h{host}.rules")), &text);
+        let _ = std::fs::remove_file(self.path(&format!("h{host}.down")));
         let agent = self.agent(host);
         let script = format!("exec python3 {dir}/between.py {dir} h{host} {agent}\n");
         write(&self.path(&format!("h{host}.sh")), &script);

@@ -7,8 +7,10 @@ FOLDER/NAME.rules is a list of rules. Each is used once, for the first line that
 way    ">" or "<"
 line   an expression that is searched in the line
 after  true if the line is passed on first; in an "insert", if it goes before the text
+back   true if the host can be reached again after a "cut" or a "stop"; else FOLDER/NAME.down is
+       made, and no later connection reaches it until that file is removed
 act    "kill" or "int" the coordinator, "cut" both pipes, "stop" to pass anything on, "end" the agent,
-       pass the line on "double", "insert" the text of `text`, or run it in a "shell"
+       "drop" the line, pass it on "double", "insert" the text of `text`, or run it in a "shell"
 """
 
 import json
@@ -27,6 +29,10 @@ if os.path.exists(PATH + ".rules"):
     with open(PATH + ".rules") as file:
         rules = json.load(file)
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+if os.path.exists(PATH + ".down"):
+    sys.stderr.write("No route to host\n")
+    sys.stderr.flush()
+    os._exit(255)
 agent = subprocess.Popen(AGENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 with open(PATH + ".pids", "a") as file:
     file.write(f"{agent.pid}\n")
@@ -50,6 +56,15 @@ def close(pipe):
         pass
 
 
+def leave(rule):
+    """Keeps the rule from the next connection, or the next connection from the host."""
+    if rule.get("back"):
+        with open(PATH + ".rules", "w") as file:
+            json.dump(rules, file)
+    else:
+        open(PATH + ".down", "w").close()
+
+
 def act(rule, to, line):
     global stopped
     kind = rule["act"]
@@ -63,17 +78,21 @@ def act(rule, to, line):
         agent.kill()
     elif kind == "cut":
         stopped = True
+        leave(rule)
         close(agent.stdin)
         os.close(1)
     elif kind == "stop":
         stopped = True
+        leave(rule)
+    elif kind == "drop" and rule.get("back"):
+        leave(rule)
     elif kind == "insert":
         send(to, rule["text"].encode())
     elif kind == "shell":
         subprocess.run(rule["text"], shell=True, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     elif kind == "double":
         send(to, line)
-    if not rule.get("after") and not stopped and kind != "kill":
+    if not rule.get("after") and not stopped and kind not in ("kill", "drop"):
         send(to, line)
 
 
