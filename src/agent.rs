@@ -10,13 +10,14 @@ use serde_json::{Map, Value};
 pub(crate) use self::options::Options;
 use self::{
     attach::Listener,
+    card::EndedBy,
     greeting::greet,
     host_agent::{Agent, refused},
-    hosted::{Control, EndedBy, Hosted},
+    hosted::{Control, Hosted},
     input::{Heard, Input},
     output::{Output, Sign},
     run::AgentRun,
-    visit::Successor,
+    successor::Successor,
 };
 use crate::{
     doctor,
@@ -33,6 +34,7 @@ use crate::{
 
 mod attach;
 mod candidates;
+mod card;
 mod earlier;
 mod greeting;
 mod guard;
@@ -45,6 +47,7 @@ mod options;
 mod output;
 mod pass;
 mod run;
+mod successor;
 mod visit;
 
 /// Waits for the end of every armed commit-confirmed timer of this host, and rolls back then.

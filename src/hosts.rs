@@ -7,6 +7,7 @@ mod connection;
 mod failure;
 mod inventory;
 mod link;
+mod memory;
 mod operator;
 mod query;
 mod remote;

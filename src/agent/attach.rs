@@ -95,6 +95,8 @@ impl Listener {
     /// Fails if the state directory cannot be written, or if a living session of the run is there.
     pub(super) async fn open(state: &Path, run: &str) -> io::Result<Self> {
         let folder = runs::private_folder(state, FOLDER)?;
+        // Sockets of killed agents are removed.
+        drop(sessions(state).await);
         let path = folder.join(format!("{run}{ENDING}"));
         let listener = match bind(&folder, &path) {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse && !is_alive(&path).await => {

@@ -4,23 +4,18 @@ use std::{rc::Rc, time::Duration};
 
 use super::{
     candidates::Candidates,
-    earlier::Earlier,
+    card::{Card, EndedBy},
     host_agent::Agent,
-    hosted::{Card, EndedBy},
     output::Output,
 };
 use crate::{
-    event::{Abort, Event, Interrupts, Verdict},
+    event::{Event, Interrupts, Verdict},
     kernel::since_boot,
     protocol::{
-        ChangeOrder, Finish, HostLink as _, Need, PartOf, Progress, Refused, RefusedKind,
-        RunAnswer, RunFrame, RunLine, RunVerb, SurveyOrder,
+        Finish, HostLink as _, Need, Progress, Refused, RefusedKind, RunAnswer, RunFrame, RunLine,
+        RunVerb,
     },
-    runs::Verb,
-    session::{
-        BroadcastOrder, Caller, Prepared, RecoverOrder, RunningSession, SessionOptions,
-        survey_broadcast, survey_recovery,
-    },
+    session::{Prepared, RunningSession},
 };
 
 /// How far a run has come on this host.
@@ -44,14 +39,6 @@ pub(super) struct Timer {
     seconds: Option<u64>,
     /// True once the run may have touched something.
     is_armed: bool,
-}
-
-/// What the journal of this host says of the run that is continued.
-#[derive(Debug, Default)]
-struct EarlierRun {
-    is_over: bool,
-    part_of: Option<PartOf>,
-    armed_s: Option<u64>,
 }
 
 fn heard_now() -> Event {
@@ -98,8 +85,8 @@ impl AgentRun {
         }
     }
 
-    /// Returns the time after which a run that has touched something rolls back, if nothing is heard
-    /// of its coordinator; none without such a timer.
+    /// Returns the time after which a run that has touched something rolls back, if nothing is
+    /// heard of its coordinator; none without such a timer.
     pub(super) fn armed(&self) -> Option<Duration> {
         let is_open = matches!(self.stage, Stage::Prepared(_) | Stage::Running(_));
         let seconds = self
@@ -273,137 +260,9 @@ impl AgentRun {
         }
     }
 
-    async fn survey(
-        &mut self,
-        agent: &Agent,
-        order: SurveyOrder,
-        interrupts: &mut Interrupts,
-        emit: &mut dyn FnMut(&Event),
-    ) -> Result<Result<RunAnswer, Abort>, Refused> {
-        let mut fleet = agent.selected(&order.groups, order.every)?;
-        for group in &mut fleet.groups {
-            group.rollout.skips_unresponsive = order.counted.has(&group.name);
-        }
-        if matches!(order.others, ChangeOrder::Put { .. }) && fleet.groups.len() > 1 {
-            return Err(Refused {
-                kind: RefusedKind::NotAllowed,
-                text: "one content is for one group, and this host has several of them".into(),
-            });
-        }
-        let changes = self.candidates.changes(&order).map_err(|why| Refused {
-            kind: RefusedKind::BadDigest,
-            text: why.to_string(),
-        })?;
-        let is_dry_run = order.dry_run;
-        let Some(options) = self.options(agent, &order) else {
-            let why = "there is no state directory on this host";
-            return Ok(Err(Abort::new(Verdict::Failed, why)));
-        };
-        let mut earlier_run = EarlierRun::default();
-        let prepared = match order.of {
-            Some(of) => {
-                let earlier = Earlier::find(&options.state, &of)?;
-                let is_over = earlier.is_over;
-                // The timer of the earlier run goes on with this one.
-                self.timer = Timer {
-                    seconds: earlier.armed_s,
-                    is_armed: earlier.armed_s.is_some(),
-                };
-                earlier_run = EarlierRun {
-                    is_over,
-                    part_of: earlier.part_of,
-                    armed_s: earlier.armed_s,
-                };
-                let order = RecoverOrder {
-                    verb: if of.revert {
-                        Verb::Revert
-                    } else {
-                        Verb::Resume
-                    },
-                    run: Some(earlier.run),
-                    fleet: None,
-                    caller: Caller::Coordinator { is_over },
-                    options,
-                };
-                survey_recovery(order, interrupts, emit).await
-            }
-            None => {
-                let order = BroadcastOrder {
-                    fleet,
-                    changes,
-                    overwrite: order.overwrite,
-                    count: None,
-                    now: order.now,
-                    verb: Verb::Broadcast,
-                    replaces: Vec::new(),
-                    options,
-                };
-                survey_broadcast(order, interrupts, emit).await
-            }
-        };
-        let answer = match prepared {
-            Ok(prepared) => {
-                let prepared = (prepared, is_dry_run);
-                self.prepare(prepared, earlier_run, interrupts).await
-            }
-            Err(abort) => Err(abort),
-        };
-        Ok(answer)
-    }
-
-    /// Returns the options of the run here; none without a state directory.
-    fn options(&self, agent: &Agent, order: &SurveyOrder) -> Option<SessionOptions> {
-        Some(SessionOptions {
-            id: self.card.id.clone(),
-            host: agent.name(),
-            validate: order.validate,
-            dry_run: order.dry_run,
-            include_unresponsive: order.include_unresponsive,
-            timeout: order.timeout,
-            lock_timeout: order.lock_timeout,
-            claimed: agent.claimed.clone(),
-            reason: order.reason.clone(),
-            command: order.command.clone(),
-            state: agent.options.state.clone()?,
-            state_args: String::new(),
-            keep: agent.options.keep,
-        })
-    }
-
-    /// Keeps what is prepared for the requests that follow, and answers with its plan.
-    async fn prepare(
-        &mut self,
-        (prepared, is_dry_run): (Prepared, bool),
-        earlier: EarlierRun,
-        interrupts: &Interrupts,
-    ) -> Result<RunAnswer, Abort> {
-        if !is_dry_run {
-            let epoch = prepared.raise_counter(interrupts).await?;
-            // A connection that has attached meanwhile has raised it further.
-            self.card.epoch.set(self.card.epoch.get().max(epoch));
-        }
-        let context = prepared.context();
-        let answer = RunAnswer::Plan {
-            plan: prepared.host_plan(),
-            rows: is_dry_run.then(|| prepared.preview()),
-            unreplaced: context.unreplaced.clone(),
-            back: context.back,
-            now: context.now,
-            is_over: earlier.is_over,
-            part_of: earlier.part_of,
-            armed_s: earlier.armed_s,
-        };
-        self.stage = if is_dry_run {
-            Stage::Ended
-        } else {
-            Stage::Prepared(Box::new(prepared))
-        };
-        Ok(answer)
-    }
-
     /// Ends the session. A host that its coordinator dismissed, and that has touched nothing, is
-    /// over with it. Any other run stays open: it may have touched other hosts, and a resume goes on
-    /// here then. Staged files do not stay.
+    /// over with it. Any other run stays open: it may have touched other hosts, and a resume goes
+    /// on here then. Staged files do not stay.
     pub(super) async fn abandon(
         self,
         output: &Output,
@@ -435,5 +294,6 @@ impl AgentRun {
     }
 }
 
+mod survey;
 #[cfg(test)]
 mod tests;

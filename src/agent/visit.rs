@@ -1,34 +1,20 @@
 //! Connections that come to the socket of a session: its own coordinator again, or another one.
 
-use std::io::Write as _;
-
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::{
-    attach::{SocketWriter, Visitor},
+    attach::Visitor,
+    card::{Card, EndedBy},
     host_agent::Agent,
-    hosted::{Card, Control, EndedBy},
+    hosted::Control,
     input::Input,
+    successor::{Successor, answer, send},
 };
 use crate::{
     event::{Interrupts, interrupted},
     protocol::{Answer, RefusedKind, Request, TakeOver},
     runs,
 };
-
-/// A coordinator that waits until a session has ended.
-#[derive(Debug)]
-pub(super) struct Successor {
-    writer: SocketWriter,
-    run: String,
-}
-
-impl Successor {
-    /// Says that the session holds nothing any more.
-    pub(super) fn answer(self) {
-        send(self.writer, &answer([("run", json!(self.run))]));
-    }
-}
 
 impl Agent {
     /// Lets the coordinator of the session go on over a new connection, or another coordinator end
@@ -68,10 +54,8 @@ impl Agent {
                 let operator = order.operator.host.as_deref().unwrap_or("another host");
                 let by = format!("uid {} on {operator}", order.operator.uid);
                 control.ended_by.get_or_insert(EndedBy::TakeOver(by));
-                control.successors.push(Successor {
-                    writer,
-                    run: card.id.clone(),
-                });
+                let successor = Successor::new(writer, &card.id);
+                control.successors.push(successor);
             }
             _ => {
                 let text = "the session is of another run, or of another coordinator";
@@ -125,21 +109,4 @@ fn leave_stdio() {
     let _ = rustix::stdio::dup2_stdin(&null);
     let _ = rustix::stdio::dup2_stdout(&null);
     let _ = rustix::stdio::dup2_stderr(&null);
-}
-
-fn answer<const N: usize>(result: [(&str, Value); N]) -> Answer {
-    Answer {
-        a: 0,
-        rows: Vec::new(),
-        result: Map::from_iter(result.map(|(key, value)| (key.to_owned(), value))),
-        no: None,
-        more: false,
-    }
-}
-
-/// Sends one line to a visitor. One that has gone needs no answer.
-fn send(mut writer: SocketWriter, answer: &Answer) {
-    let mut line = serde_json::to_vec(answer).unwrap_or_default();
-    line.push(b'\n');
-    let _ = writer.write_all(&line);
 }

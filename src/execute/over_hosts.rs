@@ -10,7 +10,7 @@ use super::{
     dry_run,
     fleet_run::FleetRun,
     hosts_end::{HostsEnd, host_lost},
-    hosts_order::HostsOrder,
+    hosts_order::{Candidates, HostsOrder},
     index,
     policies::{
         HostGroup, check_counts, check_keys, check_unresponsive, group_policies, set_waves,
@@ -181,7 +181,8 @@ impl RunOverHosts<'_> {
             coordinator: this_machine(),
             hosts: links.len() + missing,
         };
-        let begun = begin_all(links, &plans, (&run, &part_of, timer), interrupts).await?;
+        let orders = (&part_of, timer, &order.candidates);
+        let begun = begin_all(links, &plans, (&run, orders), interrupts).await?;
         let (links, lost): (Vec<RemoteRun>, Vec<_>) = begun.into_iter().unzip();
         let hosts = links.into_iter().zip(plans).collect();
         let mut plan = FleetPlan::new(hosts, run.groups.clone());
@@ -359,15 +360,16 @@ impl Begun<'_> {
 async fn begin_all(
     links: Vec<RemoteRun>,
     plans: &[HostPlan],
-    (run, part_of, timer): (&FleetRun, &PartOf, Option<Duration>),
+    (run, orders): (&FleetRun, (&PartOf, Option<Duration>, &Candidates)),
     interrupts: &Interrupts,
 ) -> Result<Vec<(RemoteRun, Option<String>)>, Abort> {
     let asked = links
         .into_iter()
         .zip(plans)
         .map(|(mut link, plan)| async move {
-            let orders = (part_of, timer);
-            let begun = link.begin(waves_of(plan), orders, interrupts).await;
+            let (part_of, timer, candidates) = orders;
+            let begun = link.begin(waves_of(plan), (part_of, timer), candidates, interrupts);
+            let begun = begun.await;
             (link, begun.err())
         });
     let begun: Vec<(RemoteRun, Option<Abort>)> =

@@ -64,8 +64,8 @@ pub(super) struct SessionLink {
 pub(super) enum Again {
     /// The same session; with its fencing token.
     Session(u64),
-    /// There is none. The new agent has nothing to go on with; with its reason.
-    None(String),
+    /// There is none; with the reason of the new agent.
+    None { why: String, is_open: bool },
 }
 
 impl SessionLink {
@@ -92,6 +92,14 @@ impl SessionLink {
         match &mut self.link {
             Link::Connected(connection) => Some(connection),
             Link::Broken(_) | Link::Gone => None,
+        }
+    }
+
+    /// Goes on with the session of another run, which the connection has begun.
+    pub(super) fn renew(&mut self, run: &str) {
+        self.run = run.into();
+        if let Link::Connected(connection) = &mut self.link {
+            connection.beat(run, self.lease);
         }
     }
 
@@ -158,7 +166,10 @@ impl SessionLink {
         self.link = Link::Connected(Box::new(connection));
         Some(match epoch {
             Ok(epoch) => Again::Session(epoch),
-            Err(why) => Again::None(why),
+            Err(why) => Again::None {
+                why,
+                is_open: greeting.open.iter().any(|open| open.run == *self.run),
+            },
         })
     }
 

@@ -2,22 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{
-    blobs::blobs,
     connection::{Connection, Route, Unanswered},
     link::{Again, SessionLink},
+    memory::Memory,
 };
 use crate::{
     event::{Event, HostState, Interrupts, interrupted},
     inventory::HostName,
-    protocol::{Greeting, Need, Progress, Refused, Request, RunAnswer, RunFrame, RunLine, RunVerb},
+    protocol::{Greeting, Refused, RunAnswer, RunFrame, RunVerb},
 };
-
-/// The largest answer of one host, in bytes.
-const MAX_ANSWER: usize = 16 << 20;
 
 /// The most connections on which one request is sent: its answer may be one that this version
 /// cannot read.
@@ -44,6 +40,8 @@ pub(crate) struct RemoteRun {
     open: Option<RunFrame>,
     /// True once its agent has said that the session has ended.
     is_over: bool,
+    /// What a new agent needs to go on with the run.
+    memory: Memory,
     pub(super) is_journaled: bool,
 }
 
@@ -101,6 +99,7 @@ impl RemoteRun {
             notes: Vec::new(),
             open: None,
             is_over: false,
+            memory: Memory::default(),
             is_journaled: true,
         }
     }
@@ -123,14 +122,8 @@ impl RemoteRun {
         interrupts: &Interrupts,
         emit: &mut dyn FnMut(&Event),
     ) -> Result<RunAnswer, CallError> {
-        self.n += 1;
-        self.open = Some(RunFrame {
-            run: self.run.clone(),
-            n: self.n,
-            epoch: self.epoch,
-            notes: std::mem::take(&mut self.notes),
-            verb,
-        });
+        self.memory.keep(&verb);
+        self.open_request(verb);
         let mut waiting = Waiting {
             candidates,
             interrupts,
@@ -139,17 +132,36 @@ impl RemoteRun {
         let mut is_sent = false;
         for _ in 0..MAX_CONNECTIONS {
             let why = match self.exchange(&mut is_sent, &mut waiting).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => return Ok(self.memory.take(answer)),
                 Err(Unanswered::Refused(refused)) => {
                     self.open = None;
                     return Err(CallError::Refused(refused));
                 }
                 Err(why) => why,
             };
-            self.go_on(&why, is_sent, &mut waiting).await?;
+            match self.go_on(&why, is_sent, &mut waiting).await {
+                Err(CallError::Lost { why, .. }) if self.is_over => {
+                    if let Some(answer) = self.renew(&mut waiting, why, is_sent).await? {
+                        return Ok(answer);
+                    }
+                }
+                gone_on => gone_on?,
+            }
         }
         let why = self.link.why_lost();
         Err(CallError::Lost { why, is_sent })
+    }
+
+    /// Makes a request the open one.
+    fn open_request(&mut self, verb: RunVerb) {
+        self.n += 1;
+        self.open = Some(RunFrame {
+            run: self.run.clone(),
+            n: self.n,
+            epoch: self.epoch,
+            notes: std::mem::take(&mut self.notes),
+            verb: self.memory.renumbered(verb),
+        });
     }
 
     /// Sends the open request over the present connection, and waits for its answer.
@@ -203,9 +215,10 @@ impl RemoteRun {
                 }
             }
             // Nothing is staged there, and the new agent can survey as well.
-            Again::None(_) if self.n == 1 && self.open.is_some() => {}
-            Again::None(why) => {
+            Again::None { .. } if self.n == 1 && self.open.is_some() => {}
+            Again::None { why, is_open } => {
                 self.is_over = true;
+                self.memory.is_open = is_open;
                 return Err(CallError::Lost { why, is_sent });
             }
         }
@@ -335,74 +348,6 @@ impl RemoteRun {
         }
     }
 
-    /// Waits for the answer to the request that was sent.
-    async fn answer<C: CandidateBytes>(
-        &mut self,
-        waiting: &mut Waiting<'_, C>,
-    ) -> Result<RunLine, Unanswered> {
-        let mut interrupts = waiting.interrupts.clone();
-        // An interrupt from before this request counts too.
-        let mut told = 0;
-        let mut text = String::new();
-        let mut asked = Instant::now();
-        loop {
-            let connection = self.link.connection().ok_or(Unanswered::Ended)?;
-            let level = *interrupts.borrow_and_update();
-            if level > told {
-                told = level;
-                let run = self.run.clone();
-                connection.send(&Request::Interrupt { run, level }).await?;
-            }
-            let frame = tokio::select! {
-                frame = connection.receive() => frame?,
-                Ok(()) = interrupts.changed() => continue,
-            };
-            if frame.get("ev").is_some() {
-                self.show(frame, waiting.emit);
-            } else if frame.get("need").is_some() {
-                let need: Need = serde_json::from_value(frame).map_err(invalid)?;
-                self.supply(&need, waiting.candidates).await?;
-            } else if frame.get("idle").is_some() {
-                // A sign of life may have crossed the request on its way.
-                if asked.elapsed() > self.silence / 2 {
-                    return Err(Unanswered::Idle);
-                }
-                continue;
-            } else if frame.get("a").and_then(Value::as_u64) == Some(self.n) {
-                let line: RunLine = serde_json::from_value(frame).map_err(invalid)?;
-                if let Some(whole) = joined(line, &mut text)? {
-                    return Ok(whole);
-                }
-            }
-            asked = Instant::now();
-        }
-    }
-
-    fn show(&self, frame: Value, emit: &mut dyn FnMut(&Event)) {
-        // Progress that this version does not know is not shown. The answer has what counts.
-        if let Ok(progress) = serde_json::from_value::<Progress>(frame)
-            && progress.ev == self.n
-        {
-            progress.events.iter().for_each(emit);
-        }
-    }
-
-    /// Sends the candidates that the host lacks.
-    async fn supply(
-        &mut self,
-        need: &Need,
-        candidates: &impl CandidateBytes,
-    ) -> Result<(), Unanswered> {
-        for sha256 in &need.bytes {
-            let bytes = candidates.bytes(sha256).ok_or(Unanswered::Unknown)?;
-            let connection = self.link.connection().ok_or(Unanswered::Ended)?;
-            for blob in blobs(&self.run, sha256, bytes) {
-                connection.send(&blob).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Ends the conversation. A run that has touched nothing ends on its host.
     pub(crate) async fn bye(self) {
         self.link.bye().await;
@@ -414,36 +359,7 @@ pub(crate) async fn dismiss(runs: impl IntoIterator<Item = RemoteRun>) {
     futures_util::future::join_all(runs.into_iter().map(RemoteRun::bye)).await;
 }
 
-fn invalid(why: serde_json::Error) -> Unanswered {
-    Unanswered::Frame(why.into())
-}
-
-/// Returns an answer once its last line is there. `text` has the pieces so far.
-fn joined(line: RunLine, text: &mut String) -> Result<Option<RunLine>, Unanswered> {
-    if let Some(refused) = line.no {
-        return Err(Unanswered::Refused(refused));
-    }
-    let Some(piece) = &line.piece else {
-        return Ok(Some(line));
-    };
-    if text.len() + piece.len() > MAX_ANSWER {
-        return Err(Unanswered::Large);
-    }
-    // A piece that came twice, or in another order, is of no whole text.
-    if line.at != text.len() {
-        return Err(Unanswered::Ended);
-    }
-    text.push_str(piece);
-    if line.more {
-        return Ok(None);
-    }
-    let ok = serde_json::from_str(text).map_err(invalid)?;
-    Ok(Some(RunLine {
-        ok: Some(ok),
-        piece: None,
-        ..line
-    }))
-}
-
+mod answer;
+mod renew;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::remote::{CallError, NoCandidates, RemoteRun};
+use super::remote::{CallError, CandidateBytes, NoCandidates, RemoteRun};
 use crate::{
     event::{Abort, Event, Interrupts, Outcome, Verdict, interrupted},
     fleet::Unproven,
@@ -43,6 +43,7 @@ impl RemoteRun {
         &mut self,
         waves: Vec<(u16, Vec<u32>)>,
         (part_of, confirm_within): (&PartOf, Option<Duration>),
+        candidates: &impl CandidateBytes,
         interrupts: &Interrupts,
     ) -> Result<(), Abort> {
         let waves = waves.into_iter();
@@ -52,7 +53,7 @@ impl RemoteRun {
             part_of: Some(part_of.clone()),
             confirm_within_s: confirm_within.map(|time| time.as_secs()),
         };
-        match self.ask(verb, interrupts, &mut |_| {}).await {
+        match self.call(verb, candidates, interrupts, &mut |_| {}).await {
             Ok(RunAnswer::Accepted) => Ok(()),
             other => Err(abort_of(other)),
         }

@@ -5,6 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 use futures_util::{StreamExt, stream};
 
 use super::{
+    connection::{Connection, Route},
     failure::{ConnectFailure, Fault},
     query::{QueryError, route},
     remote::{CallError, CandidateBytes, RemoteRun},
@@ -127,16 +128,12 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
         (!order.groups.is_empty()).then_some(order)
     }
 
-    async fn of_host(
+    /// Connects to a host, ends the sessions there that this run takes over, and checks that it
+    /// takes the timer of the run.
+    async fn connected(
         &self,
         entry: &HostEntry,
-        emit: &mut dyn FnMut(&Event),
-    ) -> Result<ReadyHost, Box<UnreadyHost>> {
-        let order = self.order_for(entry).ok_or_else(|| {
-            let why = "none of the groups is on it";
-            let abort = Abort::new(Verdict::NoMatch, why);
-            unready(entry, HostState::Excluded, abort)
-        })?;
+    ) -> Result<(Route, Connection, Greeting), Box<UnreadyHost>> {
         let unreached = |failure: ConnectFailure| {
             let state = match failure.fault {
                 Fault::Skewed { .. } => HostState::Skewed,
@@ -173,6 +170,20 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
             let abort = Abort::new(Verdict::Refused, why);
             return Err(unready(entry, HostState::Refused, abort));
         }
+        Ok((route, connection, greeting))
+    }
+
+    async fn of_host(
+        &self,
+        entry: &HostEntry,
+        emit: &mut dyn FnMut(&Event),
+    ) -> Result<ReadyHost, Box<UnreadyHost>> {
+        let order = self.order_for(entry).ok_or_else(|| {
+            let why = "none of the groups is on it";
+            let abort = Abort::new(Verdict::NoMatch, why);
+            unready(entry, HostState::Excluded, abort)
+        })?;
+        let (route, connection, greeting) = self.connected(entry).await?;
         let mut run = RemoteRun::new(route, (connection, &greeting), self.run);
         let verb = RunVerb::Survey(Box::new(order));
         let answer = run.call(verb, self.candidates, self.interrupts, emit).await;

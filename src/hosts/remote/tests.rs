@@ -2,10 +2,13 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    answer::{MAX_ANSWER, invalid, joined},
+    *,
+};
 use crate::{
     event::{Abort, Verdict},
-    protocol::{MAX_LINE, RefusedKind},
+    protocol::{MAX_LINE, RefusedKind, RunLine},
 };
 
 fn abort(reason: String) -> RunAnswer {

@@ -1,5 +1,7 @@
 //! A connection that breaks and comes back, a coordinator that dies, and the commit-confirmed timer.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use super::bed::{AT_START, Bed, outcomes, rule, rule_after};
@@ -200,11 +202,13 @@ fn a_new_agent_goes_on_with_the_timer_of_a_killed_one() {
         "--commit-confirmed",
         "4s",
     ];
-    let end = run_to_end(&mut bed.command(&args));
-    assert_eq!(end.code, None, "{:#}", end.json);
+    // The agent must not hold the pipes of a coordinator that is waited for to its end.
+    let mut coordinator = bed.command(&args);
+    let coordinator = coordinator.stdout(Stdio::null()).stderr(Stdio::null());
+    assert_eq!(coordinator.status().unwrap().code(), None);
     bed.kill_agents(0);
     bed.wait_for_agents();
-    assert!(bed.serves(0, "two"), "nothing has guarded the timer yet");
+    assert_eq!(bed.served(0), ["two"], "nothing has guarded the timer yet");
     let end = run_to_end(&mut bed.agent_command(0, &["--resume-armed"]));
     assert_eq!(end.code, Some(0), "{}", end.stderr);
     assert!(end.stderr.contains("timer"), "{}", end.stderr);
@@ -220,4 +224,25 @@ fn a_host_that_is_cut_off_for_good_after_its_commit_is_rolled_back_by_its_timer(
     assert_eq!(end.code, Some(7), "{:#} {}", end.json, end.stderr);
     assert_eq!(outcomes(&end.json, "h1"), ["timed_out"]);
     until("the host serves the old config", || bed.serves(1, "one"));
+}
+
+#[test]
+fn a_new_agent_goes_on_with_the_run_of_a_killed_one() {
+    for line in [
+        r#""q":"plan""#,
+        r#""verb":"commit","wave":1"#,
+        r#""verb":"commit","wave":2"#,
+        r#""verb":"conclude""#,
+        r#""q":"finish""#,
+    ] {
+        for rule in [rule("end", ">", line), rule_after("end", ">", line)] {
+            let bed = Bed::start(&[1, 2]);
+            bed.fleet("[rollout]\nwaves = [\"1\", \"100%\"]\nbake = \"0s\"\n");
+            bed.between(1, &[back(rule.clone())]);
+            let end = bed.broadcast("two", &[]);
+            assert_eq!(end.code, Some(0), "{rule} {:#} {}", end.json, end.stderr);
+            assert!(bed.all_serve("two"), "{rule}");
+            (0..2).for_each(|host| bed.assert_clean(host));
+        }
+    }
 }

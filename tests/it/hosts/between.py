@@ -75,6 +75,8 @@ def act(rule, to, line):
     elif kind == "int":
         os.kill(coordinator, signal.SIGINT)
     elif kind == "end":
+        if rule.get("back"):
+            leave(rule)
         agent.kill()
     elif kind == "cut":
         stopped = True

@@ -1,0 +1,45 @@
+//! A coordinator that takes the place of the one of a session, and what a visitor is told.
+
+use std::io::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use super::attach::SocketWriter;
+use crate::protocol::Answer;
+
+/// A coordinator that waits until a session has ended.
+#[derive(Debug)]
+pub(super) struct Successor {
+    writer: SocketWriter,
+    run: String,
+}
+
+impl Successor {
+    pub(super) fn new(writer: SocketWriter, run: &str) -> Self {
+        let run = run.into();
+        Self { writer, run }
+    }
+
+    /// Says that the session holds nothing any more.
+    pub(super) fn answer(self) {
+        send(self.writer, &answer([("run", json!(self.run))]));
+    }
+}
+
+/// Returns the answer to a query.
+pub(super) fn answer<const N: usize>(result: [(&str, Value); N]) -> Answer {
+    Answer {
+        a: 0,
+        rows: Vec::new(),
+        result: Map::from_iter(result.map(|(key, value)| (key.to_owned(), value))),
+        no: None,
+        more: false,
+    }
+}
+
+/// Sends one line to a visitor. One that has gone needs no answer.
+pub(super) fn send(mut writer: SocketWriter, answer: &Answer) {
+    let mut line = serde_json::to_vec(answer).unwrap_or_default();
+    line.push(b'\n');
+    let _ = writer.write_all(&line);
+}

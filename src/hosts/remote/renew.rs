@@ -1,0 +1,97 @@
+//! A run whose agent has ended: a new agent goes on with it, by the journal of its host.
+
+use super::{CallError, CandidateBytes, RemoteRun, Waiting};
+use crate::{
+    hosts::connection::Unanswered,
+    protocol::{RunAnswer, RunVerb},
+    runs,
+};
+
+impl RemoteRun {
+    /// Goes on with the run by the new agent of the present connection. The open request is the
+    /// next one then. Returns its answer where the journal of the host has that.
+    ///
+    /// # Errors
+    /// Fails if the new agent cannot go on with it: the host is lost.
+    pub(super) async fn renew<C: CandidateBytes>(
+        &mut self,
+        waiting: &mut Waiting<'_, C>,
+        why: String,
+        is_sent: bool,
+    ) -> Result<Option<RunAnswer>, CallError> {
+        let lost = |why: String| CallError::Lost { why, is_sent };
+        let Some(open) = self.open.take() else {
+            return Err(lost(why));
+        };
+        if matches!(open.verb, RunVerb::Finish(_)) && !self.memory.is_open {
+            // Its last line is synced before its mark is removed.
+            return Ok(Some(RunAnswer::Finished));
+        }
+        let is_plan = matches!(open.verb, RunVerb::Plan { .. });
+        let renewed = if self.memory.is_open {
+            self.continue_open(waiting).await
+        } else if is_plan {
+            self.survey_again(waiting).await
+        } else {
+            None
+        };
+        if renewed.is_none() {
+            self.open = Some(open);
+            return Err(lost(why));
+        }
+        self.is_over = false;
+        if is_plan && self.memory.is_open {
+            return Ok(Some(RunAnswer::Accepted));
+        }
+        self.notes = open.notes;
+        self.open_request(open.verb);
+        Ok(None)
+    }
+
+    /// Surveys the host again. Nothing was touched there, so its plan must be the same.
+    async fn survey_again<C: CandidateBytes>(
+        &mut self,
+        waiting: &mut Waiting<'_, C>,
+    ) -> Option<()> {
+        let order = self.memory.survey()?;
+        let expected = self.memory.plan()?;
+        self.n = 0;
+        self.epoch = None;
+        match self.ask_new(RunVerb::Survey(order), waiting).await.ok()? {
+            RunAnswer::Plan { plan, .. } if plan == expected => Some(()),
+            _ => None,
+        }
+    }
+
+    /// Begins a run that continues this one, which is open in the journal of the host.
+    async fn continue_open<C: CandidateBytes>(
+        &mut self,
+        waiting: &mut Waiting<'_, C>,
+    ) -> Option<()> {
+        let order = self.memory.continuation(&self.run)?;
+        self.run = runs::new_id();
+        self.link.renew(&self.run);
+        self.n = 0;
+        self.epoch = None;
+        let survey = RunVerb::Survey(Box::new(order));
+        let RunAnswer::Plan { plan, .. } = self.ask_new(survey, waiting).await.ok()? else {
+            return None;
+        };
+        let numbers = self.memory.numbers_of(&plan)?;
+        let begin = self.memory.beginning(&numbers)?;
+        self.memory.renew(&plan, numbers);
+        match self.ask_new(begin, waiting).await.ok()? {
+            RunAnswer::Accepted => Some(()),
+            _ => None,
+        }
+    }
+
+    async fn ask_new<C: CandidateBytes>(
+        &mut self,
+        verb: RunVerb,
+        waiting: &mut Waiting<'_, C>,
+    ) -> Result<RunAnswer, Unanswered> {
+        self.open_request(verb);
+        self.exchange(&mut false, waiting).await
+    }
+}
