@@ -12,6 +12,7 @@ use crate::support::{CommandEnd, run_to_end, without_cargo, write};
 mod bed;
 mod claimed;
 mod elsewhere;
+mod faults;
 mod forget;
 mod history;
 mod interrupted;
