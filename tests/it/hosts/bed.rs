@@ -18,6 +18,9 @@ use crate::{
 /// The attempts to load a config that a server counts at its start.
 pub(super) const AT_START: u64 = 1;
 
+/// The time after which a host is silent: the shortest one.
+const SILENCE: &str = "5s";
+
 /// The lines of `[agent]` of every host.
 const AGENT: &str = "";
 
@@ -96,7 +99,7 @@ impl Bed {
         let dir = self.dir.path();
         let last = self.hosts.len() - 1;
         let text = format!(
-            "version = 1\n[hosts]\nlist = [\"h[0-{last}]\"]\nsilence = \"5s\"\n\
+            "version = 1\n[hosts]\nlist = [\"h[0-{last}]\"]\nsilence = \"{SILENCE}\"\n\
              connect = [\"sh\", \"{}/{{name}}.sh\"]\n{more}",
             dir.display()
         );

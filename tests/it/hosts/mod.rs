@@ -17,6 +17,7 @@ mod forget;
 mod history;
 mod interrupted;
 mod killed;
+mod links;
 mod locks;
 mod lost;
 mod operators;

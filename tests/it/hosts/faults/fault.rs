@@ -31,8 +31,8 @@ pub(super) enum Fault {
     CoordinatorPaused,
     /// No room is left in the state directory of the host.
     StateFull,
-    /// The line is lost, and the connection is not.
-    Dropped,
+    /// Nothing more is passed on, and neither side learns of it.
+    Silent,
     Doubled,
     Late,
     /// The line goes behind the next one.
@@ -76,7 +76,7 @@ pub(super) const FAULTS: [Fault; 17] = [
     Fault::CoordinatorKilled,
     Fault::CoordinatorPaused,
     Fault::StateFull,
-    Fault::Dropped,
+    Fault::Silent,
     Fault::Doubled,
     Fault::Late,
     Fault::Reordered,
@@ -179,7 +179,7 @@ impl Fault {
             Self::StateFull => {
                 json!({ "act": "shell", "text": bed.mounts(place.host).fill() })
             }
-            Self::Dropped => json!({ "act": "drop" }),
+            Self::Silent => json!({ "act": "stop" }),
             Self::Doubled => json!({ "act": "double" }),
             Self::Late => json!({ "act": "hold", "seconds": LATE }),
             Self::Reordered => json!({ "act": "swap" }),

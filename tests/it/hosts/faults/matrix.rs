@@ -5,11 +5,9 @@ use super::{
     end::{Verb, end_everything, settle, story},
     evidence::Evidence,
     fault::{FAULTS, Fault, PHASES, Phase, Side},
+    has_namespaces,
 };
-use crate::{
-    hosts::bed::Bed,
-    support::{run_to_end, runs_as_root},
-};
+use crate::{hosts::bed::Bed, support::run_to_end};
 
 /// The hosts of each cell, with one server each.
 const HOSTS: usize = 3;
@@ -39,7 +37,7 @@ impl Cell {
         match self.fault {
             Fault::CoordinatorKilled => End::Killed,
             Fault::CoordinatorPaused | Fault::Doubled | Fault::Late | Fault::Reordered => End::Same,
-            Fault::Dropped | Fault::Unknown if is_progress => End::Same,
+            Fault::Unknown if is_progress => End::Same,
             Fault::StateFull => self.full(),
             Fault::Unknown if self.side == Side::First => match self.phase {
                 Phase::Survey | Phase::Plan => End::Exit(&[5]),
@@ -190,7 +188,7 @@ fn cells(fault: Fault) -> Vec<Cell> {
 }
 
 fn try_fault(fault: Fault) {
-    if fault.needs_namespaces() && !runs_as_root("a mount namespace needs root") {
+    if fault.needs_namespaces() && !has_namespaces(&["--mount"]) {
         return;
     }
     let failed: Vec<String> = cells(fault)
@@ -243,7 +241,7 @@ faults! {
     a_killed_coordinator_in_any_phase: CoordinatorKilled,
     a_stopped_coordinator_in_any_phase: CoordinatorPaused,
     a_full_state_directory_of_a_host_in_any_phase: StateFull,
-    a_lost_line_in_any_phase: Dropped,
+    a_silent_connection_in_any_phase: Silent,
     a_doubled_line_in_any_phase: Doubled,
     a_late_line_in_any_phase: Late,
     a_line_behind_the_next_one_in_any_phase: Reordered,

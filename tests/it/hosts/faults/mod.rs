@@ -9,4 +9,4 @@ mod matrix;
 mod mounts;
 mod schedules;
 
-pub(super) use mounts::Mounts;
+pub(super) use mounts::{Mounts, has_namespaces};

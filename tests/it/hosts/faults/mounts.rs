@@ -8,12 +8,26 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::support::{Fleet, Killed};
+use crate::support::{Fleet, Killed, runs_as_root, skipped};
 
 /// The bytes of the state directory. A run of one server needs a tenth of it.
 const SIZE: &str = "2m";
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Returns whether namespaces of these kinds can be made. Reports the caller as skipped if not.
+pub(crate) fn has_namespaces(kinds: &[&str]) -> bool {
+    if !runs_as_root("namespaces need root") {
+        return false;
+    }
+    let mut unshare = Command::new("unshare");
+    let output = unshare.args(kinds).arg("true").output();
+    let is_made = output.is_ok_and(|output| output.status.success());
+    if !is_made {
+        skipped(&format!("no namespaces are to be had: {kinds:?}"));
+    }
+    is_made
+}
 
 /// The process that keeps a mount namespace.
 pub(crate) struct Mounts {
