@@ -3,20 +3,24 @@
 //! The host's own `fleet.toml` says what may be reloaded here. A coordinator names groups, and no
 //! command, path, signal or kind.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
-use tokio::sync::watch;
 
 pub(crate) use self::options::Options;
 use self::{
+    attach::Listener,
     greeting::greet,
     host_agent::{Agent, refused},
-    input::Input,
-    output::Output,
+    hosted::{Control, EndedBy, Hosted},
+    input::{Heard, Input},
+    output::{Output, Sign},
     run::AgentRun,
+    visit::Successor,
 };
 use crate::{
     doctor,
-    event::{Interrupts, Verdict},
+    event::Verdict,
     fleet::Fleet,
     inventory::Expression,
     protocol::{
@@ -27,35 +31,39 @@ use crate::{
     screen, status,
 };
 
+mod attach;
 mod candidates;
 mod earlier;
 mod greeting;
+mod guard;
 mod host_agent;
+mod hosted;
 mod input;
 mod kept;
+mod lease;
 mod options;
 mod output;
+mod pass;
 mod run;
+mod visit;
+
+/// Waits for the end of every armed commit-confirmed timer of this host, and rolls back then.
+/// Returns the exit code.
+pub(crate) async fn resume_armed(options: Options) -> u8 {
+    match Agent::new(options) {
+        Ok(agent) => agent.guard_all().await.exit(),
+        Err(code) => code,
+    }
+}
 
 /// Answers requests until the input ends. Returns the exit code.
 pub(crate) async fn run(options: Options) -> u8 {
     // A connection that breaks must not take the agent with it: it finishes its batch. This fails
     // only where the agent leads a session already.
     let _ = nix::unistd::setsid();
-    let fleet = Fleet::load(&options.file);
-    let output = match Output::start() {
-        Ok(output) => output,
-        Err(e) => {
-            let why = format!("cannot start a thread: {e}");
-            screen::tell(&screen::failure(&why));
-            return Verdict::Failed.exit();
-        }
-    };
-    let mut agent = Agent {
-        fleet,
-        options,
-        output,
-        claimed: None,
+    let mut agent = match Agent::new(options) {
+        Ok(agent) => agent,
+        Err(code) => return code,
     };
     match agent.converse().await {
         Ok(()) => 0,
@@ -70,96 +78,144 @@ pub(crate) async fn run(options: Options) -> u8 {
     }
 }
 
-/// The run of this connection, and the interrupts of its operator.
-struct Runs {
-    run: Option<AgentRun>,
-    level: watch::Sender<u8>,
-    interrupts: Interrupts,
-}
-
-impl Default for Runs {
-    fn default() -> Self {
-        let (level, interrupts) = watch::channel(0);
-        Self {
-            run: None,
-            level,
-            interrupts,
-        }
-    }
-}
-
-impl Runs {
-    fn interrupt(&self, level: u8) {
-        self.level.send_replace(level);
-    }
-}
-
 impl Agent {
+    /// # Errors
+    /// Fails with the exit code if no thread can be started.
+    fn new(options: Options) -> Result<Self, u8> {
+        let output = Output::start().map_err(|e| {
+            let why = format!("cannot start a thread: {e}");
+            screen::tell(&screen::failure(&why));
+            Verdict::Failed.exit()
+        })?;
+        Ok(Self {
+            fleet: Fleet::load(&options.file),
+            options,
+            output,
+            claimed: None,
+            key: None,
+        })
+    }
+
+    /// Answers requests until the coordinator has left. A session that has begun waits for it then,
+    /// as long as its lease says.
     async fn converse(&mut self) -> Result<(), FrameError> {
         self.output.send(&greet(&self.fleet, &self.options));
         let mut input = Input::read();
-        let mut runs = Runs::default();
-        let mut is_dismissed = false;
+        let mut hosted = Hosted::new(self.lease());
         let ended = loop {
-            let frame = match input.next().await {
-                Some(Ok(frame)) => frame,
-                Some(Err(why)) => break Err(why),
-                None => break Ok(()),
-            };
-            if frame.get("n").is_some() {
-                self.run_frame(frame, &mut runs, &mut input).await;
-                continue;
+            if hosted.control.ended_by.is_some() {
+                break Ok(());
             }
-            let request = match serde_json::from_value::<Request>(frame) {
-                Ok(request) => request,
-                Err(why) => {
-                    let text = format!("this hello does not know the frame: {why}");
-                    self.output
-                        .send(&Answer::refused(RefusedKind::UnknownFrame, text));
-                    continue;
-                }
-            };
-            match request {
-                Request::Bye => {
-                    is_dismissed = true;
-                    break Ok(());
-                }
-                Request::Interrupt { level, .. } => runs.interrupt(level),
-                Request::Blob {
-                    sha256, at, b64, ..
-                } => self.blob((&sha256, at, &b64), &mut runs, &mut input).await,
-                request => {
-                    self.output.work(true);
-                    let answer = self.answer(request).await;
-                    self.output.work(false);
-                    match answer {
-                        Ok(lines) => lines.iter().for_each(|line| self.output.send(line)),
+            match input.next(|| hosted.control.left()).await {
+                Heard::Frame(frame) => {
+                    if hosted.control.hear()
+                        && let Some(run) = &mut hosted.run
+                    {
+                        run.stamp();
+                    }
+                    match self.frame(frame, &mut hosted, &mut input).await {
+                        Ok(true) => {}
+                        // Nothing but the `finish` of its run disarms a timer.
+                        Ok(false) if hosted.control.armed.is_some() => input.close(),
+                        Ok(false) => hosted.control.end(EndedBy::Coordinator),
                         Err(why) => break Err(why),
                     }
                 }
+                Heard::Visitor(visitor) => {
+                    let Hosted {
+                        control,
+                        interrupts,
+                        ..
+                    } = &mut hosted;
+                    self.visit(visitor, control, &mut input, interrupts).await;
+                }
+                Heard::Closed(_) if hosted.control.waits() => {}
+                Heard::Closed(why) => break why.map_or(Ok(()), Err),
+                Heard::Late => hosted.control.end_late(),
+                Heard::Terminated => hosted.control.end(EndedBy::Terminated),
             }
         };
-        if let Some(run) = runs.run {
-            run.abandon(&self.output, &runs.interrupts, is_dismissed)
-                .await;
+        let Hosted {
+            run,
+            interrupts,
+            mut control,
+        } = hosted;
+        let by = control.ended_by.take();
+        let armed = control.armed.zip(control.card.as_ref());
+        let armed = armed.map(|(_, card)| card.id.clone());
+        if let Some(run) = run {
+            run.abandon(&self.output, &interrupts, by.clone()).await;
         }
+        input.listener = None;
+        control.successors.into_iter().for_each(Successor::answer);
         self.output.finish();
+        if let Some(run) = armed
+            && by != Some(EndedBy::Terminated)
+        {
+            self.guard(&run).await;
+        }
         ended
     }
 
+    /// Acts on one frame. Returns false if it ends the connection.
+    async fn frame(
+        &mut self,
+        frame: Value,
+        hosted: &mut Hosted,
+        input: &mut Input,
+    ) -> Result<bool, FrameError> {
+        if frame.get("n").is_some() {
+            self.run_frame(frame, hosted, input).await;
+            return Ok(true);
+        }
+        let request = match serde_json::from_value::<Request>(frame) {
+            Ok(request) => request,
+            Err(why) => {
+                let text = format!("this hello does not know the frame: {why}");
+                self.output
+                    .send(&Answer::refused(RefusedKind::UnknownFrame, text));
+                return Ok(true);
+            }
+        };
+        match request {
+            Request::Bye => return Ok(false),
+            Request::Beat { .. } => {}
+            Request::Interrupt { level, .. } => hosted.control.interrupt(level),
+            Request::Blob {
+                sha256, at, b64, ..
+            } => self.blob((&sha256, at, &b64), hosted, input).await,
+            Request::Attach { run, key } if self.is_taken() && hosted.run.is_none() => {
+                return Ok(!self.pass(&run, key, input).await);
+            }
+            request => {
+                self.output.give(Sign::Busy);
+                let answer = self.answer(request).await;
+                self.output.give(Sign::Idle);
+                for line in answer? {
+                    self.output.send(&line);
+                }
+            }
+        }
+        Ok(true)
+    }
+
     /// Carries out a request of a run, or refuses it.
-    async fn run_frame(&mut self, frame: Value, runs: &mut Runs, input: &mut Input) {
+    async fn run_frame(&mut self, frame: Value, hosted: &mut Hosted, input: &mut Input) {
         let n = frame.get("n").and_then(Value::as_u64).unwrap_or_default();
         let refused = match serde_json::from_value::<RunFrame>(frame) {
             Ok(frame) if self.is_taken() => {
-                let run = runs.run.get_or_insert_with(|| AgentRun::new(&frame.run));
+                let run = hosted.run.get_or_insert_with(|| AgentRun::new(&frame.run));
                 if let Some(lines) = run.check(&frame) {
                     lines.into_iter().for_each(|line| self.output.line(line));
-                } else if let Some(need) = run.need(&frame) {
+                    return;
+                }
+                self.wait_for_coordinator(&frame, run, &mut hosted.control, input)
+                    .await;
+                if let Some(need) = run.need(&frame) {
                     run.waiting = Some(frame);
                     self.output.send(&need);
                 } else {
-                    self.carry_out(frame, runs, input).await;
+                    self.carry_out(frame, hosted, input).await;
                 }
                 return;
             }
@@ -175,14 +231,40 @@ impl Agent {
         self.output.send(&RunLine::refused(n, 0, refused));
     }
 
+    /// Opens the socket of a session with its survey, if its coordinator can come back.
+    async fn wait_for_coordinator(
+        &self,
+        frame: &RunFrame,
+        run: &AgentRun,
+        control: &mut Control,
+        input: &mut Input,
+    ) {
+        let RunVerb::Survey(order) = &frame.verb else {
+            return;
+        };
+        if order.dry_run || self.key.is_none() || control.waits() {
+            return;
+        }
+        *run.card.of.borrow_mut() = order.of.as_ref().map(|of| of.run.clone());
+        run.card.groups.borrow_mut().clone_from(&order.groups);
+        let Some(state) = self.options.state.as_deref() else {
+            return;
+        };
+        // Without a socket the session ends with its connection.
+        if let Ok(listener) = Listener::open(state, &run.card.id).await {
+            input.listener = Some(listener);
+            control.card = Some(run.card.clone());
+        }
+    }
+
     /// Takes bytes of a candidate, and begins the survey that waits for them.
     async fn blob(
         &mut self,
         (sha256, at, b64): (&str, usize, &str),
-        runs: &mut Runs,
+        hosted: &mut Hosted,
         input: &mut Input,
     ) {
-        let Some(run) = &mut runs.run else { return };
+        let Some(run) = &mut hosted.run else { return };
         let Some(waiting) = &run.waiting else { return };
         if let Err(why) = run.candidates.add(sha256, at, b64) {
             let refused = refused(RefusedKind::BadDigest, why.to_string());
@@ -191,44 +273,71 @@ impl Agent {
         } else if run.need(waiting).is_none()
             && let Some(frame) = run.waiting.take()
         {
-            self.carry_out(frame, runs, input).await;
+            self.carry_out(frame, hosted, input).await;
         }
     }
 
-    /// Carries out a request, and listens for an interrupt meanwhile. The end of the input is an
-    /// interrupt only as long as nothing is touched. A batch is carried out to its end.
-    async fn carry_out(&mut self, frame: RunFrame, runs: &mut Runs, input: &mut Input) {
-        let Some(run) = &mut runs.run else { return };
+    /// Carries out a request, and listens meanwhile. The end of the connection, or of the lease,
+    /// interrupts it only as long as nothing is touched. A batch is carried out to its end.
+    async fn carry_out(&mut self, frame: RunFrame, hosted: &mut Hosted, input: &mut Input) {
+        let Hosted {
+            run,
+            interrupts,
+            control,
+        } = hosted;
+        let Some(run) = run else { return };
         let commits = matches!(&frame.verb, RunVerb::Do { .. } | RunVerb::Finish(_));
         let is_untouched = run.is_untouched() && !commits;
-        self.output.work(true);
+        let operator_interrupts = interrupts.clone();
+        self.output.give(Sign::Busy);
         let lines = {
-            let work = run.carry_out(self, frame, &mut runs.interrupts);
+            let work = run.carry_out(self, frame, interrupts);
             tokio::pin!(work);
             loop {
-                tokio::select! {
+                let heard = tokio::select! {
                     biased;
                     lines = &mut work => break lines,
-                    frame = input.next(), if !input.has_ended() => match frame {
-                        Some(Ok(frame)) => interrupt(frame, &runs.level),
-                        Some(Err(_)) | None if is_untouched => {
-                            runs.level.send_replace(1);
-                        }
-                        Some(Err(_)) | None => {}
+                    heard = input.next(|| control.left().filter(|_| is_untouched)) => heard,
+                };
+                match heard {
+                    Heard::Frame(frame) => {
+                        control.lease.renew();
+                        interrupt(frame, control);
                     }
+                    Heard::Visitor(visitor) => {
+                        self.visit(visitor, control, input, &operator_interrupts)
+                            .await;
+                    }
+                    Heard::Closed(_) => {}
+                    Heard::Late => control.end_late(),
+                    Heard::Terminated => control.end(EndedBy::Terminated),
+                }
+                let has_left = !input.is_connected() && !control.waits();
+                if is_untouched && (has_left || control.ended_by.is_some()) {
+                    control.interrupt(1);
                 }
             }
         };
+        control.armed = run.armed();
         lines.into_iter().for_each(|line| self.output.line(line));
-        self.output.work(false);
+        self.output.give(Sign::Idle);
     }
 
     /// Returns the lines of the answer to a request; none for a notice.
     async fn answer(&mut self, request: Request) -> Result<Vec<Answer>, FrameError> {
         let refuse = |kind, text: String| Ok(vec![Answer::refused(kind, text)]);
         match request {
-            Request::Take { v, operator } if v == VERSION => {
+            Request::Take {
+                v,
+                operator,
+                key,
+                silence_ms,
+            } if v == VERSION => {
                 self.claimed = Some(ClaimedOperator::from(&operator));
+                self.key = key;
+                if let Some(silence) = silence_ms {
+                    self.output.hear_within(Duration::from_millis(silence));
+                }
                 Ok(Vec::new())
             }
             Request::Take { v, .. } => refuse(
@@ -260,7 +369,18 @@ impl Agent {
                 };
                 self.forget(&item, open, check).await
             }
-            Request::Blob { .. } | Request::Interrupt { .. } | Request::Bye => Ok(Vec::new()),
+            Request::TakeOver(order) => match self.take_over(&order).await {
+                Ok(lines) => Ok(lines),
+                Err(Refused { kind, text }) => refuse(kind, text),
+            },
+            Request::Attach { .. } => refuse(
+                RefusedKind::NotAllowed,
+                "this connection has a run already".into(),
+            ),
+            Request::Blob { .. }
+            | Request::Interrupt { .. }
+            | Request::Beat { .. }
+            | Request::Bye => Ok(Vec::new()),
         }
     }
 
@@ -294,9 +414,9 @@ impl Agent {
 }
 
 /// Passes on an interrupt. Any other frame comes too early, and has no effect.
-fn interrupt(frame: Value, level: &watch::Sender<u8>) {
-    if let Ok(Request::Interrupt { level: sent, .. }) = serde_json::from_value(frame) {
-        level.send_replace(sent);
+fn interrupt(frame: Value, control: &Control) {
+    if let Ok(Request::Interrupt { level, .. }) = serde_json::from_value(frame) {
+        control.interrupt(level);
     }
 }
 

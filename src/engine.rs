@@ -29,6 +29,7 @@ mod fleet_plan;
 mod gate_runner;
 mod gates;
 mod lost;
+mod rejoin;
 mod rollback;
 #[cfg(test)]
 mod tests;
@@ -130,7 +131,7 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
     async fn run(&mut self) -> Result<Verdict, Abort> {
         for index in 0..self.plan.waves.len() {
             let begun = index.saturating_sub(1);
-            if let Err(escalation) = self.hear(begun).await {
+            if let Err(escalation) = self.settle(begun).await {
                 return self.escalate(begun, escalation).await;
             }
             if let Err(escalation) = self.wave(index).await {

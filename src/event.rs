@@ -17,6 +17,7 @@ mod interrupts;
 mod outcome;
 mod phase;
 mod process;
+mod session_end;
 mod target;
 mod verdict;
 
@@ -30,6 +31,7 @@ pub(crate) use self::{
     outcome::{Failure, FailureKind, Outcome, Proof},
     phase::Phase,
     process::{failures, has_hosts, process, processes},
+    session_end::SessionEnd,
     target::{EntryChange, EntryReport, KeyReport, SourceReport, TargetKind, TargetReport},
     verdict::Verdict,
 };
@@ -145,6 +147,21 @@ pub enum Event {
         wave: usize,
         targets: Vec<TargetReport>,
         pids: Vec<(i32, u64)>,
+        /// The seconds of the run's commit-confirmed timer, where it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        armed_s: Option<u64>,
+    },
+    /// The coordinator was heard at this time since the boot, in seconds. It is kept where a
+    /// commit-confirmed timer runs.
+    Heard { since_boot_s: u64 },
+    /// Each host that the run touches rolls back by itself if it hears nothing of the coordinator
+    /// for so many seconds.
+    Armed { seconds: u64 },
+    /// The session of the run ended on this host before the coordinator's `finish`.
+    SessionEnded {
+        by: SessionEnd,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        operator: Option<String>,
     },
     /// The target has its new bytes. A key has them at the revision `rev`.
     Installed {

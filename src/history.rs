@@ -148,6 +148,7 @@ fn show_intent(info: &RunInfo, event: Event, reporter: &mut Reporter) {
         wave,
         targets,
         pids,
+        ..
     } = event
     {
         let waves = info.began.as_ref().map_or(wave, |began| began.waves);

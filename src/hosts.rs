@@ -1,10 +1,12 @@
 //! The hosts of a fleet as the coordinator reaches them: the inventory, connections by a command,
 //! and one fan-out with its limit.
 
+mod beats;
 mod blobs;
 mod connection;
 mod failure;
 mod inventory;
+mod link;
 mod operator;
 mod query;
 mod remote;

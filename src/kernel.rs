@@ -32,7 +32,7 @@ use rustix::{
 
 use self::read::unexpected_format;
 pub(crate) use self::{
-    clock::{tick_ns, ticks},
+    clock::{since_boot, tick_ns, ticks},
     descriptors::{descriptors, socket},
     mounts::{Mount, mounts},
     read::{bit, read_proc_file},

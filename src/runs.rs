@@ -19,6 +19,7 @@ use crate::{
     step::Content,
 };
 
+mod armed;
 mod doubts;
 mod forget;
 mod format;
@@ -43,6 +44,7 @@ mod supersede;
 mod syslog;
 
 pub(crate) use self::{
+    armed::armed,
     doubts::{next, unreadable},
     forget::{NotForgotten, OpenRuns, check_bytes, check_run, forget_bytes, forget_run},
     format::{OverHosts, Readings, RunBegan, RunEnded, first_event_schema},
@@ -64,7 +66,7 @@ pub(crate) use self::{
     retention::{Retention, prune},
     run_name::{Matches, ShortIds, digits, find, whole_id},
     staged::{Stage, Staging, sweep},
-    state_dir::{replace, sync, trusted},
+    state_dir::{private_folder, replace, sync, trusted},
     store::{ContentUse, is_secret, stored, uses},
     supersede::supersede,
 };

@@ -23,8 +23,6 @@ pub(super) struct Candidates {
 /// Why bytes are no candidate.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CandidateError {
-    #[error("a piece of candidate {0} does not follow the one before")]
-    Gap(String),
     #[error("a piece of a candidate is no base64")]
     Base64,
     #[error("the candidates have more than {} MiB", MAX_OF_RUN >> 20)]
@@ -45,8 +43,10 @@ impl Candidates {
             .map_err(|_| CandidateError::Base64)?;
         let all: usize = self.pieces.values().map(Vec::len).sum();
         let so_far = self.pieces.get(sha256).map_or(0, Vec::len);
+        // A piece that came already, or one whose predecessor was lost: the coordinator sends all
+        // of them again when it repeats the survey.
         if so_far != at {
-            return Err(CandidateError::Gap(sha256.into()));
+            return Ok(());
         }
         if so_far + bytes.len() > MAX_BLOB || all + bytes.len() > MAX_OF_RUN {
             return Err(CandidateError::TooLarge);

@@ -22,6 +22,8 @@ pub(super) struct Earlier {
     pub(super) is_over: bool,
     /// The run over hosts that it is a part of.
     pub(super) part_of: Option<PartOf>,
+    /// The seconds of its commit-confirmed timer, if it is armed.
+    pub(super) armed_s: Option<u64>,
 }
 
 impl Earlier {
@@ -43,6 +45,7 @@ impl Earlier {
                 run: of.run.clone(),
                 is_over: false,
                 part_of,
+                armed_s: runs::armed(state, &id).map(|armed| armed.seconds),
             });
         }
         let end = info.verdict().to_owned();
@@ -51,6 +54,7 @@ impl Earlier {
                 run,
                 is_over: true,
                 part_of,
+                armed_s: None,
             }),
             None => {
                 let why = format!("run {} came to another end: {end}", of.run);

@@ -2,7 +2,7 @@
 
 use super::options::Options;
 use crate::{
-    fleet::{Fleet, FleetError, Group},
+    fleet::{DEFAULT_CONFIRM_MAX, DEFAULT_LEASE, Fleet, FleetError, Group},
     protocol::{Greeting, GroupGreeting, Limits, MAX_BLOB, MAX_LINE, OpenRun, VERSION},
     runs,
 };
@@ -36,11 +36,18 @@ pub(super) fn greet(fleet: &Result<Fleet, FleetError>, options: &Options) -> Gre
             .map(|run| OpenRun {
                 run: run.id.clone(),
                 verdict: run.verdict().to_owned(),
+                armed_s: state
+                    .and_then(|state| runs::armed(state, &run.id))
+                    .map(|armed| armed.left.as_secs()),
             })
             .collect(),
         limits: Limits {
             line: MAX_LINE,
             blob: MAX_BLOB,
+            lease_s: agent.map_or(DEFAULT_LEASE, |agent| agent.lease).as_secs(),
+            confirm_max_s: agent
+                .map_or(DEFAULT_CONFIRM_MAX, |agent| agent.confirm_max)
+                .as_secs(),
         },
     }
 }

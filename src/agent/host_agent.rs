@@ -1,8 +1,10 @@
 //! What the agent knows of its host.
 
+use std::time::Duration;
+
 use super::{options::Options, output::Output};
 use crate::{
-    fleet::{Fleet, FleetError},
+    fleet::{DEFAULT_LEASE, Fleet, FleetError},
     inventory::HostName,
     protocol::{Refused, RefusedKind},
     runs::ClaimedOperator,
@@ -15,12 +17,21 @@ pub(super) struct Agent {
     pub(super) output: Output,
     /// The operator that the coordinator claims; none until it has chosen the dialect.
     pub(super) claimed: Option<ClaimedOperator>,
+    /// The key by which the coordinator takes its session over on a later connection.
+    pub(super) key: Option<String>,
 }
 
 impl Agent {
     /// Tells whether the coordinator has chosen the dialect.
     pub(super) fn is_taken(&self) -> bool {
         self.claimed.is_some()
+    }
+
+    /// Returns how long a session waits for its coordinator.
+    pub(super) fn lease(&self) -> Duration {
+        let fleet = self.fleet.as_ref().ok();
+        let agent = fleet.and_then(|fleet| fleet.agent.as_ref());
+        agent.map_or(DEFAULT_LEASE, |agent| agent.lease)
     }
 
     /// Returns the name of this host in its journal.

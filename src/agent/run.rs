@@ -1,8 +1,17 @@
 //! The run that a coordinator carries out on this host: one request after another.
 
-use super::{candidates::Candidates, earlier::Earlier, host_agent::Agent, output::Output};
+use std::{rc::Rc, time::Duration};
+
+use super::{
+    candidates::Candidates,
+    earlier::Earlier,
+    host_agent::Agent,
+    hosted::{Card, EndedBy},
+    output::Output,
+};
 use crate::{
     event::{Abort, Event, Interrupts, Verdict},
+    kernel::since_boot,
     protocol::{
         ChangeOrder, Finish, HostLink as _, Need, PartOf, Progress, Refused, RefusedKind,
         RunAnswer, RunFrame, RunLine, RunVerb, SurveyOrder,
@@ -28,17 +37,39 @@ enum Stage {
     Ended,
 }
 
+/// The commit-confirmed timer of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Timer {
+    /// Its length; none without a timer.
+    seconds: Option<u64>,
+    /// True once the run may have touched something.
+    is_armed: bool,
+}
+
+/// What the journal of this host says of the run that is continued.
+#[derive(Debug, Default)]
+struct EarlierRun {
+    is_over: bool,
+    part_of: Option<PartOf>,
+    armed_s: Option<u64>,
+}
+
+fn heard_now() -> Event {
+    Event::Heard {
+        since_boot_s: since_boot().as_secs(),
+    }
+}
+
 /// A run on this host.
 #[derive(Debug)]
 pub(super) struct AgentRun {
-    /// Its id.
-    pub(super) id: String,
-    /// The number of the last request.
-    n: u64,
-    epoch: u64,
+    /// Its id, the number of its last request, and its fencing token: a connection that attaches
+    /// raises it while a request is carried out.
+    pub(super) card: Rc<Card>,
     /// The lines of the last answer, which the coordinator may ask for again.
     last: Vec<String>,
     stage: Stage,
+    timer: Timer,
     pub(super) candidates: Candidates,
     /// A survey that waits for bytes.
     pub(super) waiting: Option<RunFrame>,
@@ -47,11 +78,13 @@ pub(super) struct AgentRun {
 impl AgentRun {
     pub(super) fn new(id: &str) -> Self {
         Self {
-            id: id.into(),
-            n: 0,
-            epoch: 0,
+            card: Rc::new(Card {
+                id: id.into(),
+                ..Card::default()
+            }),
             last: Vec::new(),
             stage: Stage::New,
+            timer: Timer::default(),
             candidates: Candidates::default(),
             waiting: None,
         }
@@ -65,33 +98,52 @@ impl AgentRun {
         }
     }
 
+    /// Returns the time after which a run that has touched something rolls back, if nothing is heard
+    /// of its coordinator; none without such a timer.
+    pub(super) fn armed(&self) -> Option<Duration> {
+        let is_open = matches!(self.stage, Stage::Prepared(_) | Stage::Running(_));
+        let seconds = self
+            .timer
+            .seconds
+            .filter(|_| self.timer.is_armed && is_open);
+        seconds.map(Duration::from_secs)
+    }
+
+    /// Keeps in the journal that the coordinator was heard.
+    pub(super) fn stamp(&mut self) {
+        if let Stage::Running(session) = &mut self.stage {
+            session.note(&heard_now());
+        }
+    }
+
     /// Checks the order of the requests. Returns the lines to send where nothing is carried out.
     pub(super) fn check(&self, frame: &RunFrame) -> Option<Vec<String>> {
+        let (n, epoch) = (self.card.n.get(), self.card.epoch.get());
         let refuse = |kind, text: String| {
-            let line = RunLine::refused(frame.n, self.epoch, Refused { kind, text });
+            let line = RunLine::refused(frame.n, epoch, Refused { kind, text });
             Some(vec![serde_json::to_string(&line).unwrap_or_default()])
         };
-        if frame.run != self.id {
-            let why = format!("this connection is about run {}", self.id);
+        if frame.run != self.card.id {
+            let why = format!("this connection is about run {}", self.card.id);
             return refuse(RefusedKind::NotAllowed, why);
-        }
-        if frame.n == self.n && self.n > 0 {
-            return Some(self.last.clone());
-        }
-        if frame.n <= self.n {
-            let why = format!("request {} is over; the last one is {}", frame.n, self.n);
-            return refuse(RefusedKind::Old, why);
-        }
-        if frame.n > self.n + 1 {
-            let why = format!("request {} is missing", self.n + 1);
-            return refuse(RefusedKind::Gap, why);
         }
         // The answer to the survey has the counter, so every later request must name it.
         let is_survey = matches!(frame.verb, RunVerb::Survey(_));
         let is_first = is_survey && frame.epoch.is_none();
-        if !is_first && frame.epoch != Some(self.epoch) {
-            let why = format!("the host's counter is {}", self.epoch);
+        if n > 0 && !is_first && frame.epoch != Some(epoch) {
+            let why = format!("the host's counter is {epoch}");
             return refuse(RefusedKind::Stale, why);
+        }
+        if frame.n == n && n > 0 {
+            return Some(self.last.clone());
+        }
+        if frame.n <= n {
+            let why = format!("request {} is over; the last one is {n}", frame.n);
+            return refuse(RefusedKind::Old, why);
+        }
+        if frame.n > n + 1 {
+            let why = format!("request {} is missing", n + 1);
+            return refuse(RefusedKind::Gap, why);
         }
         None
     }
@@ -128,11 +180,12 @@ impl AgentRun {
             }
         }
         let answer = self.answer(agent, frame.verb, interrupts, &mut emit).await;
-        self.n = n;
+        self.card.n.set(n);
+        let epoch = self.card.epoch.get();
         self.last = match answer {
-            Ok(answer) => RunLine::of(n, self.epoch, &answer).unwrap_or_default(),
+            Ok(answer) => RunLine::of(n, epoch, &answer).unwrap_or_default(),
             Err(refused) => {
-                let line = RunLine::refused(n, self.epoch, refused);
+                let line = RunLine::refused(n, epoch, refused);
                 vec![serde_json::to_string(&line).unwrap_or_default()]
             }
         };
@@ -156,8 +209,17 @@ impl AgentRun {
                     }
                 }
             }
-            (RunVerb::Plan { waves, part_of }, Stage::Prepared(mut prepared)) => {
+            (
+                RunVerb::Plan {
+                    waves,
+                    part_of,
+                    confirm_within_s,
+                },
+                Stage::Prepared(mut prepared),
+            ) => {
                 prepared.join(part_of);
+                self.timer.seconds = confirm_within_s.or(self.timer.seconds);
+                prepared.arm(self.timer.seconds);
                 let explain = prepared.explanation();
                 let by_wave: Vec<(u16, Vec<u32>)> = waves
                     .into_iter()
@@ -183,6 +245,10 @@ impl AgentRun {
                 }
             }
             (RunVerb::Do { request }, Stage::Running(mut session)) => {
+                if self.timer.seconds.is_some() {
+                    self.timer.is_armed = true;
+                    session.note(&heard_now());
+                }
                 let answer = session.carry_out(request, interrupts, emit).await;
                 self.stage = Stage::Running(session);
                 Ok(RunAnswer::Done(answer))
@@ -233,13 +299,21 @@ impl AgentRun {
             let why = "there is no state directory on this host";
             return Ok(Err(Abort::new(Verdict::Failed, why)));
         };
-        let mut is_over = false;
-        let mut part_of = None;
+        let mut earlier_run = EarlierRun::default();
         let prepared = match order.of {
             Some(of) => {
                 let earlier = Earlier::find(&options.state, &of)?;
-                is_over = earlier.is_over;
-                part_of = earlier.part_of;
+                let is_over = earlier.is_over;
+                // The timer of the earlier run goes on with this one.
+                self.timer = Timer {
+                    seconds: earlier.armed_s,
+                    is_armed: earlier.armed_s.is_some(),
+                };
+                earlier_run = EarlierRun {
+                    is_over,
+                    part_of: earlier.part_of,
+                    armed_s: earlier.armed_s,
+                };
                 let order = RecoverOrder {
                     verb: if of.revert {
                         Verb::Revert
@@ -269,9 +343,8 @@ impl AgentRun {
         };
         let answer = match prepared {
             Ok(prepared) => {
-                let earlier = (is_over, part_of);
                 let prepared = (prepared, is_dry_run);
-                self.prepare(prepared, earlier, interrupts).await
+                self.prepare(prepared, earlier_run, interrupts).await
             }
             Err(abort) => Err(abort),
         };
@@ -281,7 +354,7 @@ impl AgentRun {
     /// Returns the options of the run here; none without a state directory.
     fn options(&self, agent: &Agent, order: &SurveyOrder) -> Option<SessionOptions> {
         Some(SessionOptions {
-            id: self.id.clone(),
+            id: self.card.id.clone(),
             host: agent.name(),
             validate: order.validate,
             dry_run: order.dry_run,
@@ -301,11 +374,13 @@ impl AgentRun {
     async fn prepare(
         &mut self,
         (prepared, is_dry_run): (Prepared, bool),
-        (is_over, part_of): (bool, Option<PartOf>),
+        earlier: EarlierRun,
         interrupts: &Interrupts,
     ) -> Result<RunAnswer, Abort> {
         if !is_dry_run {
-            self.epoch = prepared.raise_counter(interrupts).await?;
+            let epoch = prepared.raise_counter(interrupts).await?;
+            // A connection that has attached meanwhile has raised it further.
+            self.card.epoch.set(self.card.epoch.get().max(epoch));
         }
         let context = prepared.context();
         let answer = RunAnswer::Plan {
@@ -314,8 +389,9 @@ impl AgentRun {
             unreplaced: context.unreplaced.clone(),
             back: context.back,
             now: context.now,
-            is_over,
-            part_of,
+            is_over: earlier.is_over,
+            part_of: earlier.part_of,
+            armed_s: earlier.armed_s,
         };
         self.stage = if is_dry_run {
             Stage::Ended
@@ -325,19 +401,22 @@ impl AgentRun {
         Ok(answer)
     }
 
-    /// Ends a run whose coordinator has gone, or has dismissed this host. A dismissed host that has
-    /// touched nothing is over with it. Any other run stays open: it may have touched other hosts,
-    /// and a resume goes on here then. Staged files do not stay.
+    /// Ends the session. A host that its coordinator dismissed, and that has touched nothing, is
+    /// over with it. Any other run stays open: it may have touched other hosts, and a resume goes on
+    /// here then. Staged files do not stay.
     pub(super) async fn abandon(
         self,
         output: &Output,
         interrupts: &Interrupts,
-        is_dismissed: bool,
+        by: Option<EndedBy>,
     ) {
         let Stage::Running(mut session) = self.stage else {
             return;
         };
+        let is_dismissed = by == Some(EndedBy::Coordinator);
         if session.is_touched() || !is_dismissed {
+            let by = by.unwrap_or(EndedBy::Coordinator);
+            session.note(&by.event());
             return;
         }
         let mut emit = |event: &Event| {

@@ -1,5 +1,7 @@
 //! The checked options of a broadcast.
 
+use std::time::Duration;
+
 use crate::{
     change::ChangeRequest,
     execute::RunOptions,
@@ -17,6 +19,10 @@ pub(crate) struct Selection {
     pub except: Expression,
     /// Replaces `max_unreachable` of the file.
     pub max_unreachable: Option<Share>,
+    /// End the sessions of another coordinator first.
+    pub take_over: bool,
+    /// The commit-confirmed timer that each host arms.
+    pub confirm_within: Option<Duration>,
     /// The groups; the only one of each host if it is empty.
     pub groups: Vec<String>,
     /// Without a name, every group of a host.

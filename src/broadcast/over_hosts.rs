@@ -8,8 +8,9 @@ use crate::{
     event::{Abort, Event, Interrupts, Verdict},
     execute::{Candidates, HostsOrder, execute_over_hosts},
     fleet::Hosts,
+    hosts::claimed_operator,
     inventory::HostName,
-    protocol::{ChangeOrder, CountedGroups, MAX_BLOB, SurveyOrder},
+    protocol::{ChangeOrder, CountedGroups, MAX_BLOB, SurveyOrder, TakeOver},
     report::RunReport,
     runs,
 };
@@ -42,6 +43,12 @@ pub(super) async fn attempt(
         except: &selection.except,
         max_unreachable: selection.max_unreachable,
         count: options.count,
+        confirm_within: selection.confirm_within,
+        take_over: selection.take_over.then(|| TakeOver {
+            groups: Some(selection.groups.clone()),
+            operator: claimed_operator(),
+            ..TakeOver::default()
+        }),
         verb: options.verb,
         order: SurveyOrder {
             groups: selection.groups.clone(),

@@ -1,6 +1,6 @@
 //! `hello broadcast`: the arguments, and the checks that inspect no process.
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use super::{
     fleet_file::FleetArg, hosts::RunHostsArgs, mistaken::this_command_with, refusal::UsageError,
@@ -104,6 +104,20 @@ pub(super) struct BroadcastArgs {
         hide_possible_values = true
     )]
     on_failure: Option<OnFailure>,
+    /// Let a host roll back by itself if it hears nothing for this long.
+    ///
+    /// For a change that may cut this machine off from its hosts. The time counts on each host,
+    /// from its first signal on, since the last sign of life of this command. Only the end of this
+    /// run disarms it. It is at least the `lease` of the hosts' agents. The option needs
+    /// [hosts].
+    #[arg(
+        help_heading = "Rollout",
+        long,
+        value_name = "TIME",
+        conflicts_with = "now",
+        value_parser = fleet::parse_timer
+    )]
+    commit_confirmed: Option<Duration>,
     /// Skip bake, gate and rollback; needs --reason.
     ///
     /// For an incident. The option implies --include-unresponsive. After a failure the run
@@ -153,8 +167,16 @@ pub(super) fn options(mut args: BroadcastArgs) -> Result<broadcast::Options, Usa
     if fleet.hosts.is_none() && !args.hosts.is_empty() {
         return Err(NO_HOSTS.to_owned().into());
     }
+    if fleet.hosts.is_none() && args.commit_confirmed.is_some() {
+        let why = "--commit-confirmed needs [hosts]: without an agent the timer would end with \
+                   this command";
+        return Err(why.to_owned().into());
+    }
     let change = change_request(&args.config, &args.set, args.prune, &mut fleet)?;
-    let selection = selection(args.hosts, args.groups, every, &fleet);
+    let selection = broadcast::Selection {
+        confirm_within: args.commit_confirmed,
+        ..selection(args.hosts, args.groups, every, &fleet)
+    };
     if args.overwrite {
         check_overwrite(&change, &fleet)?;
     }
@@ -187,6 +209,7 @@ fn selection(
     every: bool,
     fleet: &Fleet,
 ) -> broadcast::Selection {
+    let take_over = hosts.takes_over();
     let (on, except, max_unreachable) = hosts.parts();
     let groups = if groups.is_empty() {
         // The groups of the file; a file without any leaves the choice to each host.
@@ -202,6 +225,8 @@ fn selection(
         on,
         except,
         max_unreachable,
+        take_over,
+        confirm_within: None,
         groups,
         every,
     }

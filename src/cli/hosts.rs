@@ -40,12 +40,24 @@ pub(super) struct RunHostsArgs {
     /// run is at best partial. The option replaces `max_unreachable` of the fleet file.
     #[arg(help_heading = "Hosts", long, value_name = "N|N%")]
     max_unreachable: Option<Share>,
+    /// End the sessions of another coordinator first.
+    ///
+    /// On each host, a session of this run or of its groups ends as at the end of its lease: it
+    /// finishes its batch, and its run stays open. Without the option such a host is busy (9).
+    #[arg(help_heading = "Hosts", hide_short_help = true, long)]
+    take_over: bool,
 }
 
 impl RunHostsArgs {
     /// Tells whether none of the options is given.
     pub(super) fn is_empty(&self) -> bool {
-        self.select.on.is_empty() && self.select.except.is_empty() && self.max_unreachable.is_none()
+        let selects = !self.select.on.is_empty() || !self.select.except.is_empty();
+        !selects && self.max_unreachable.is_none() && !self.take_over
+    }
+
+    /// Tells whether sessions of another coordinator are ended first.
+    pub(super) fn takes_over(&self) -> bool {
+        self.take_over
     }
 
     /// Returns what `--on` and `--except` select, and the value of `--max-unreachable`.

@@ -153,6 +153,7 @@ fn options(
 ) -> Result<resume::Options, UsageError> {
     let shared = more.shared.checked()?;
     let fleet = more.fleet.map(|path| load(&path)).transpose()?;
+    let take_over = more.hosts.takes_over();
     let (on, except, max_unreachable) = more.hosts.parts();
     Ok(resume::Options {
         verb,
@@ -162,6 +163,7 @@ fn options(
         on,
         except,
         max_unreachable,
+        take_over,
         shared,
     })
 }

@@ -93,7 +93,7 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         joined
     }
 
-    fn join(&mut self, index: usize, answer: SessionAnswer, joined: &mut Answers) {
+    pub(super) fn join(&mut self, index: usize, answer: SessionAnswer, joined: &mut Answers) {
         let host = &mut self.plan.hosts[index];
         host.is_touched = answer.is_touched;
         host.can_roll_back = answer.can_roll_back;

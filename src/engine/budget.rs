@@ -57,6 +57,15 @@ impl Budget {
         }
     }
 
+    /// Takes instances back that have not failed after all.
+    pub(super) fn forgive(&mut self, ids: impl Iterator<Item = InstanceId>) {
+        for id in ids {
+            for failed in self.failed.values_mut() {
+                failed.remove(&id);
+            }
+        }
+    }
+
     /// Counts the failures that are new since the last call.
     pub(super) fn update<L: HostLink>(&mut self, plan: &FleetPlan<L>) -> FailedInstances {
         let mut failed = FailedInstances {

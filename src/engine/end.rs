@@ -11,6 +11,7 @@ use crate::{
 impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R> {
     /// Returns the verdict of what is there on every host.
     pub(super) async fn final_verdict(&mut self, direction: Direction) -> Verdict {
+        self.rejoin().await;
         let fresh = self.fresh_since(self.quiet_since);
         let request = SessionRequest::Conclude { direction, fresh };
         let answer = self.ask(&request, |_| true).await;

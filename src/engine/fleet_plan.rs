@@ -42,6 +42,9 @@ pub(crate) struct RunHost<L> {
     pub(crate) lost: Option<String>,
     /// Why instances failed, by their numbers.
     pub(super) failures: BTreeMap<u32, String>,
+    /// The last outcome that the host has reported of each instance that failed because the host
+    /// is lost.
+    pub(super) reported: BTreeMap<u32, Outcome>,
 }
 
 /// The policy of a group, by the coordinator's file.
@@ -160,6 +163,7 @@ impl<L> FleetPlan<L> {
                 can_roll_back: true,
                 lost: None,
                 failures: BTreeMap::new(),
+                reported: BTreeMap::new(),
             })
             .collect();
         let mut plan = Self {

@@ -1,7 +1,9 @@
 //! Hosts that are lost: those that no commit has reached are skipped, within a budget of their own.
 //! Of every other host, the instances that the run may have signalled are not proven.
 
-use std::collections::BTreeSet;
+use std::{cell::RefCell, collections::BTreeSet};
+
+use futures_util::future::join_all;
 
 use super::{Engine, Escalation, FleetPlan, GateRunner, RunHost};
 use crate::{
@@ -109,6 +111,7 @@ impl<L> RunHost<L> {
             let proof = || lost_proof(entry.outcome).filter(|_| is_awaited && checks(request));
             let outcome = signalled.or_else(proof);
             if let Some(outcome) = outcome {
+                self.reported.entry(number).or_insert(entry.outcome);
                 entry.outcome = outcome;
                 failed.insert(number);
                 self.failures.insert(number, why.to_owned());
@@ -141,22 +144,57 @@ impl<L: HostLink> FleetPlan<L> {
 }
 
 impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R> {
-    /// Looks whether every host is still there, before the wave after that at `index`, or in its
-    /// bake.
+    /// Waits until every host is there again or lost, before the wave after that at `index`: a host
+    /// that is lost must not be found out while the others of its wave are touched.
+    pub(super) async fn settle(&mut self, index: usize) -> Result<(), Escalation> {
+        let interrupts = &*self.interrupts;
+        let report = RefCell::new(&mut *self.report);
+        let hosts = self.plan.hosts.iter_mut().enumerate();
+        let settled = hosts.filter(|(_, host)| host.is_there()).map(|(at, host)| {
+            let report = &report;
+            async move {
+                let name = host.link.name().clone();
+                let mut emit = |event: &Event| report.borrow_mut()(&name, event);
+                let settled = host.link.settle(interrupts, &mut emit).await;
+                settled.err().map(|lost| (at, lost.why))
+            }
+        });
+        let lost = join_all(settled).await.into_iter().flatten().collect();
+        self.go_on_without(index, lost).await
+    }
+
+    /// Looks whether every host is still there, in the bake of the wave at `index`.
     pub(super) async fn hear(&mut self, index: usize) -> Result<(), Escalation> {
         let hosts = self.plan.hosts.iter_mut().enumerate();
+        let report = &mut *self.report;
         let mut lost = Vec::new();
         for (at, host) in hosts.filter(|(_, host)| host.is_there()) {
-            if let Err(why) = host.link.hear().await {
+            let name = host.link.name().clone();
+            let mut emit = |event: &Event| report(&name, event);
+            if let Err(why) = host.link.hear(&mut emit).await {
                 lost.push((at, why.why));
             }
         }
+        self.go_on_without(index, lost).await
+    }
+
+    /// Counts hosts as lost, and takes back those that are there again.
+    async fn go_on_without(
+        &mut self,
+        index: usize,
+        lost: Vec<(usize, String)>,
+    ) -> Result<(), Escalation> {
         for (at, why) in lost {
             self.lose(at, None, why);
         }
         self.ensure_reached()?;
         if self.begun_wave == 0 {
             return Ok(());
+        }
+        let rejoined = self.rejoin().await;
+        let missed = self.catch_up(index, &rejoined.hosts).await;
+        if let Some(abort) = rejoined.abort.or(missed.abort) {
+            return Err(self.abort_wave(index, abort).await);
         }
         self.apply_budget(index).await
     }

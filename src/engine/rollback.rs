@@ -52,9 +52,14 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
             scope: Scope::All,
             why,
         };
+        // A host that is there again is rolled back with the others, or after them.
+        self.rejoin().await;
         // A bake or a gate before it does not make its proofs stale.
         self.quiet_since = Instant::now();
         self.ask(&request, |_| true).await;
+        let late = self.rejoin().await.hosts;
+        self.ask_each(|_| request.clone(), |host, _| late.contains(&host))
+            .await;
         self.final_verdict(Direction::Back).await
     }
 }

@@ -21,6 +21,8 @@ pub enum HostState {
     Busy,
     /// The operator excluded it.
     Excluded,
+    /// Its connection broke, or nothing was heard from it; another connection is made.
+    Silent,
     /// Nothing was heard from it for too long during the run.
     Lost,
     /// Its part of the run has ended.
@@ -38,6 +40,7 @@ impl HostState {
             Self::Refused => "Refused",
             Self::Busy => "Busy",
             Self::Excluded => "Excluded",
+            Self::Silent => "Silent",
             Self::Lost => "Lost",
             Self::Done => "Done",
         }

@@ -1,6 +1,6 @@
 //! The end of a run over other machines: rows, verdict, and the last line of every journal.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Duration};
 
 use futures_util::{StreamExt, stream};
 
@@ -13,16 +13,22 @@ use crate::{
     event::{Abort, Event, HostState, Interrupts, Verdict},
     hosts::RemoteRun,
     inventory::HostName,
+    names,
     protocol::{Finish, HostLink, HostRows},
     refusal::Hint,
     report::RunReport,
 };
+
+/// The most hosts that a reason names.
+const MOST: usize = 10;
 
 /// How the engine ended, and what else decides the verdict.
 pub(super) struct HostsEnd<'a> {
     pub(super) run: &'a FleetRun,
     pub(super) ended: Result<RunEnd, Abort>,
     pub(super) has_work: bool,
+    /// The commit-confirmed timer of each host.
+    pub(super) timer: Option<Duration>,
     /// The hosts that the run went without; lost ones are added.
     pub(super) absent: Absent,
     /// The earlier run that it continues.
@@ -63,7 +69,8 @@ impl HostsEnd<'_> {
             (Ok(end), Verdict::Mixed) => end.verdict,
             _ => verdict,
         };
-        self.finish(links, (recorded, &reason), &mut report).await;
+        let unfinished = self.finish(links, (recorded, &reason), &mut report).await;
+        let (verdict, reason) = self.after_finish((verdict, reason), &unfinished);
         let report = RunReport {
             run: self.run.id.clone(),
             gates,
@@ -160,7 +167,8 @@ impl HostsEnd<'_> {
         links: Vec<RemoteRun>,
         (verdict, reason): (Verdict, &str),
         report: &mut dyn FnMut(&HostName, &Event),
-    ) {
+    ) -> Vec<HostName> {
+        let timer = self.timer.filter(|_| self.ended.is_ok());
         let end = Finish {
             verdict,
             reason: reason.to_owned(),
@@ -173,7 +181,7 @@ impl HostsEnd<'_> {
             async move {
                 let name = link.name().clone();
                 let mut emit = |event: &Event| report.borrow_mut()(&name, event);
-                let finished = link.finish(end, interrupts, &mut emit).await;
+                let finished = link.finish((end, timer), interrupts, &mut emit).await;
                 (name, finished)
             }
         });
@@ -181,13 +189,38 @@ impl HostsEnd<'_> {
             .buffered(self.run.parallel)
             .collect()
             .await;
+        let mut unfinished = Vec::new();
         for (name, finished) in finished {
             if let Err(lost) = finished {
                 let why = format!("{}; the run stays open there", lost.why);
                 report.borrow_mut()(&name, &host_lost(&name, &why));
+                unfinished.push(name.clone());
                 self.absent.lose(name, why);
             }
         }
+        unfinished
+    }
+
+    /// Returns the verdict once every host was told of it. A host that was not, and whose timer is
+    /// armed, rolls back by itself: the run is on two configs then.
+    fn after_finish(
+        &self,
+        (verdict, reason): (Verdict, String),
+        unfinished: &[HostName],
+    ) -> (Verdict, String) {
+        let Some(timer) = self.timer.filter(|_| !unfinished.is_empty()) else {
+            return (verdict, reason);
+        };
+        if self.ended.is_err() || verdict == Verdict::Mixed {
+            return (verdict, reason);
+        }
+        let hosts = names::list(unfinished.iter().map(ToString::to_string), ", ", MOST);
+        let why = format!(
+            "{hosts} did not get the end of the run, and may have rolled back by the timer of {}s; \
+             on the other hosts: {reason}",
+            timer.as_secs()
+        );
+        (Verdict::Mixed, why)
     }
 }
 

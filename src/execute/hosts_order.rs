@@ -1,13 +1,13 @@
 //! A run over other machines, as a command orders it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::continued::EarlierRun;
 use crate::{
     fleet::{Count, Fleet, Hosts, Share},
     hosts::CandidateBytes,
     inventory::Expression,
-    protocol::SurveyOrder,
+    protocol::{SurveyOrder, TakeOver},
     runs::Verb,
     session::SessionOptions,
 };
@@ -35,6 +35,10 @@ pub(crate) struct HostsOrder<'a> {
     pub(crate) max_unreachable: Option<Share>,
     /// Replaces the count of every group over all hosts.
     pub(crate) count: Option<Count>,
+    /// The commit-confirmed timer that each host arms.
+    pub(crate) confirm_within: Option<Duration>,
+    /// The sessions of another coordinator that are ended first.
+    pub(crate) take_over: Option<TakeOver>,
     /// The verb, for the index of the run.
     pub(crate) verb: Verb,
     /// The order that each host surveys.

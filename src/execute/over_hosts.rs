@@ -1,6 +1,6 @@
 //! A run over other machines: connect, survey all, accept everywhere, then the engine.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::{StreamExt, stream};
 
@@ -60,6 +60,8 @@ pub(crate) async fn execute_over_hosts(
         order: &order.order,
         hosts_of: &hosts_of(order.fleet),
         candidates: &order.candidates,
+        confirm_within: order.confirm_within,
+        take_over: order.take_over.as_ref(),
         must_know: order.earlier.as_ref().is_some_and(EarlierRun::has_index),
         interrupts,
     };
@@ -168,6 +170,8 @@ impl RunOverHosts<'_> {
             return self.unchanged(&run, interrupts).await;
         }
         check_interrupts(interrupts)?;
+        let taken_over = self.ready.hosts.iter().filter_map(|host| host.armed).max();
+        let timer = order.confirm_within.or(taken_over);
         let links: Vec<RemoteRun> = self.ready.hosts.into_iter().map(|host| host.run).collect();
         let missing = match &order.earlier {
             Some(_) => self.ready.absent.missing_of_earlier(),
@@ -177,7 +181,7 @@ impl RunOverHosts<'_> {
             coordinator: this_machine(),
             hosts: links.len() + missing,
         };
-        let begun = begin_all(links, &plans, (&run, &part_of), interrupts).await?;
+        let begun = begin_all(links, &plans, (&run, &part_of, timer), interrupts).await?;
         let (links, lost): (Vec<RemoteRun>, Vec<_>) = begun.into_iter().unzip();
         let hosts = links.into_iter().zip(plans).collect();
         let mut plan = FleetPlan::new(hosts, run.groups.clone());
@@ -190,6 +194,7 @@ impl RunOverHosts<'_> {
             run: &run,
             order,
             has_work,
+            timer,
             absent: self.ready.absent,
         };
         begun.carry_out(plan, interrupts, on_event).await
@@ -289,6 +294,8 @@ struct Begun<'a> {
     run: &'a FleetRun,
     order: &'a HostsOrder<'a>,
     has_work: bool,
+    /// The commit-confirmed timer of each host.
+    timer: Option<Duration>,
     absent: Absent,
 }
 
@@ -303,6 +310,7 @@ impl Begun<'_> {
             run,
             order,
             has_work,
+            timer,
             absent,
         } = self;
         let mut index = match index::begin(order, (&plan, run.back), interrupts).await {
@@ -319,6 +327,10 @@ impl Begun<'_> {
             index.record(host, event);
             on_event(host, event);
         };
+        if let Some(timer) = timer {
+            let seconds = timer.as_secs();
+            report(&HostName::local(), &Event::Armed { seconds });
+        }
         for host in &plan.hosts {
             if let Some(why) = &host.lost {
                 report(host.link.name(), &host_lost(host.link.name(), why));
@@ -329,6 +341,7 @@ impl Begun<'_> {
             run,
             ended,
             has_work,
+            timer,
             absent,
             earlier: order.earlier.as_ref(),
             interrupts,
@@ -346,14 +359,15 @@ impl Begun<'_> {
 async fn begin_all(
     links: Vec<RemoteRun>,
     plans: &[HostPlan],
-    (run, part_of): (&FleetRun, &PartOf),
+    (run, part_of, timer): (&FleetRun, &PartOf, Option<Duration>),
     interrupts: &Interrupts,
 ) -> Result<Vec<(RemoteRun, Option<String>)>, Abort> {
     let asked = links
         .into_iter()
         .zip(plans)
         .map(|(mut link, plan)| async move {
-            let begun = link.begin(waves_of(plan), part_of, interrupts).await;
+            let orders = (part_of, timer);
+            let begun = link.begin(waves_of(plan), orders, interrupts).await;
             (link, begun.err())
         });
     let begun: Vec<(RemoteRun, Option<Abort>)> =

@@ -64,6 +64,9 @@ pub enum DurationError {
     /// Below 0, or more than an hour.
     #[error("{0:?} is not between 0s and 1h")]
     Limit(String),
+    /// It is no length of a commit-confirmed timer.
+    #[error("{0:?} is not between 1s and 168h, in whole seconds")]
+    Timer(String),
 }
 
 /// Parses `3`, `3..`, `..5` or `3..5`.
@@ -99,10 +102,32 @@ pub fn parse_count(text: &str) -> Result<Count, CountError> {
 /// # Errors
 /// Fails if the text is no such duration.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    parsed_duration(text).and_then(|parsed| {
+        let limited = parsed.filter(|time| *time <= Duration::from_secs(3600));
+        limited.ok_or_else(|| DurationError::Limit(text.into()))
+    })
+}
+
+/// The longest commit-confirmed timer that a host can allow: a week.
+pub(crate) const LONGEST_TIMER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Parses the length of a commit-confirmed timer: whole seconds, from `1s` to a week (`168h`).
+///
+/// # Errors
+/// Fails if the text is no such duration.
+pub fn parse_timer(text: &str) -> Result<Duration, DurationError> {
+    let is_timer = |time: &Duration| {
+        time.subsec_nanos() == 0 && (Duration::from_secs(1)..=LONGEST_TIMER).contains(time)
+    };
+    let parsed = parsed_duration(text)?;
+    parsed
+        .filter(is_timer)
+        .ok_or_else(|| DurationError::Timer(text.into()))
+}
+
+/// Parses a duration; none if it is negative.
+fn parsed_duration(text: &str) -> Result<Option<Duration>, DurationError> {
     let parsed: jiff::SignedDuration =
         text.parse().map_err(|_| DurationError::Unit(text.into()))?;
-    match Duration::try_from(parsed) {
-        Ok(d) if d <= Duration::from_secs(3600) => Ok(d),
-        _ => Err(DurationError::Limit(text.into())),
-    }
+    Ok(Duration::try_from(parsed).ok())
 }

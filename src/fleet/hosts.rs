@@ -52,13 +52,35 @@ pub struct Hosts {
     pub max_unreachable: Share,
 }
 
-/// The name and labels that a host gives itself in its own file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// How long an agent waits for its coordinator, unless the host's file says it. A link that comes
+/// back within a minute ends no run.
+pub(crate) const DEFAULT_LEASE: Duration = Duration::from_secs(60);
+
+/// The longest time of a commit-confirmed timer, unless the host's file says it: a day.
+pub(crate) const DEFAULT_CONFIRM_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a host says of itself in its own file.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
     /// Its name.
     pub name: Option<HostName>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// How long the session of a run waits for its coordinator.
+    pub lease: Duration,
+    /// The longest time of a commit-confirmed timer.
+    pub confirm_max: Duration,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self {
+            name: None,
+            labels: BTreeMap::new(),
+            lease: DEFAULT_LEASE,
+            confirm_max: DEFAULT_CONFIRM_MAX,
+        }
+    }
 }
 
 /// The command that connects to some hosts.

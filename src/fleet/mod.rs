@@ -36,9 +36,10 @@ mod validation;
 
 #[cfg(test)]
 pub(crate) use self::argv::NAMES as PLACEHOLDERS;
+pub(crate) use self::hosts::{DEFAULT_CONFIRM_MAX, DEFAULT_LEASE};
 pub use self::{
     argv::{option_of, placeholder, title_of, title_parts, uses, value_of, variable_of},
-    count::{Count, CountError, DurationError, parse_count, parse_duration},
+    count::{Count, CountError, DurationError, parse_count, parse_duration, parse_timer},
     group::{
         ExecutesItself, Group, Listed, NoSignal, OnBadConfig, Reloads, Signal, Speaks, Unproven,
         Validation,

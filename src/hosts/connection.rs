@@ -1,21 +1,27 @@
 //! A connection to the agent of a host, by a command.
 
-use std::time::{Duration, Instant};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use futures_util::FutureExt as _;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::{
-    process::{ChildStdin, ChildStdout},
+    process::ChildStdout,
+    sync::Mutex,
     time::{sleep, timeout},
 };
 
 use super::{
+    beats::{Beats, Writer},
     failure::{ConnectFailure, Fault},
     stderr::Stderr,
 };
 use crate::{
     host::exec::{self, Conversation, Pipes},
+    inventory::HostName,
     protocol::{
         Answer, FrameError, FrameReader, FrameWriter, Greeting, Operator, Refused, Request,
         VERSION, common_version,
@@ -28,22 +34,43 @@ const ATTEMPTS: u32 = 4;
 /// The pause before the second attempt. It doubles, with jitter.
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// The longest time between two signs of life of a coordinator.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// The signs of life in the time of a lease: one or two may be late on a busy machine.
+const BEATS: u32 = 4;
+
 /// The longest wait for the end of a command whose output has ended.
 const ENDING: Duration = Duration::from_secs(2);
 
 /// The largest answer of one host, in bytes of its rows.
 const MAX_ANSWER: usize = 16 << 20;
 
+/// The way to the agent of one host.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    /// The name of the host. An agent that calls itself otherwise is refused.
+    pub(super) name: HostName,
+    /// The command that connects.
+    pub(super) argv: Vec<String>,
+    /// The longest time in which the host sends nothing.
+    pub(super) silence: Duration,
+    pub(super) operator: Operator,
+    /// The key by which a later connection takes over the session of a run.
+    pub(super) key: Option<String>,
+}
+
 /// A connection to an agent that has greeted.
 #[derive(Debug)]
 pub(crate) struct Connection {
     reader: FrameReader<ChildStdout>,
-    writer: FrameWriter<ChildStdin>,
+    writer: Writer,
     silence: Duration,
     /// The last time that a frame was read.
     heard: Instant,
     stderr: Stderr,
     command: Conversation,
+    beats: Option<Beats>,
 }
 
 /// Why a query has no answer.
@@ -55,6 +82,9 @@ pub(crate) enum Unanswered {
     Silent(Duration),
     #[error("the connection ended")]
     Ended,
+    /// The agent waits for a request, although one was sent.
+    #[error("its agent did not get the request, or its answer was lost")]
+    Idle,
     #[error("its answer has more than 16 MiB")]
     Large,
     #[error("it needs a candidate that this run does not have")]
@@ -70,40 +100,41 @@ pub(crate) struct Answered {
     pub(crate) result: Map<String, Value>,
 }
 
-/// Connects by `argv`, and chooses the dialect. A connection that the server dropped before it
-/// looked at the client is made again.
-///
-/// # Errors
-/// Fails if no agent greets within `silence`, or if it speaks another dialect.
-pub(crate) async fn connect(
-    argv: &[String],
-    silence: Duration,
-    operator: &Operator,
-) -> Result<(Connection, Greeting), ConnectFailure> {
-    let mut attempt = 1;
-    loop {
-        match connect_once(argv, silence, operator).await {
-            Err(failure) if failure.may_pass() && attempt < ATTEMPTS => {
-                let jitter = 0.5 + fastrand::f64();
-                sleep((PAUSE * (1 << (attempt - 1))).mul_f64(jitter)).await;
-                attempt += 1;
+impl Route {
+    /// Connects, and chooses the dialect. A connection that the server dropped before it looked at
+    /// the client is made again.
+    ///
+    /// # Errors
+    /// Fails if no agent greets in time, if it speaks another dialect, or if it is another host.
+    pub(crate) async fn connect(&self) -> Result<(Connection, Greeting), ConnectFailure> {
+        let mut attempt = 1;
+        loop {
+            match connect_once(self).await {
+                Err(failure) if failure.may_pass() && attempt < ATTEMPTS => {
+                    let jitter = 0.5 + fastrand::f64();
+                    sleep((PAUSE * (1 << (attempt - 1))).mul_f64(jitter)).await;
+                    attempt += 1;
+                }
+                Err(failure) => {
+                    return Err(ConnectFailure {
+                        argv: self.argv.clone(),
+                        ..failure
+                    });
+                }
+                Ok((connection, greeting)) => match &greeting.host {
+                    Some(name) if *name != self.name => {
+                        return Err(ConnectFailure::new(Fault::OtherHost(name.clone())));
+                    }
+                    _ => return Ok((connection, greeting)),
+                },
             }
-            Err(failure) => {
-                return Err(ConnectFailure {
-                    argv: argv.to_vec(),
-                    ..failure
-                });
-            }
-            connected => return connected,
         }
     }
 }
 
-async fn connect_once(
-    argv: &[String],
-    silence: Duration,
-    operator: &Operator,
-) -> Result<(Connection, Greeting), ConnectFailure> {
+async fn connect_once(route: &Route) -> Result<(Connection, Greeting), ConnectFailure> {
+    let Route { argv, silence, .. } = route;
+    let silence = *silence;
     let (mut command, pipes) = exec::converse(argv).map_err(|e| {
         let program = argv.first().cloned().unwrap_or_default();
         ConnectFailure::new(Fault::NotStarted(program, e))
@@ -122,13 +153,14 @@ async fn connect_once(
             command.has_reached_agent();
             let mut connection = Connection {
                 reader,
-                writer: FrameWriter::new(input),
+                writer: Rc::new(Mutex::new(FrameWriter::new(input))),
                 silence,
                 heard: Instant::now(),
                 stderr,
                 command,
+                beats: None,
             };
-            return match connection.take(&greeting, operator).await {
+            return match connection.take(&greeting, route).await {
                 Ok(()) => Ok((connection, greeting)),
                 Err(fault) => Err(ConnectFailure::new(fault)),
             };
@@ -158,15 +190,37 @@ async fn connect_once(
 
 impl Connection {
     /// Chooses the dialect.
-    async fn take(&mut self, greeting: &Greeting, operator: &Operator) -> Result<(), Fault> {
+    async fn take(&mut self, greeting: &Greeting, route: &Route) -> Result<(), Fault> {
         let v = common_version(greeting).ok_or_else(|| Fault::Skewed {
             min: greeting.min,
             max: greeting.v,
             own: VERSION,
             version: greeting.version.clone(),
         })?;
-        let operator = operator.clone();
-        Ok(self.writer.write(&Request::Take { v, operator }).await?)
+        let take = Request::Take {
+            v,
+            operator: route.operator.clone(),
+            key: route.key.clone(),
+            silence_ms: u64::try_from(route.silence.as_millis()).ok(),
+        };
+        Ok(self.writer.lock().await.write(&take).await?)
+    }
+
+    /// Sends a sign of life of the run's coordinator ever so often, until the connection ends.
+    pub(super) fn beat(&mut self, run: &str, lease: Duration) {
+        let every = BEAT.min(lease / BEATS);
+        self.beats = Some(Beats::send(self.writer.clone(), run.to_owned(), every));
+    }
+
+    /// Returns the last time that a frame was read.
+    pub(super) fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// Leaves the connection without an end of the conversation: the session goes on, and waits for
+    /// another one.
+    pub(super) fn leave(mut self) {
+        self.command.leave();
     }
 
     /// Sends a query, and reads its whole answer.
@@ -214,7 +268,8 @@ impl Connection {
     /// # Errors
     /// Fails if the connection broke, or if the agent does not read for too long.
     pub(super) async fn send<T: Serialize>(&mut self, frame: &T) -> Result<(), Unanswered> {
-        timeout(self.silence, self.writer.write(frame))
+        let written = async { self.writer.lock().await.write(frame).await };
+        timeout(self.silence, written)
             .await
             .map_err(|_| Unanswered::Silent(self.silence))??;
         Ok(())
@@ -252,12 +307,16 @@ impl Connection {
     pub(crate) async fn bye(self) {
         let Self {
             mut reader,
-            mut writer,
+            writer,
             mut command,
+            beats,
             ..
         } = self;
         let ended = async {
-            let _ = writer.write(&Request::Bye).await;
+            if let Some(beats) = beats {
+                beats.end().await;
+            }
+            let _ = writer.lock().await.write(&Request::Bye).await;
             drop(writer);
             // It must be able to write its last frames.
             while let Ok(Some(Value::Object(_))) = reader.next().await {}

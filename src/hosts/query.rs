@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use futures_util::{StreamExt, stream};
 
 use super::{
-    connection::{Answered, Connection, Unanswered, connect},
+    connection::{Answered, Connection, Route, Unanswered},
     failure::{ConnectFailure, Fault},
     operator::claimed_operator,
 };
 use crate::{
     event::Verdict,
-    fleet::Hosts,
+    fleet::{ConnectError, Hosts},
     inventory::{HostEntry, HostName},
     protocol::{Greeting, Operator, RefusedKind, Request},
 };
@@ -191,12 +191,24 @@ pub(super) async fn reach(
     host: &HostEntry,
     operator: &Operator,
 ) -> Result<(Connection, Greeting), ConnectFailure> {
-    let argv = hosts.connect_argv(host).map_err(ConnectFailure::new)?;
-    let (connection, greeting) = connect(&argv, hosts.silence, operator).await?;
-    match &greeting.host {
-        Some(name) if *name != host.name => {
-            Err(ConnectFailure::new(Fault::OtherHost(name.clone())))
-        }
-        _ => Ok((connection, greeting)),
-    }
+    let route = route(hosts, host, operator).map_err(ConnectFailure::new)?;
+    route.connect().await
+}
+
+/// Returns the way to a host.
+///
+/// # Errors
+/// Fails if the command that connects lacks a label of the host.
+pub(super) fn route(
+    hosts: &Hosts,
+    host: &HostEntry,
+    operator: &Operator,
+) -> Result<Route, ConnectError> {
+    Ok(Route {
+        name: host.name.clone(),
+        argv: hosts.connect_argv(host)?,
+        silence: hosts.silence,
+        operator: operator.clone(),
+        key: None,
+    })
 }

@@ -1,25 +1,38 @@
-//! A run on another machine: numbered requests over a connection to its agent.
+//! A run on another machine: numbered requests to its agent, over one connection after another.
+
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{
     blobs::blobs,
-    connection::{Connection, Unanswered},
+    connection::{Connection, Route, Unanswered},
+    link::{Again, SessionLink},
 };
 use crate::{
-    event::{Event, Interrupts},
+    event::{Event, HostState, Interrupts, interrupted},
     inventory::HostName,
-    protocol::{Need, Progress, Refused, Request, RunAnswer, RunFrame, RunLine, RunVerb},
+    protocol::{Greeting, Need, Progress, Refused, Request, RunAnswer, RunFrame, RunLine, RunVerb},
 };
 
 /// The largest answer of one host, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
 
+/// The most connections on which one request is sent: its answer may be one that this version
+/// cannot read.
+const MAX_CONNECTIONS: u32 = 20;
+
+/// The longest wait for the answer of a host that is there again: it is made already, unless the
+/// host still works on it.
+const LATE_ANSWER: Duration = Duration::from_secs(2);
+
 /// A run on one host.
 #[derive(Debug)]
 pub(crate) struct RemoteRun {
     pub(super) name: HostName,
-    connection: Connection,
+    link: SessionLink,
+    silence: Duration,
     run: String,
     /// The number of the last request.
     n: u64,
@@ -27,18 +40,20 @@ pub(crate) struct RemoteRun {
     epoch: Option<u64>,
     /// Events of the coordinator since the last request.
     notes: Vec<Event>,
+    /// The request whose answer has not come.
+    open: Option<RunFrame>,
+    /// True once its agent has said that the session has ended.
+    is_over: bool,
     pub(super) is_journaled: bool,
 }
 
 /// Why a request of a run has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    /// The connection broke, or the host is silent; with the last line that the command wrote on
-    /// stderr.
-    #[error("{why}{}", after(last_line.as_deref()))]
+    /// Nothing was heard of the host for too long, or its session is over.
+    #[error("{why}")]
     Lost {
-        why: Unanswered,
-        last_line: Option<String>,
+        why: String,
         /// False if not all of the request was written.
         is_sent: bool,
     },
@@ -47,26 +62,45 @@ pub(crate) enum CallError {
     Refused(Refused),
 }
 
-fn after(line: Option<&str>) -> String {
-    line.map_or(String::new(), |line| format!(": {line}"))
-}
-
 /// Bytes of candidates, by digest.
 pub(crate) trait CandidateBytes {
     /// Returns the bytes of a candidate of the run.
     fn bytes(&self, sha256: &str) -> Option<&[u8]>;
 }
 
+/// What a request needs while its answer is awaited.
+struct Waiting<'a, C> {
+    candidates: &'a C,
+    interrupts: &'a Interrupts,
+    emit: &'a mut dyn FnMut(&Event),
+}
+
+/// No candidate is sent after the survey.
+pub(super) struct NoCandidates;
+
+impl CandidateBytes for NoCandidates {
+    fn bytes(&self, _: &str) -> Option<&[u8]> {
+        None
+    }
+}
+
 impl RemoteRun {
     /// Begins a run over a connection. Nothing is sent yet.
-    pub(crate) fn new(name: HostName, connection: Connection, run: &str) -> Self {
+    pub(crate) fn new(
+        route: Route,
+        (connection, greeting): (Connection, &Greeting),
+        run: &str,
+    ) -> Self {
         Self {
-            name,
-            connection,
+            name: route.name.clone(),
+            silence: route.silence,
+            link: SessionLink::new(route, connection, greeting, run),
             run: run.into(),
             n: 0,
             epoch: None,
             notes: Vec::new(),
+            open: None,
+            is_over: false,
             is_journaled: true,
         }
     }
@@ -77,7 +111,8 @@ impl RemoteRun {
     }
 
     /// Sends the next request, and waits for its answer. Sends the bytes that the host lacks, and
-    /// passes on each interrupt meanwhile.
+    /// passes on each interrupt meanwhile. If the connection breaks, the request goes on over
+    /// another one.
     ///
     /// # Errors
     /// Fails if the host is lost, or if its agent refuses.
@@ -89,80 +124,257 @@ impl RemoteRun {
         emit: &mut dyn FnMut(&Event),
     ) -> Result<RunAnswer, CallError> {
         self.n += 1;
-        let frame = RunFrame {
+        self.open = Some(RunFrame {
             run: self.run.clone(),
             n: self.n,
             epoch: self.epoch,
             notes: std::mem::take(&mut self.notes),
             verb,
+        });
+        let mut waiting = Waiting {
+            candidates,
+            interrupts,
+            emit,
         };
-        // An agent reads whole lines: without its end, this one is no request.
-        if let Err(why) = self.connection.send(&frame).await {
-            return Err(self.lost(why, false));
+        let mut is_sent = false;
+        for _ in 0..MAX_CONNECTIONS {
+            let why = match self.exchange(&mut is_sent, &mut waiting).await {
+                Ok(answer) => return Ok(answer),
+                Err(Unanswered::Refused(refused)) => {
+                    self.open = None;
+                    return Err(CallError::Refused(refused));
+                }
+                Err(why) => why,
+            };
+            self.go_on(&why, is_sent, &mut waiting).await?;
         }
-        let answer = self.answer(candidates, interrupts, emit).await;
-        match answer {
-            Ok(line) => {
-                self.epoch = Some(line.epoch);
-                line.ok.ok_or_else(|| self.lost(Unanswered::Ended, true))
-            }
-            Err(Unanswered::Refused(refused)) => Err(CallError::Refused(refused)),
-            Err(why) => Err(self.lost(why, true)),
-        }
+        let why = self.link.why_lost();
+        Err(CallError::Lost { why, is_sent })
     }
 
-    /// Reads what has come since the last answer.
+    /// Sends the open request over the present connection, and waits for its answer.
+    async fn exchange<C: CandidateBytes>(
+        &mut self,
+        is_sent: &mut bool,
+        waiting: &mut Waiting<'_, C>,
+    ) -> Result<RunAnswer, Unanswered> {
+        let Some(frame) = &self.open else {
+            return Err(Unanswered::Ended);
+        };
+        let connection = self.link.connection().ok_or(Unanswered::Ended)?;
+        // An agent reads whole lines: without its end, this one is no request.
+        connection.send(frame).await?;
+        *is_sent = true;
+        let line = self.answer(waiting).await?;
+        // The remembered answer has the token of the connection that it was made for.
+        self.epoch = self.epoch.max(Some(line.epoch));
+        self.open = None;
+        line.ok.ok_or(Unanswered::Ended)
+    }
+
+    /// Waits for another connection after one that broke.
+    async fn go_on<C>(
+        &mut self,
+        why: &Unanswered,
+        is_sent: bool,
+        waiting: &mut Waiting<'_, C>,
+    ) -> Result<(), CallError> {
+        let text = self.link.break_off(why);
+        (waiting.emit)(&self.silent(format!("{text}; connecting again")));
+        let again = self.again(waiting.interrupts).await;
+        self.go_on_with(again, is_sent, waiting.emit)
+    }
+
+    /// Goes on with a session over a new connection.
+    ///
+    /// # Errors
+    /// Fails if there is no session to go on with.
+    fn resumed(
+        &mut self,
+        again: Again,
+        is_sent: bool,
+        emit: &mut dyn FnMut(&Event),
+    ) -> Result<(), CallError> {
+        match again {
+            Again::Session(epoch) => {
+                self.epoch = self.epoch.max(Some(epoch));
+                if let Some(open) = &mut self.open {
+                    open.epoch = self.epoch;
+                }
+            }
+            // Nothing is staged there, and the new agent can survey as well.
+            Again::None(_) if self.n == 1 && self.open.is_some() => {}
+            Again::None(why) => {
+                self.is_over = true;
+                return Err(CallError::Lost { why, is_sent });
+            }
+        }
+        emit(&Event::Host {
+            host: self.name.clone(),
+            state: HostState::Ready,
+            why: None,
+        });
+        Ok(())
+    }
+
+    /// Waits until a connection that broke is made again.
     ///
     /// # Errors
     /// Fails if the host is lost.
-    pub(super) async fn hear_signs(&mut self) -> Result<(), CallError> {
-        let heard = self.connection.hear().await;
-        heard.map_err(|why| self.lost(why, false))
+    pub(super) async fn wait_for_connection(
+        &mut self,
+        interrupts: &Interrupts,
+        emit: &mut dyn FnMut(&Event),
+    ) -> Result<(), CallError> {
+        self.hear_signs(emit).await?;
+        if self.link.connection().is_some() {
+            return Ok(());
+        }
+        let again = self.again(interrupts).await;
+        self.go_on_with(again, false, emit)
     }
 
-    fn lost(&self, why: Unanswered, is_sent: bool) -> CallError {
-        CallError::Lost {
-            why,
-            last_line: self.connection.last_line(),
-            is_sent,
+    /// Waits for the next connection; none if the host is lost, or if the operator leaves at once.
+    async fn again(&mut self, interrupts: &Interrupts) -> Option<Again> {
+        tokio::select! {
+            again = self.link.again() => again,
+            () = interrupted(interrupts, 1) => None,
+        }
+    }
+
+    /// # Errors
+    /// Fails if there is no other connection, or no session.
+    fn go_on_with(
+        &mut self,
+        again: Option<Again>,
+        is_sent: bool,
+        emit: &mut dyn FnMut(&Event),
+    ) -> Result<(), CallError> {
+        match again {
+            Some(again) => self.resumed(again, is_sent, emit),
+            None => Err(CallError::Lost {
+                why: self.link.why_lost(),
+                is_sent,
+            }),
+        }
+    }
+
+    /// Looks whether a lost host is there again. Returns the answer to the request that it was lost
+    /// in, if there was one; nothing as long as the host is lost.
+    pub(super) async fn returned_answer(
+        &mut self,
+        emit: &mut dyn FnMut(&Event),
+    ) -> Option<Option<RunAnswer>> {
+        if self.is_over {
+            return None;
+        }
+        if self.link.connection().is_none() {
+            let again = self.link.again_now()?;
+            self.resumed(again, true, emit).ok()?;
+        }
+        if self.open.is_none() {
+            return Some(None);
+        }
+        // It may still carry the request out: a later look finds its answer then.
+        let (_keep, interrupts) = tokio::sync::watch::channel(0);
+        let mut waiting = Waiting {
+            candidates: &NoCandidates,
+            interrupts: &interrupts,
+            emit,
+        };
+        match timeout(LATE_ANSWER, self.exchange(&mut true, &mut waiting)).await {
+            Ok(Ok(answer)) => Some(Some(answer)),
+            Ok(Err(Unanswered::Refused(_))) => {
+                self.is_over = true;
+                None
+            }
+            Ok(Err(why)) => {
+                self.link.break_off(&why);
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Tells whether its agent has said that the session has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    fn silent(&self, why: String) -> Event {
+        Event::Host {
+            host: self.name.clone(),
+            state: HostState::Silent,
+            why: Some(why),
+        }
+    }
+
+    /// Reads what has come since the last answer. A connection that broke is made again meanwhile.
+    ///
+    /// # Errors
+    /// Fails if the host is lost.
+    pub(super) async fn hear_signs(
+        &mut self,
+        emit: &mut dyn FnMut(&Event),
+    ) -> Result<(), CallError> {
+        if let Some(connection) = self.link.connection() {
+            let Err(why) = connection.hear().await else {
+                return Ok(());
+            };
+            let text = self.link.break_off(&why);
+            emit(&self.silent(format!("{text}; connecting again")));
+            return Ok(());
+        }
+        match self.link.again_now() {
+            Some(again) => self.resumed(again, false, emit),
+            None if Instant::now() < self.link.lost_at() => Ok(()),
+            None => Err(CallError::Lost {
+                why: self.link.why_lost(),
+                is_sent: false,
+            }),
         }
     }
 
     /// Waits for the answer to the request that was sent.
-    async fn answer(
+    async fn answer<C: CandidateBytes>(
         &mut self,
-        candidates: &impl CandidateBytes,
-        interrupts: &Interrupts,
-        emit: &mut dyn FnMut(&Event),
+        waiting: &mut Waiting<'_, C>,
     ) -> Result<RunLine, Unanswered> {
-        let mut interrupts = interrupts.clone();
+        let mut interrupts = waiting.interrupts.clone();
         // An interrupt from before this request counts too.
         let mut told = 0;
         let mut text = String::new();
+        let mut asked = Instant::now();
         loop {
+            let connection = self.link.connection().ok_or(Unanswered::Ended)?;
             let level = *interrupts.borrow_and_update();
             if level > told {
                 told = level;
                 let run = self.run.clone();
-                self.connection
-                    .send(&Request::Interrupt { run, level })
-                    .await?;
+                connection.send(&Request::Interrupt { run, level }).await?;
             }
             let frame = tokio::select! {
-                frame = self.connection.receive() => frame?,
+                frame = connection.receive() => frame?,
                 Ok(()) = interrupts.changed() => continue,
             };
             if frame.get("ev").is_some() {
-                self.show(frame, emit);
+                self.show(frame, waiting.emit);
             } else if frame.get("need").is_some() {
                 let need: Need = serde_json::from_value(frame).map_err(invalid)?;
-                self.supply(&need, candidates).await?;
+                self.supply(&need, waiting.candidates).await?;
+            } else if frame.get("idle").is_some() {
+                // A sign of life may have crossed the request on its way.
+                if asked.elapsed() > self.silence / 2 {
+                    return Err(Unanswered::Idle);
+                }
+                continue;
             } else if frame.get("a").and_then(Value::as_u64) == Some(self.n) {
                 let line: RunLine = serde_json::from_value(frame).map_err(invalid)?;
                 if let Some(whole) = joined(line, &mut text)? {
                     return Ok(whole);
                 }
             }
+            asked = Instant::now();
         }
     }
 
@@ -183,8 +395,9 @@ impl RemoteRun {
     ) -> Result<(), Unanswered> {
         for sha256 in &need.bytes {
             let bytes = candidates.bytes(sha256).ok_or(Unanswered::Unknown)?;
+            let connection = self.link.connection().ok_or(Unanswered::Ended)?;
             for blob in blobs(&self.run, sha256, bytes) {
-                self.connection.send(&blob).await?;
+                connection.send(&blob).await?;
             }
         }
         Ok(())
@@ -192,7 +405,7 @@ impl RemoteRun {
 
     /// Ends the conversation. A run that has touched nothing ends on its host.
     pub(crate) async fn bye(self) {
-        self.connection.bye().await;
+        self.link.bye().await;
     }
 }
 
@@ -215,6 +428,10 @@ fn joined(line: RunLine, text: &mut String) -> Result<Option<RunLine>, Unanswere
     };
     if text.len() + piece.len() > MAX_ANSWER {
         return Err(Unanswered::Large);
+    }
+    // A piece that came twice, or in another order, is of no whole text.
+    if line.at != text.len() {
+        return Err(Unanswered::Ended);
     }
     text.push_str(piece);
     if line.more {

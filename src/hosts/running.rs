@@ -1,27 +1,28 @@
 //! The way of an engine to a run on another machine.
 
-use super::remote::{CallError, CandidateBytes, RemoteRun};
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use super::remote::{CallError, NoCandidates, RemoteRun};
 use crate::{
-    event::{Abort, Event, Interrupts, Outcome, Verdict},
+    event::{Abort, Event, Interrupts, Outcome, Verdict, interrupted},
     fleet::Unproven,
     inventory::HostName,
     protocol::{
-        Finish, HostLink, HostRows, Lost, Numbers, PartOf, RunAnswer, RunVerb, SessionAnswer,
-        SessionRequest,
+        Finish, HostLink, HostRows, Lost, Numbers, PartOf, Returned, RunAnswer, RunVerb,
+        SessionAnswer, SessionRequest,
     },
 };
 
+/// The time that a host may take to roll back after its timer, before it is given up.
+const ROLLBACK: Duration = Duration::from_secs(30);
+
+/// The time between two looks whether a host is there again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// The text of an answer to another request.
 const UNEXPECTED: &str = "its agent answered something else";
-
-/// No candidate is sent after the survey.
-struct NoCandidates;
-
-impl CandidateBytes for NoCandidates {
-    fn bytes(&self, _: &str) -> Option<&[u8]> {
-        None
-    }
-}
 
 impl RemoteRun {
     async fn ask(
@@ -41,7 +42,7 @@ impl RemoteRun {
     pub(crate) async fn begin(
         &mut self,
         waves: Vec<(u16, Vec<u32>)>,
-        part_of: &PartOf,
+        (part_of, confirm_within): (&PartOf, Option<Duration>),
         interrupts: &Interrupts,
     ) -> Result<(), Abort> {
         let waves = waves.into_iter();
@@ -49,6 +50,7 @@ impl RemoteRun {
         let verb = RunVerb::Plan {
             waves: waves.collect(),
             part_of: Some(part_of.clone()),
+            confirm_within_s: confirm_within.map(|time| time.as_secs()),
         };
         match self.ask(verb, interrupts, &mut |_| {}).await {
             Ok(RunAnswer::Accepted) => Ok(()),
@@ -86,23 +88,42 @@ impl RemoteRun {
         }
     }
 
-    /// Records how the run ended, and ends the conversation.
+    /// Records how the run ended, and ends the conversation. A host that is lost then is asked
+    /// again for the time of its commit-confirmed timer.
     ///
     /// # Errors
     /// Fails if the host is lost: the run stays open there.
     pub(crate) async fn finish(
         mut self,
-        end: Finish,
+        (end, timer): (Finish, Option<Duration>),
         interrupts: &Interrupts,
         emit: &mut dyn FnMut(&Event),
     ) -> Result<(), Lost> {
-        match self.ask(RunVerb::Finish(end), interrupts, emit).await {
+        let lost = match self.ask(RunVerb::Finish(end), interrupts, emit).await {
             Ok(RunAnswer::Finished) => {
                 self.bye().await;
-                Ok(())
+                return Ok(());
             }
-            other => Err(lost(other)),
+            other => lost(other),
+        };
+        let Some(timer) = timer else {
+            return Err(lost);
+        };
+        let until = Instant::now() + timer + ROLLBACK;
+        while Instant::now() < until && *interrupts.borrow() == 0 {
+            tokio::select! {
+                () = sleep(AGAIN) => {}
+                () = interrupted(interrupts, 0) => break,
+            }
+            if let Some(Some(RunAnswer::Finished)) = self.returned_answer(emit).await {
+                self.bye().await;
+                return Ok(());
+            }
+            if self.is_over() {
+                break;
+            }
         }
+        Err(lost)
     }
 }
 
@@ -147,8 +168,31 @@ impl HostLink for RemoteRun {
         self.is_journaled
     }
 
-    async fn hear(&mut self) -> Result<(), Lost> {
-        self.hear_signs().await.map_err(|error| lost_by(&error))
+    async fn hear(&mut self, emit: &mut dyn FnMut(&Event)) -> Result<(), Lost> {
+        let heard = self.hear_signs(emit).await;
+        heard.map_err(|error| lost_by(&error))
+    }
+
+    async fn settle(
+        &mut self,
+        interrupts: &Interrupts,
+        emit: &mut dyn FnMut(&Event),
+    ) -> Result<(), Lost> {
+        let settled = self.wait_for_connection(interrupts, emit).await;
+        settled.map_err(|error| lost_by(&error))
+    }
+
+    async fn returned(&mut self, emit: &mut dyn FnMut(&Event)) -> Option<Returned> {
+        match self.returned_answer(emit).await? {
+            Some(RunAnswer::Done(answer)) => {
+                self.is_journaled = answer.is_journaled;
+                Some(Returned {
+                    answer: Some(answer),
+                })
+            }
+            Some(_) => None,
+            None => Some(Returned::default()),
+        }
     }
 
     async fn request(

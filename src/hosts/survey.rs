@@ -1,12 +1,12 @@
 //! The survey of a run on every host: connect, survey, validate. Nothing is touched.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use futures_util::{StreamExt, stream};
 
 use super::{
-    failure::Fault,
-    query::{QueryError, reach},
+    failure::{ConnectFailure, Fault},
+    query::{QueryError, route},
     remote::{CallError, CandidateBytes, RemoteRun},
 };
 use crate::{
@@ -14,8 +14,8 @@ use crate::{
     fleet::Hosts,
     inventory::{Expression, HostEntry, HostName},
     protocol::{
-        Greeting, HostPlan, HostRows, Operator, PartOf, RefusedKind, RunAnswer, RunVerb,
-        SurveyOrder,
+        Greeting, HostPlan, HostRows, Limits, Operator, PartOf, RefusedKind, Request, RunAnswer,
+        RunVerb, SurveyOrder, TakeOver,
     },
 };
 
@@ -38,6 +38,8 @@ pub(crate) struct ReadyHost {
     pub(crate) is_over: bool,
     /// The run over hosts that the earlier run is a part of.
     pub(crate) part_of: Option<PartOf>,
+    /// The commit-confirmed timer that goes on with this run.
+    pub(crate) armed: Option<Duration>,
 }
 
 /// Why a host is not ready.
@@ -61,6 +63,10 @@ pub(crate) struct FleetSurvey<'a, C> {
     /// The hosts of the groups that have some of their own.
     pub(crate) hosts_of: &'a BTreeMap<String, Expression>,
     pub(crate) candidates: &'a C,
+    /// The commit-confirmed timer that each host arms.
+    pub(crate) confirm_within: Option<Duration>,
+    /// The sessions of another coordinator that are ended first.
+    pub(crate) take_over: Option<&'a TakeOver>,
     /// A host that does not know the earlier run is refused.
     pub(crate) must_know: bool,
     pub(crate) interrupts: &'a Interrupts,
@@ -131,13 +137,7 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
             let abort = Abort::new(Verdict::NoMatch, why);
             unready(entry, HostState::Excluded, abort)
         })?;
-        let connected = tokio::select! {
-            connected = reach(self.hosts, entry, self.operator) => connected,
-            () = crate::event::interrupted(self.interrupts, 0) => {
-                return Err(unready(entry, HostState::Excluded, Abort::interrupted()));
-            }
-        };
-        let (connection, greeting) = connected.map_err(|failure| {
+        let unreached = |failure: ConnectFailure| {
             let state = match failure.fault {
                 Fault::Skewed { .. } => HostState::Skewed,
                 Fault::OtherHost(_) => HostState::Refused,
@@ -145,8 +145,35 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
             };
             let why = QueryError::Connect(failure);
             unready(entry, state, Abort::new(why.verdict(), why.text()))
-        })?;
-        let mut run = RemoteRun::new(entry.name.clone(), connection, self.run);
+        };
+        let route = route(self.hosts, entry, self.operator);
+        let mut route = route.map_err(|why| unreached(ConnectFailure::new(why)))?;
+        route.key = new_key();
+        let connected = tokio::select! {
+            connected = route.connect() => connected,
+            () = crate::event::interrupted(self.interrupts, 0) => {
+                return Err(unready(entry, HostState::Excluded, Abort::interrupted()));
+            }
+        };
+        let (mut connection, greeting) = connected.map_err(unreached)?;
+        if let Some(order) = self.take_over.filter(|_| !self.order.dry_run) {
+            let taken = connection.query(&Request::TakeOver(order.clone())).await;
+            if let Err(why) = taken {
+                let why = format!("a session there did not end: {why}");
+                connection.bye().await;
+                let abort = Abort::new(Verdict::Busy, why);
+                return Err(unready(entry, HostState::Busy, abort));
+            }
+        }
+        if let Some(why) = self
+            .confirm_within
+            .and_then(|time| no_timer(time, &greeting))
+        {
+            connection.bye().await;
+            let abort = Abort::new(Verdict::Refused, why);
+            return Err(unready(entry, HostState::Refused, abort));
+        }
+        let mut run = RemoteRun::new(route, (connection, &greeting), self.run);
         let verb = RunVerb::Survey(Box::new(order));
         let answer = run.call(verb, self.candidates, self.interrupts, emit).await;
         let version = Some(greeting.version.clone());
@@ -159,6 +186,7 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
                 now,
                 is_over,
                 part_of,
+                armed_s,
             }) => Ok(ReadyHost {
                 run,
                 greeting,
@@ -169,6 +197,7 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
                 now,
                 is_over,
                 part_of,
+                armed: armed_s.map(Duration::from_secs),
             }),
             Ok(RunAnswer::Abort(abort)) => {
                 let state = match abort.verdict {
@@ -193,6 +222,34 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
             }
         }
     }
+}
+
+/// Returns why a host does not take a commit-confirmed timer of this length; none if it does.
+fn no_timer(time: Duration, greeting: &Greeting) -> Option<String> {
+    let Limits {
+        lease_s,
+        confirm_max_s,
+        ..
+    } = greeting.limits;
+    let asked = time.as_secs();
+    if asked < lease_s {
+        return Some(format!(
+            "--commit-confirmed {asked}s is shorter than the lease of its agent ({lease_s}s): a \
+             broken link would roll it back before it could be made again"
+        ));
+    }
+    (asked > confirm_max_s).then(|| {
+        format!("--commit-confirmed {asked}s is longer than its `confirm_max` ({confirm_max_s}s)")
+    })
+}
+
+/// Returns 128 random bits in hex: the session of a run answers to the coordinator that has them.
+/// None if the system has no random bits; the session ends with its connection then.
+fn new_key() -> Option<String> {
+    let mut bytes = [0; 16];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).ok()?;
+    let hex = bytes.iter().map(|byte| format!("{byte:02x}"));
+    (filled == bytes.len()).then(|| hex.collect())
 }
 
 fn unready(entry: &HostEntry, state: HostState, abort: Abort) -> Box<UnreadyHost> {

@@ -1,5 +1,7 @@
 //! The clock of start times.
 
+use std::time::Duration;
+
 use rustix::{
     param::clock_ticks_per_second,
     time::{ClockId, clock_gettime},
@@ -14,7 +16,13 @@ pub(crate) fn tick_ns() -> i128 {
 /// The present time by the clock of start times, in its ticks.
 #[must_use]
 pub(crate) fn ticks() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
-    let nanos = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
+    let nanos = i128::try_from(since_boot().as_nanos()).unwrap_or_default();
     u64::try_from(nanos / tick_ns()).unwrap_or_default()
+}
+
+/// Returns the time since the boot of this machine. It goes on while the machine is suspended.
+#[must_use]
+pub(crate) fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::try_from(now).unwrap_or_default()
 }

@@ -55,6 +55,8 @@ pub(crate) enum RefusedKind {
     Gap,
     /// Another fencing token holds.
     Stale,
+    /// The session is over, or there is none.
+    Ended,
     /// The bytes are not the candidate.
     BadDigest,
     /// A frame that the agent does not know.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::inventory::HostName;
 
 /// The dialect of this version. Before release 1.0 both sides must speak the same.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The beginning of the line that is the greeting. What comes before that line is noise.
 pub(crate) const GREETING_START: &[u8] = b"{\"hello\":";
@@ -75,6 +75,9 @@ pub(crate) struct OpenRun {
     pub(crate) run: String,
     /// How it ended: a verdict, or `open` or `unknown`.
     pub(crate) verdict: String,
+    /// The seconds that are left of its commit-confirmed timer, if that is armed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) armed_s: Option<u64>,
 }
 
 /// The limits of an agent.
@@ -84,6 +87,12 @@ pub(crate) struct Limits {
     pub(crate) line: usize,
     /// Bytes of a candidate.
     pub(crate) blob: usize,
+    /// Seconds that a session waits for its coordinator.
+    #[serde(default)]
+    pub(crate) lease_s: u64,
+    /// The longest time of a commit-confirmed timer, in seconds.
+    #[serde(default)]
+    pub(crate) confirm_max_s: u64,
 }
 
 /// Returns the greatest dialect that this program and an agent both speak.

@@ -15,6 +15,31 @@ pub(crate) enum Request {
         v: u32,
         /// The operator, as the coordinator claims.
         operator: Operator,
+        /// The key of a later [`Request::Attach`]: 128 random bits, in hex. None if the coordinator
+        /// begins no run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+        /// The longest time that the coordinator waits for a sign of life, in milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        silence_ms: Option<u64>,
+    },
+    /// Takes over the session of a run on this connection. The answer has its fencing token and the
+    /// number of its last request.
+    Attach {
+        /// The run.
+        run: String,
+        /// The key of the connection that began it.
+        key: String,
+    },
+    /// Ends sessions of another coordinator, as the end of their lease does. The answer comes once
+    /// they hold no lock.
+    TakeOver(TakeOver),
+    /// The coordinator is there. Without an answer.
+    Beat {
+        /// The run.
+        run: String,
+        /// Rises with each beat of a run.
+        b: u64,
     },
     /// Asks for the present state of every instance. The answer has the rows of `hello status`.
     Status {
@@ -65,6 +90,22 @@ pub(crate) enum Request {
     },
     /// Ends the connection. Without an answer.
     Bye,
+}
+
+/// The sessions that another coordinator ends: those that fit one of the fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TakeOver {
+    /// The ids of their runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) runs: Vec<String>,
+    /// A run, also of a session that continues it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) of: Option<String>,
+    /// Groups, of which the session has one; every session if the list is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) groups: Option<Vec<String>>,
+    /// The operator of the other coordinator, as it claims.
+    pub(crate) operator: Operator,
 }
 
 /// The runs of a host that a coordinator asks for.

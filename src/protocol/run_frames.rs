@@ -46,6 +46,9 @@ pub(crate) enum RunVerb {
         /// The run over all hosts, for the host's journal.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         part_of: Option<PartOf>,
+        /// The seconds of the commit-confirmed timer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        confirm_within_s: Option<u64>,
     },
     /// Look once more at instances that need nothing, and end.
     Unchanged,
@@ -79,6 +82,9 @@ pub(crate) enum RunAnswer {
         /// The run over hosts that the earlier run is a part of.
         #[serde(default)]
         part_of: Option<PartOf>,
+        /// The seconds of the commit-confirmed timer that the run takes over from the earlier one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        armed_s: Option<u64>,
     },
     /// The run ends before anything is touched.
     Abort(Abort),
@@ -112,6 +118,9 @@ pub(crate) struct RunLine {
     /// A piece of the text of an answer that is too long for one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) piece: Option<String>,
+    /// The place of the piece in the text, in bytes.
+    #[serde(default)]
+    pub(crate) at: usize,
     /// True if the answer goes on in the next line.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) more: bool,
@@ -138,6 +147,7 @@ impl RunLine {
                 a,
                 epoch,
                 piece: Some(piece.to_owned()),
+                at: text.len() - rest.len(),
                 more: !after.is_empty(),
                 ..Self::default()
             })?);

@@ -218,6 +218,13 @@ pub(crate) struct Lost {
     pub(crate) is_sent: bool,
 }
 
+/// A lost host is there again.
+#[derive(Debug, Default)]
+pub(crate) struct Returned {
+    /// The answer to the request that it was lost in, if it was lost in one.
+    pub(crate) answer: Option<SessionAnswer>,
+}
+
 /// The way to one host of a run.
 pub(crate) trait HostLink {
     /// The host.
@@ -229,11 +236,30 @@ pub(crate) trait HostLink {
     /// Tells whether the host's journal has every event so far.
     fn is_journaled(&self) -> bool;
 
-    /// Reads what has come since the last answer, and waits for nothing.
+    /// Reads what has come since the last answer, and waits for nothing. Gives what is new of the
+    /// connection to `emit`.
     ///
     /// # Errors
     /// Fails if the host is lost.
-    async fn hear(&mut self) -> Result<(), Lost>;
+    async fn hear(&mut self, emit: &mut dyn FnMut(&Event)) -> Result<(), Lost>;
+
+    /// Waits until a connection that broke is made again.
+    ///
+    /// # Errors
+    /// Fails if the host is lost.
+    async fn settle(
+        &mut self,
+        _interrupts: &Interrupts,
+        emit: &mut dyn FnMut(&Event),
+    ) -> Result<(), Lost> {
+        self.hear(emit).await
+    }
+
+    /// Looks whether a lost host is there again. Returns the answer to the request that it was lost
+    /// in, if there was one; nothing as long as the host is lost.
+    async fn returned(&mut self, _emit: &mut dyn FnMut(&Event)) -> Option<Returned> {
+        None
+    }
 
     /// Carries out a request, and gives each event to `emit` meanwhile.
     ///

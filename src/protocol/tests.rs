@@ -10,8 +10,8 @@ mod run;
 fn greeting() -> Greeting {
     Greeting {
         hello: "agent".into(),
-        v: 1,
-        min: 1,
+        v: VERSION,
+        min: VERSION,
         version: "0.1.0".into(),
         arch: "x86_64".into(),
         boot: "5f6c1f0e".into(),
@@ -24,6 +24,8 @@ fn greeting() -> Greeting {
         groups: Vec::new(),
         open: Vec::new(),
         limits: Limits {
+            lease_s: 60,
+            confirm_max_s: 86_400,
             line: MAX_LINE,
             blob: MAX_BLOB,
         },
@@ -107,8 +109,8 @@ fn a_greeting_of_a_later_version_is_read_and_its_dialect_is_not_common() {
     let read: Greeting = serde_json::from_value(later).unwrap();
     assert_eq!(common_version(&read), Some(VERSION));
     let skewed = Greeting {
-        v: 3,
-        min: 2,
+        v: VERSION + 2,
+        min: VERSION + 1,
         ..greeting()
     };
     assert_eq!(common_version(&skewed), None);

@@ -77,6 +77,13 @@ impl Reporter {
             Event::Stopped { why } => {
                 self.after_batch("Stopped", &format!("no other instance is signalled: {why}"));
             }
+            Event::Armed { seconds } => {
+                let text = format!(
+                    "each host that is touched rolls back by itself after {seconds}s without a \
+                     sign of this command"
+                );
+                self.line_of_host(host, EventLine::new("Armed", text));
+            }
             Event::Baking { wave, seconds } => self.baking(*wave, *seconds),
             Event::Baked { wave, instances } => self.baked(*wave, *instances),
             Event::Gate {

@@ -99,6 +99,7 @@ fn intent(direction: Direction, wave: usize, pids: &[i32]) -> Event {
         wave,
         targets: Vec::new(),
         pids: pids.iter().map(|pid| (*pid, 1)).collect(),
+        armed_s: None,
     }
 }
 

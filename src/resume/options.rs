@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub except: Expression,
     /// Replaces `max_unreachable` of the file.
     pub max_unreachable: Option<Share>,
+    /// End the sessions of another coordinator first.
+    pub take_over: bool,
     /// The options that every command with a run has.
     pub shared: RunOptions,
 }

@@ -7,10 +7,11 @@ use crate::{
     event::{Abort, Event, Interrupts, Verdict},
     execute::{Candidates, EarlierRun, HostsOrder, execute_over_hosts},
     fleet::Fleet,
+    hosts::claimed_operator,
     inventory::{Expression, HostName},
-    protocol::{ChangeOrder, ContinuedRun, CountedGroups, SurveyOrder},
+    protocol::{ChangeOrder, ContinuedRun, CountedGroups, SurveyOrder, TakeOver},
     report::RunReport,
-    runs::{self, RunOverHosts, Verb},
+    runs::{self, RunInfo, RunOverHosts, Verb},
     screen,
 };
 
@@ -109,6 +110,8 @@ pub(super) async fn attempt(
         except: &options.except,
         max_unreachable: options.max_unreachable,
         count: None,
+        confirm_within: None,
+        take_over: take_over(options, &earlier),
         verb: earlier.verb,
         order: SurveyOrder {
             groups: Vec::new(),
@@ -136,6 +139,26 @@ pub(super) async fn attempt(
         options: session,
     };
     execute_over_hosts(&order, interrupts, on_event).await
+}
+
+/// Returns the sessions on the hosts that end first. A coordinator of this machine that has died
+/// has left some, which wait for it in vain. A session of any other coordinator ends only if the
+/// operator says so.
+fn take_over(options: &Options, earlier: &EarlierRun) -> Option<TakeOver> {
+    let state = &options.shared.state;
+    let id = &earlier.run.id;
+    let own = RunInfo::of(state, id);
+    let later = runs::open_runs(state).into_iter();
+    let later = later.filter(|run| run.began.as_ref().and_then(|b| b.of.as_ref()) == Some(id));
+    let has_died = |run: &RunInfo| run.began.is_some() && !run.running;
+    let dead = [own].into_iter().chain(later).filter(has_died);
+    let order = TakeOver {
+        runs: dead.map(|run| run.id).collect(),
+        of: options.take_over.then(|| id.clone()),
+        groups: None,
+        operator: claimed_operator(),
+    };
+    (options.take_over || !order.runs.is_empty()).then_some(order)
 }
 
 /// Returns the run that the command continues, with its direction on every host. An open run that

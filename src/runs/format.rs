@@ -313,6 +313,7 @@ mod tests {
             wave: 1,
             targets: Vec::new(),
             pids: vec![(1, 5)],
+            armed_s: Some(60),
         }));
         let instance = Instance {
             outcome: Outcome::TimedOut,

@@ -4,7 +4,7 @@ use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -101,6 +101,17 @@ pub(super) fn folder(path: &Path) -> io::Result<bool> {
         std::fs::set_permissions(path, Permissions::from_mode(0o700))?;
     }
     Ok(new)
+}
+
+/// Makes a folder of the state directory, and returns its path.
+///
+/// # Errors
+/// Fails if the state directory cannot be written, or if another user can write it.
+pub(crate) fn private_folder(state: &Path, name: &str) -> io::Result<PathBuf> {
+    make(state)?;
+    let path = state.join(name);
+    folder(&path)?;
+    Ok(path)
 }
 
 /// Makes a new file, written and not yet synced.

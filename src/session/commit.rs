@@ -25,6 +25,7 @@ pub(super) fn record_intent<J: EventStore>(steps: &[Step], wave: usize, log: &mu
         wave,
         targets,
         pids: signalled.map(|i| (i.pid, i.started)).collect(),
+        armed_s: log.armed_s,
     });
 }
 

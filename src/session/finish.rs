@@ -156,7 +156,7 @@ impl HostLink for RunningSession {
         self.session.is_journaled()
     }
 
-    async fn hear(&mut self) -> Result<(), Lost> {
+    async fn hear(&mut self, _: &mut dyn FnMut(&Event)) -> Result<(), Lost> {
         Ok(())
     }
 

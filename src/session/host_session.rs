@@ -47,6 +47,8 @@ pub(crate) struct HostSession<J> {
     pub(super) is_immediate: bool,
     /// The run continues an earlier one, which may have begun any of its steps.
     pub(super) is_recovering: bool,
+    /// The seconds of the commit-confirmed timer.
+    pub(super) armed_s: Option<u64>,
     /// The last wave that the run has begun.
     pub(super) last_wave: usize,
     pub(super) numbers: InstanceNumbers,
@@ -71,6 +73,7 @@ impl<J: EventStore> HostSession<J> {
             journal_failed: false,
             is_immediate,
             is_recovering,
+            armed_s: None,
             last_wave: 0,
             numbers: InstanceNumbers { numbers, reported },
         }
@@ -140,7 +143,7 @@ impl<J: EventStore> HostLink for HostSession<J> {
         !self.journal_failed
     }
 
-    async fn hear(&mut self) -> Result<(), Lost> {
+    async fn hear(&mut self, _: &mut dyn FnMut(&Event)) -> Result<(), Lost> {
         Ok(())
     }
 

@@ -35,6 +35,9 @@ pub(super) struct EventLog<'a, J> {
     pub(super) emit: &'a mut dyn FnMut(&Event),
     /// True once the journal has missed an event.
     pub(super) journal_failed: &'a mut bool,
+    /// The seconds of the commit-confirmed timer; the intent has them, so that it is armed by the
+    /// same line.
+    pub(super) armed_s: Option<u64>,
 }
 
 impl<J: EventStore> EventLog<'_, J> {

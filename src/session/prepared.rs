@@ -29,6 +29,8 @@ pub(crate) struct Prepared {
     pub(super) host: Host,
     pub(super) explain: Explain,
     has_work: bool,
+    /// The seconds of the commit-confirmed timer.
+    armed_s: Option<u64>,
 }
 
 impl Prepared {
@@ -62,6 +64,7 @@ impl Prepared {
             host,
             explain,
             has_work,
+            armed_s: None,
         })
     }
 
@@ -80,6 +83,11 @@ impl Prepared {
     /// Makes the run a part of one over hosts.
     pub(crate) fn join(&mut self, part_of: Option<PartOf>) {
         self.context.part_of = part_of;
+    }
+
+    /// Gives the run a commit-confirmed timer. Its first intent arms it.
+    pub(crate) fn arm(&mut self, seconds: Option<u64>) {
+        self.armed_s = seconds;
     }
 
     /// Returns what a coordinator must know of the plan.
@@ -197,13 +205,14 @@ impl Prepared {
         }
         drop(record);
         let traits = (self.context.now, self.context.of.is_some());
-        let session = HostSession::begin(
+        let mut session = HostSession::begin(
             self.context.options.host.clone(),
             (plan, numbers),
             self.host,
             journal,
             traits,
         );
+        session.armed_s = self.armed_s;
         Ok(RunningSession {
             session,
             context: self.context,

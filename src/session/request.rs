@@ -57,6 +57,7 @@ impl<J: EventStore> HostSession<J> {
                 journal: &mut self.journal,
                 emit,
                 journal_failed: &mut self.journal_failed,
+                armed_s: self.armed_s,
             },
         };
         let mut answer = SessionAnswer {

@@ -86,6 +86,7 @@ impl Attempt<'_> {
             on: Expression::default(),
             except: Expression::default(),
             max_unreachable: None,
+            take_over: false,
             shared: self.shared.clone(),
         };
         self.reporter.begin();

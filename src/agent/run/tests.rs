@@ -5,12 +5,13 @@ use crate::protocol::SessionRequest;
 
 /// A run whose last request has this number.
 fn run(n: u64) -> AgentRun {
-    AgentRun {
-        n,
-        epoch: 7,
+    let run = AgentRun {
         last: vec!["the answer".into()],
         ..AgentRun::new("r1")
-    }
+    };
+    run.card.n.set(n);
+    run.card.epoch.set(7);
+    run
 }
 
 fn frame(n: u64, epoch: Option<u64>) -> RunFrame {
@@ -21,6 +22,16 @@ fn frame(n: u64, epoch: Option<u64>) -> RunFrame {
         notes: Vec::new(),
         verb: RunVerb::CloseUp,
     }
+}
+
+/// A survey with this number, and without a fencing token.
+fn survey(n: u64) -> RunFrame {
+    serde_json::from_value(serde_json::json!({
+        "q": "survey", "run": "r1", "n": n, "groups": [], "others": "adopt", "prune": false,
+        "overwrite": false, "validate": "auto", "include_unresponsive": false, "now": false,
+        "dry_run": false, "lock_timeout": {"secs": 0, "nanos": 0}, "command": []
+    }))
+    .unwrap()
 }
 
 /// Returns the kind of the refusal.
@@ -38,12 +49,7 @@ fn the_next_request_is_carried_out() {
 
 #[test]
 fn the_first_request_is_a_survey_without_a_fencing_token() {
-    let survey: RunFrame = serde_json::from_value(serde_json::json!({
-        "q": "survey", "run": "r1", "n": 1, "groups": [], "others": "adopt", "prune": false,
-        "overwrite": false, "validate": "auto", "include_unresponsive": false, "now": false,
-        "dry_run": false, "lock_timeout": {"secs": 0, "nanos": 0}, "command": []
-    }))
-    .unwrap();
+    let survey = survey(1);
     assert_eq!(AgentRun::new("r1").check(&survey), None);
 }
 
@@ -51,8 +57,19 @@ fn the_first_request_is_a_survey_without_a_fencing_token() {
 fn a_repeated_request_gets_the_last_answer_again() {
     let run = run(3);
     assert_eq!(run.check(&frame(3, Some(7))).unwrap(), ["the answer"]);
-    // The answer to a survey has the token, so its repetition has none.
-    assert_eq!(run.check(&frame(3, None)).unwrap(), ["the answer"]);
+}
+
+#[test]
+fn a_repeated_request_with_the_token_of_an_old_connection_is_stale() {
+    for epoch in [None, Some(6)] {
+        assert_eq!(refusal(&run(3), &frame(3, epoch)), RefusedKind::Stale);
+    }
+}
+
+#[test]
+fn a_repeated_survey_without_a_token_gets_the_last_answer_again() {
+    let survey = survey(3);
+    assert_eq!(run(3).check(&survey).unwrap(), ["the answer"]);
 }
 
 #[test]

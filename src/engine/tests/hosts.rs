@@ -158,7 +158,7 @@ impl HostLink for ScriptedLink {
         self.session.is_journaled()
     }
 
-    async fn hear(&mut self) -> Result<(), Lost> {
+    async fn hear(&mut self, _: &mut dyn FnMut(&Event)) -> Result<(), Lost> {
         assert!(!self.is_lost, "a lost host is heard");
         if self.fault == Some((self.requests + 1, Fault::LostIdle)) {
             return Err(self.lose_idle(Moment::Gone(self.place)));

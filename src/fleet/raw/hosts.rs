@@ -1,6 +1,9 @@
 //! `[hosts]`: the machines of a fleet, and the command that connects to each.
 
-use std::ops::Range;
+use std::{
+    ops::{Range, RangeInclusive},
+    time::Duration,
+};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -9,7 +12,11 @@ use toml::{Spanned, Table, Value};
 use super::values::duration;
 use crate::{
     fleet::{
-        hosts::{Agent, Connect, DEFAULT_PARALLEL, DEFAULT_SILENCE, Hosts, Via},
+        count::parse_timer,
+        hosts::{
+            Agent, Connect, DEFAULT_CONFIRM_MAX, DEFAULT_LEASE, DEFAULT_PARALLEL, DEFAULT_SILENCE,
+            Hosts, Via,
+        },
         rollout::{Share, share},
         shapes::{DurationText, HostText, ShareText},
         spanned::{SpannedError, spanned, terms},
@@ -73,6 +80,12 @@ pub(super) struct RawAgent {
     #[serde(default)]
     #[schemars(with = "std::collections::BTreeMap<String, String>")]
     labels: std::collections::BTreeMap<String, Spanned<String>>,
+    /// How long the session of a run waits for its coordinator.
+    #[schemars(with = "Option<DurationText>")]
+    lease: Option<Spanned<String>>,
+    /// The longest time of a commit-confirmed timer.
+    #[schemars(with = "Option<String>")]
+    confirm_max: Option<Spanned<String>>,
 }
 
 /// Resolves `[agent]`.
@@ -90,10 +103,33 @@ pub(super) fn agent(raw: RawAgent) -> Result<Agent, SpannedError> {
         }
         labels.insert(key, value.into_inner());
     }
+    let lease = raw.lease.map_or(Ok(DEFAULT_LEASE), lease)?;
+    let confirm_max = raw.confirm_max.map_or(Ok(DEFAULT_CONFIRM_MAX), |raw| {
+        parse_timer(raw.get_ref()).map_err(|why| spanned(raw.span(), why))
+    })?;
+    if confirm_max < lease {
+        return Err(spanned(0..0, "`confirm_max` is shorter than `lease`"));
+    }
     Ok(Agent {
         name: name.transpose()?,
         labels,
+        lease,
+        confirm_max,
     })
+}
+
+/// The leases that a host may have: with a shorter one it would end a session between two signs of
+/// life, and for a longer one its locks would be held after an operator has left.
+const LEASES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+
+fn lease(raw: Spanned<String>) -> Result<Duration, SpannedError> {
+    let at = raw.span();
+    let lease = duration(raw)?;
+    // The greeting has whole seconds.
+    if !LEASES.contains(&lease) || lease.subsec_nanos() > 0 {
+        return Err(spanned(at, "a lease is from 1s to 1h, in whole seconds"));
+    }
+    Ok(lease)
 }
 
 /// Resolves `[hosts]`.
@@ -208,15 +244,15 @@ fn max_unreachable(raw: Spanned<Value>) -> Result<Share, SpannedError> {
     share(raw.get_ref()).map_err(|why| spanned(raw.span(), why))
 }
 
-fn silence(raw: Spanned<String>) -> Result<std::time::Duration, SpannedError> {
-    // An agent sends a sign of life every 2 seconds, and a busy host is late.
-    let least = std::time::Duration::from_secs(5);
+fn silence(raw: Spanned<String>) -> Result<Duration, SpannedError> {
+    // An agent sends a sign of life at least three times in this time, and a busy host is late.
+    let least = Duration::from_secs(1);
     let at = raw.span();
     let silence = duration(raw)?;
     if silence < least {
         return Err(spanned(
             at,
-            "less than 5s: a busy host would count as silent",
+            "less than 1s: a busy host would count as silent",
         ));
     }
     Ok(silence)

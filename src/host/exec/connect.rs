@@ -71,6 +71,12 @@ impl Conversation {
         self.end = Signal::SIGTERM;
     }
 
+    /// Leaves the command alone from here on: it may be an agent that carries out its batch, and
+    /// waits for another connection.
+    pub(crate) fn leave(&mut self) {
+        self.group = None;
+    }
+
     /// Waits for the end of the command. Returns its exit code; none if a signal ended it.
     ///
     /// # Errors

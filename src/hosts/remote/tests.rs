@@ -59,15 +59,23 @@ fn an_answer_without_a_piece_in_the_middle_is_an_error() {
 
 #[test]
 fn an_answer_over_its_limit_is_refused() {
-    let piece = RunLine {
+    let piece = |index: usize| RunLine {
         a: 3,
         piece: Some("x".repeat(1 << 19)),
+        at: index << 19,
         more: true,
         ..RunLine::default()
     };
-    let line = serde_json::to_string(&piece).unwrap();
-    let lines = vec![line; (MAX_ANSWER >> 19) + 1];
+    let line = |index| serde_json::to_string(&piece(index)).unwrap();
+    let lines: Vec<String> = (0..=MAX_ANSWER >> 19).map(line).collect();
     assert!(matches!(join(&lines), Err(Unanswered::Large)));
+}
+
+#[test]
+fn a_piece_that_comes_twice_is_of_no_whole_answer() {
+    let mut lines = RunLine::of(3, 7, &abort("x".repeat(1 << 20))).unwrap();
+    lines.insert(1, lines[0].clone());
+    assert!(matches!(join(&lines), Err(Unanswered::Ended)));
 }
 
 #[test]

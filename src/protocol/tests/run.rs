@@ -105,6 +105,7 @@ fn verbs() -> impl Strategy<Value = RunVerb> {
         waves.prop_map(|waves| RunVerb::Plan {
             waves,
             part_of: None,
+            confirm_within_s: Some(60),
         }),
         Just(RunVerb::Unchanged),
         requests().prop_map(|request| RunVerb::Do { request }),

@@ -19,7 +19,7 @@ pub(super) fn direction(order: &RecoverOrder, left: &InterruptedRun) -> Result<D
     match order.caller {
         _ if *verb != Verb::Resume => {}
         Caller::Coordinator { is_over: true } => {}
-        Caller::Coordinator { is_over: false } => ensure_open(options, left)?,
+        Caller::Coordinator { is_over: false } | Caller::Timer => ensure_open(options, left)?,
         Caller::Operator => {
             ensure_open(options, left)?;
             ensure_whole(left)?;

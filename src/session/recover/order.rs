@@ -7,6 +7,8 @@ use crate::{fleet::Fleet, runs::Verb, session::context::SessionOptions};
 pub(crate) enum Caller {
     /// The operator of this machine.
     Operator,
+    /// The commit-confirmed timer of the earlier run.
+    Timer,
     /// The coordinator of a run over hosts.
     Coordinator {
         /// The earlier run has reached its goal here. It is looked at again, and must still be what

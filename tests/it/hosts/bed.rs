@@ -18,11 +18,11 @@ use crate::{
 /// The attempts to load a config that a server counts at its start.
 pub(super) const AT_START: u64 = 1;
 
-/// The time after which a host is silent: the shortest one.
-const SILENCE: &str = "5s";
+/// The time after which a host is silent.
+const SILENCE: &str = "2s";
 
 /// The lines of `[agent]` of every host.
-const AGENT: &str = "";
+const AGENT: &str = "lease = \"1s\"\n";
 
 /// The files beside those of a host that `between.py` writes.
 const OF_A_CONNECTION: [&str; 4] = ["count", "used", "acts", "down"];
@@ -116,6 +116,39 @@ impl Bed {
             fleet.path("fleet.toml").display(),
             fleet.path("state").display(),
         )
+    }
+
+    /// Sets the lease of every host.
+    pub(super) fn lease(&self, lease: &str) {
+        for fleet in &self.hosts {
+            let own = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+            let changed = own.replace("lease = \"1s\"", &format!("lease = \"{lease}\""));
+            fleet.write("fleet.toml", &changed);
+        }
+    }
+
+    /// Returns a command of the agent of a host, with another mode than `--stdio`.
+    pub(super) fn agent_command(&self, host: usize, args: &[&str]) -> Command {
+        let fleet = &self.hosts[host];
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_hello"));
+        without_cargo(&mut agent)
+            .arg("agent")
+            .args(args)
+            .arg("--fleet")
+            .arg(fleet.path("fleet.toml"))
+            .arg("--state")
+            .arg(fleet.path("state"))
+            .stdin(Stdio::null());
+        agent
+    }
+
+    /// Kills every agent that a connection to a host has started.
+    pub(super) fn kill_agents(&self, host: usize) {
+        let pids = std::fs::read_to_string(self.path(&format!("h{host}.pids"))).unwrap();
+        for pid in pids.lines() {
+            let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
     }
 
     /// Connects to a host by its agent itself.

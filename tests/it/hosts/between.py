@@ -16,7 +16,8 @@ way         ">" or "<"
 line        an expression that is searched in the line; every line fits without it
 nth         the number of the line among those that fit, from 1; 1 without it
 connection  the number of the connection to this host, from 1; any without it
-once        true if one connection alone uses it; else each uses it once
+back        true if one connection alone uses it, and the next ones pass everything on; else each
+            connection uses it once, and a "cut" or a "stop" leaves the link down
 after       true if the line is passed on first; in an "insert", if it goes before the text
 lost        true if the line is not passed on
 down        the content of PATH.down, written before the act
@@ -178,13 +179,14 @@ def is_used(rule):
     with Locked():
         text = json.dumps(rule)
         used = read(".used", [])
-        if rule.get("once") and text in used:
+        if rule.get("back") and text in used:
             return True
         replace(".used", used + [text])
         with open(PATH + ".acts", "a") as file:
             file.write(json.dumps({"rule": rule, "connection": connection}) + "\n")
-        if "down" in rule:
-            down = dict(rule["down"])
+        is_for_good = rule["act"] in ("cut", "stop") and not rule.get("back")
+        if is_for_good or "down" in rule:
+            down = dict(rule.get("down", {}))
             if "seconds" in down:
                 down["until"] = clock() + down["seconds"]
             replace(".down", down)

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::support::{CommandEnd, run_to_end, without_cargo, write};
 
+mod attached;
 mod bed;
 mod claimed;
 mod elsewhere;

@@ -107,11 +107,11 @@ fn a_refusal_by_a_lock_names_the_claimed_operator_while_a_run_is_under_way() {
 fn a_refusal_by_a_lock_names_the_claimed_operator_before_anything_is_recorded() {
     let bed = Bed::start(&[1]);
     let fleet = std::fs::read_to_string(bed.path("fleet.toml")).unwrap();
-    let patient = fleet.replace("silence = \"5s\"", "silence = \"60s\"");
+    let patient = fleet.replace("silence = \"2s\"", "silence = \"60s\"");
     std::fs::write(bed.path("fleet.toml"), patient).unwrap();
     // The host has surveyed, and never hears of its waves.
     let plan = r#""q":"plan""#;
-    bed.between(0, &[rule("stop", ">", plan)]);
+    bed.between(0, &[rule("drop", ">", plan)]);
     let mut first = broadcast_by(&bed, "carol").spawn().unwrap();
     until("the host has surveyed", || bed.wire(0).contains(plan));
     assert!(bed.open_runs(0).is_empty(), "no journal has begun");

@@ -98,7 +98,7 @@ fn a_name_that_ssh_would_take_for_an_option_is_refused_with_its_line() {
         "list = [\"a\", \"a\"]",
         "list = []",
         "list = [\"a\"]\nconnect = [\"ssh\", \"host\"]",
-        "list = [\"a\"]\nsilence = \"1s\"",
+        "list = [\"a\"]\nsilence = \"500ms\"",
         "list = [\"a\"]\nparallel = 0",
     ] {
         let testbed = Testbed::new("");

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::hosts::bed::Bed;
 
 /// The seconds of a pause that outlasts two leases.
-pub(super) const TWO_LEASES: f64 = 4.5;
+pub(super) const TWO_LEASES: f64 = 8.5;
 /// The seconds of a line that comes late, and not so late that its host is silent.
 const LATE: f64 = 0.7;
 /// The bytes of a line that is too long.
@@ -33,6 +33,8 @@ pub(super) enum Fault {
     StateFull,
     /// Nothing more is passed on, and neither side learns of it.
     Silent,
+    /// The line is lost, and the connection is not.
+    Dropped,
     Doubled,
     Late,
     /// The line goes behind the next one.
@@ -65,7 +67,7 @@ pub(super) enum Side {
     Second,
 }
 
-pub(super) const FAULTS: [Fault; 17] = [
+pub(super) const FAULTS: [Fault; 18] = [
     Fault::CutBack,
     Fault::HalfOpenBack,
     Fault::DownBack,
@@ -77,6 +79,7 @@ pub(super) const FAULTS: [Fault; 17] = [
     Fault::CoordinatorPaused,
     Fault::StateFull,
     Fault::Silent,
+    Fault::Dropped,
     Fault::Doubled,
     Fault::Late,
     Fault::Reordered,
@@ -166,7 +169,7 @@ impl Fault {
         let mut rule = match self {
             Self::CutBack => json!({ "act": "cut" }),
             Self::HalfOpenBack => json!({ "act": "cut", "open": 1 }),
-            Self::DownBack => json!({ "act": "cut", "down": { "refuse": 2 } }),
+            Self::DownBack => json!({ "act": "cut", "down": { "refuse": 1 } }),
             Self::CutForGood => json!({ "act": "cut", "down": {} }),
             Self::AgentKilled => json!({ "act": "end", "lost": true }),
             Self::AgentKilledForGood => json!({ "act": "end", "lost": true, "down": {} }),
@@ -180,6 +183,7 @@ impl Fault {
                 json!({ "act": "shell", "text": bed.mounts(place.host).fill() })
             }
             Self::Silent => json!({ "act": "stop" }),
+            Self::Dropped => json!({ "act": "drop" }),
             Self::Doubled => json!({ "act": "double" }),
             Self::Late => json!({ "act": "hold", "seconds": LATE }),
             Self::Reordered => json!({ "act": "swap" }),
@@ -189,7 +193,7 @@ impl Fault {
         };
         rule["way"] = json!(place.way);
         rule["line"] = json!(place.line);
-        rule["once"] = json!(true);
+        rule["back"] = json!(true);
         rule
     }
 }

@@ -12,6 +12,9 @@ use crate::{hosts::bed::Bed, support::run_to_end};
 /// The hosts of each cell, with one server each.
 const HOSTS: usize = 3;
 
+/// The lease of each host.
+const LEASE: &str = "4s";
+
 #[derive(Debug, Clone, Copy)]
 struct Cell {
     fault: Fault,
@@ -28,6 +31,8 @@ enum End {
     Exit(&'static [i32]),
     /// By the signal.
     Killed,
+    /// By any exit code that the outcomes make.
+    Any,
 }
 
 impl Cell {
@@ -36,7 +41,15 @@ impl Cell {
         let is_progress = self.phase.place(self.side).is_progress();
         match self.fault {
             Fault::CoordinatorKilled => End::Killed,
-            Fault::CoordinatorPaused | Fault::Doubled | Fault::Late | Fault::Reordered => End::Same,
+            Fault::CutBack
+            | Fault::HalfOpenBack
+            | Fault::DownBack
+            | Fault::Silent
+            | Fault::Dropped
+            | Fault::Doubled
+            | Fault::Late
+            | Fault::Reordered => End::Same,
+            Fault::CoordinatorPaused => End::Any,
             Fault::Unknown if is_progress => End::Same,
             Fault::StateFull => self.full(),
             Fault::Unknown if self.side == Side::First => match self.phase {
@@ -90,6 +103,7 @@ impl Cell {
             Bed::start(&[1; HOSTS])
         };
         bed.fleet(self.phase.rollout());
+        bed.lease(LEASE);
         let place = self.phase.place(self.side);
         bed.between(place.host, &[self.fault.rule(&bed, place)]);
         bed
@@ -160,7 +174,7 @@ impl Cell {
         let fits = match (self.expected(), code) {
             (End::Same, Some(code)) => code == if self.phase == Phase::Rollback { 6 } else { 0 },
             (End::Exit(codes), Some(code)) => codes.contains(&code),
-            (End::Killed, None) => true,
+            (End::Killed, None) | (End::Any, Some(_)) => true,
             _ => false,
         };
         (!fits).then(|| format!("it ends with {code:?}, not {:?}", self.expected()))
@@ -242,6 +256,7 @@ faults! {
     a_stopped_coordinator_in_any_phase: CoordinatorPaused,
     a_full_state_directory_of_a_host_in_any_phase: StateFull,
     a_silent_connection_in_any_phase: Silent,
+    a_lost_line_in_any_phase: Dropped,
     a_doubled_line_in_any_phase: Doubled,
     a_late_line_in_any_phase: Late,
     a_line_behind_the_next_one_in_any_phase: Reordered,

@@ -136,7 +136,7 @@ fn rule(random: &mut Random) -> Value {
     rule["way"] = json!(way);
     rule["line"] = json!(line);
     rule["nth"] = json!(random.between(1, 8));
-    rule["once"] = json!(true);
+    rule["back"] = json!(true);
     if random.chance(25) {
         rule["connection"] = json!(2);
     }

@@ -1,0 +1,119 @@
+//! A connection to this host whose coordinator wants the session of another agent: this one passes
+//! the frames of both on.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::{net::UnixStream, time::timeout};
+
+use super::{
+    attach,
+    host_agent::Agent,
+    input::{Heard, Input},
+    output::Sign,
+};
+use crate::{
+    protocol::{Answer, FrameReader, FrameWriter, Refused, RefusedKind, Request, TakeOver},
+    runs::RunInfo,
+};
+
+/// The longest wait for a session that ends: it finishes what it carries out first.
+const ENDING: Duration = Duration::from_secs(600);
+
+impl Agent {
+    /// Passes the frames of this connection to the session of a run, and back, until one of them
+    /// ends. Returns false if there is no such session, and has said so.
+    pub(super) async fn pass(&self, run: &str, key: String, input: &mut Input) -> bool {
+        let session = match self.options.state.as_deref() {
+            Some(state) => attach::session_of(state, run).await,
+            None => None,
+        };
+        let Some(session) = session else {
+            let text = self.why_ended(run);
+            self.output.send(&Answer::refused(RefusedKind::Ended, text));
+            return false;
+        };
+        let (read, write) = session.into_split();
+        let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
+        let run = run.to_owned();
+        if writer.write(&Request::Attach { run, key }).await.is_err() {
+            let text = "the session ended just now";
+            self.output.send(&Answer::refused(RefusedKind::Ended, text));
+            return false;
+        }
+        // A sign of life of this agent would tell nothing of the session.
+        self.output.give(Sign::None);
+        loop {
+            tokio::select! {
+                heard = input.next(|| None) => match heard {
+                    Heard::Frame(frame) if writer.write(&frame).await.is_ok() => {}
+                    _ => return true,
+                },
+                frame = reader.next::<Value>() => match frame {
+                    Ok(Some(frame)) => self.output.send(&frame),
+                    Ok(None) | Err(_) => return true,
+                },
+            }
+        }
+    }
+
+    /// Returns a sentence about a run that has no session here.
+    fn why_ended(&self, run: &str) -> String {
+        let state = self.options.state.as_deref();
+        let known = state.map(|state| RunInfo::of(state, run));
+        match known.filter(|info| info.began.is_some()) {
+            Some(info) if info.open => "its agent has ended, and the run is open there".into(),
+            Some(info) => format!("the run is over there: {}", info.verdict()),
+            None => "no session of the run is there".into(),
+        }
+    }
+
+    /// Ends the sessions of other coordinators that are meant, and waits until they hold nothing.
+    pub(super) async fn take_over(&self, order: &TakeOver) -> Result<Vec<Answer>, Refused> {
+        let Some(state) = self.options.state.as_deref() else {
+            return Ok(vec![ended(Vec::new())]);
+        };
+        let mut runs = Vec::new();
+        for session in attach::sessions(state).await {
+            match timeout(ENDING, end(session, order)).await {
+                Ok(Some(run)) => runs.push(run),
+                Ok(None) => {}
+                Err(_) => {
+                    let text = format!(
+                        "a session has not ended within {}s after it was taken over",
+                        ENDING.as_secs()
+                    );
+                    let kind = RefusedKind::Failed;
+                    return Err(Refused { kind, text });
+                }
+            }
+        }
+        Ok(vec![ended(runs)])
+    }
+}
+
+/// Asks one session to end. Returns its run once it holds nothing; none if it is not meant.
+async fn end(session: UnixStream, order: &TakeOver) -> Option<Value> {
+    let (read, write) = session.into_split();
+    let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
+    writer.write(&Request::TakeOver(order.clone())).await.ok()?;
+    loop {
+        let frame: Value = reader.next().await.ok()??;
+        if frame.get("a").is_none() {
+            continue;
+        }
+        let mut answer: Answer = serde_json::from_value(frame).ok()?;
+        return answer.result.remove("run").filter(|_| answer.no.is_none());
+    }
+}
+
+/// Returns the answer with the runs whose sessions were ended.
+fn ended(runs: Vec<Value>) -> Answer {
+    Answer {
+        a: 0,
+        rows: Vec::new(),
+        result: Map::from_iter([("ended".to_owned(), Value::Array(runs))]),
+        no: None,
+        more: false,
+    }
+}
