@@ -129,16 +129,16 @@ pub(super) fn one_config(report: &Value, open_here: &[String], now: &[Evidence])
         .collect()
 }
 
-/// Invariant 4: no agent, lock, socket or staged file is left. What a killed agent has staged stays
-/// until the next one of that host.
+/// Invariant 4: no agent, lock, socket or staged file is left. The socket and the staged files of a
+/// killed agent stay until the next one of that host.
 pub(super) fn nothing_left(now: &[Evidence], is_agent_killed: bool) -> Vec<String> {
     let held = now.iter().filter(|host| !host.held.is_empty());
     let mut faults: Vec<String> = held
         .map(|host| format!("{} still has {:?}", host.name, host.held))
         .collect();
-    let staged = now.iter().filter(|host| !host.staged.is_empty());
+    let staged = now.iter().filter(|host| !host.files.is_empty());
     if !is_agent_killed {
-        faults.extend(staged.map(|host| format!("{} still has {:?}", host.name, host.staged)));
+        faults.extend(staged.map(|host| format!("{} still has {:?}", host.name, host.files)));
     }
     faults
 }

@@ -46,10 +46,10 @@ pub(super) struct Evidence {
     pub(super) journals: Vec<Journal>,
     /// The marks of open runs.
     pub(super) open: Vec<String>,
-    /// What a session holds: agents, sockets, locks.
+    /// What a session holds: agents and locks.
     pub(super) held: Vec<String>,
-    /// The files that a run has staged.
-    pub(super) staged: Vec<PathBuf>,
+    /// Its sockets, and the files that it has staged.
+    pub(super) files: Vec<PathBuf>,
 }
 
 impl Journal {
@@ -104,8 +104,8 @@ impl Evidence {
                 .and_then(|bytes| message_of(&bytes)),
             journals: Journal::all(&state),
             open: names(&state.join("open")),
-            held: held(bed, host, &state),
-            staged: staged(fleet.dir.path()),
+            held: held(bed, host),
+            files: sockets(&state).chain(staged(fleet.dir.path())).collect(),
         }
     }
 
@@ -139,19 +139,24 @@ fn signals(url: &str) -> Option<u64> {
 }
 
 /// Returns what a session of a run holds on a host.
-fn held(bed: &Bed, host: usize, state: &Path) -> Vec<String> {
+fn held(bed: &Bed, host: usize) -> Vec<String> {
     let agents = bed.agents(host).into_iter();
     let mut held: Vec<String> = agents
         .map(|(pid, line)| format!("agent {pid}: {line}"))
         .collect();
-    let sockets = names(&state.join("agents")).into_iter();
-    held.extend(sockets.map(|name| format!("socket {name}")));
     let dir = bed.hosts[host].dir.path();
     let folder = File::open(dir).unwrap();
     if Flock::lock(folder, FlockArg::LockExclusiveNonblock).is_err() {
         held.push(format!("lock of {}", dir.display()));
     }
     held
+}
+
+/// Returns the sockets of the sessions on a host.
+fn sockets(state: &Path) -> impl Iterator<Item = PathBuf> {
+    let folder = state.join("agents");
+    let names = names(&folder).into_iter();
+    names.map(move |name| folder.join(name))
 }
 
 /// Returns the files that a run has staged beside its targets.

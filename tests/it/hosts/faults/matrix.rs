@@ -48,7 +48,9 @@ impl Cell {
             | Fault::Dropped
             | Fault::Doubled
             | Fault::Late
-            | Fault::Reordered => End::Same,
+            | Fault::Reordered
+            | Fault::Garbled
+            | Fault::Long => End::Same,
             Fault::CoordinatorPaused => End::Any,
             Fault::Unknown if is_progress => End::Same,
             Fault::StateFull => self.full(),

@@ -21,7 +21,7 @@ fn host(message: &str, signals: u64) -> Evidence {
         journals: Vec::new(),
         open: Vec::new(),
         held: Vec::new(),
-        staged: Vec::new(),
+        files: Vec::new(),
     }
 }
 
@@ -90,7 +90,7 @@ fn a_host_between_two_configs_must_be_named() {
 #[test]
 fn what_a_session_leaves_is_found() {
     let mut now = host(OLD, 0);
-    now.staged = vec!["/x/.web.toml.hello-01".into()];
+    now.files = vec!["/x/.web.toml.hello-01".into()];
     assert_eq!(nothing_left(&[now.clone()], false).len(), 1);
     assert!(nothing_left(&[now.clone()], true).is_empty());
     now.held = vec!["agent 1".into()];
