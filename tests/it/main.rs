@@ -73,6 +73,9 @@ mod waves;
 #[path = "../chaos/mode.rs"]
 #[expect(dead_code, reason = "a round of faults needs more of it")]
 mod mode;
+#[path = "../chaos/random.rs"]
+#[expect(dead_code, reason = "a round of faults needs more of it")]
+mod random;
 #[path = "../chaos/rogue.rs"]
 #[expect(dead_code, reason = "a round of faults needs more of it")]
 mod rogues;

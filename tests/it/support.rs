@@ -125,6 +125,13 @@ impl Fleet {
         self.servers.swap_remove(index);
     }
 
+    /// Restarts a server in its slot with a whole command line.
+    pub(crate) fn restart_by(&mut self, index: usize, serve: &mut Command) {
+        self.kill(index);
+        self.serve_command(serve);
+        self.servers.swap_remove(index);
+    }
+
     pub(crate) fn serve(&mut self) {
         self.serve_from("web.toml");
     }

@@ -9,15 +9,30 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{CommandEnd, Fleet, run_to_end, try_get, until, without_cargo, write};
+use super::faults::Mounts;
+use crate::{
+    support::{CommandEnd, Fleet, run_to_end, try_get, until, without_cargo, write},
+    world::processes_of,
+};
 
 /// The attempts to load a config that a server counts at its start.
 pub(super) const AT_START: u64 = 1;
+
+/// The time after which a host is silent.
+const SILENCE: &str = "2s";
+
+/// The lines of `[agent]` of every host.
+const AGENT: &str = "lease = \"1s\"\n";
+
+/// The files beside those of a host that `between.py` writes.
+const OF_A_CONNECTION: [&str; 4] = ["count", "used", "acts", "down"];
 
 pub(super) struct Bed {
     pub(super) dir: tempfile::TempDir,
     pub(super) hosts: Vec<Fleet>,
     files: Vec<BTreeMap<PathBuf, Vec<u8>>>,
+    /// The mount namespaces of the hosts that have one.
+    mounts: Vec<Option<Mounts>>,
 }
 
 /// Returns a rule of `between.py`.
@@ -33,12 +48,30 @@ pub(super) fn rule_after(act: &str, way: &str, line: &str) -> Value {
 impl Bed {
     /// Starts hosts `h0`, `h1`, .. with this many servers each.
     pub(super) fn start(servers: &[usize]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         let hosts: Vec<Fleet> = servers.iter().map(|n| Fleet::start(*n)).collect();
+        let mounts = servers.iter().map(|_| None).collect();
+        Self::of(hosts, mounts)
+    }
+
+    /// Starts hosts with one server each. Everything of a host runs in a mount namespace of its own,
+    /// in which its state directory is a small filesystem.
+    pub(super) fn start_in_namespaces(hosts: usize) -> Self {
+        let start = |_| {
+            let mut host = Fleet::start(0);
+            let mounts = Mounts::of(&host);
+            host.serve_command(&mut mounts.serve(&host));
+            (host, Some(mounts))
+        };
+        let (hosts, mounts) = (0..hosts).map(start).unzip();
+        Self::of(hosts, mounts)
+    }
+
+    fn of(hosts: Vec<Fleet>, mounts: Vec<Option<Mounts>>) -> Self {
         let mut bed = Self {
-            dir,
+            dir: tempfile::tempdir().unwrap(),
             hosts,
             files: Vec::new(),
+            mounts,
         };
         write(&bed.path("between.py"), include_str!("between.py"));
         for host in 0..bed.hosts.len() {
@@ -46,7 +79,7 @@ impl Bed {
             let own = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
             fleet.write(
                 "fleet.toml",
-                &format!("{own}[agent]\nname = \"h{host}\"\nlease = \"1s\"\n"),
+                &format!("{own}[agent]\nname = \"h{host}\"\n{AGENT}"),
             );
             bed.connect_directly(host);
         }
@@ -66,7 +99,7 @@ impl Bed {
         let dir = self.dir.path();
         let last = self.hosts.len() - 1;
         let text = format!(
-            "version = 1\n[hosts]\nlist = [\"h[0-{last}]\"]\nsilence = \"2s\"\n\
+            "version = 1\n[hosts]\nlist = [\"h[0-{last}]\"]\nsilence = \"{SILENCE}\"\n\
              connect = [\"sh\", \"{}/{{name}}.sh\"]\n{more}",
             dir.display()
         );
@@ -75,8 +108,10 @@ impl Bed {
 
     fn agent(&self, host: usize) -> String {
         let fleet = &self.hosts[host];
+        let enter = self.mounts[host].as_ref().map(Mounts::enter);
         format!(
-            "{} agent --stdio --fleet {} --state {}",
+            "{}{} agent --stdio --fleet {} --state {}",
+            enter.unwrap_or_default(),
             env!("CARGO_BIN_EXE_hello"),
             fleet.path("fleet.toml").display(),
             fleet.path("state").display(),
@@ -128,10 +163,59 @@ impl Bed {
         let dir = self.dir.path().display();
         let text = serde_json::to_string(rules).unwrap();
         write(&self.path(&format!("h{host}.rules")), &text);
-        let _ = std::fs::remove_file(self.path(&format!("h{host}.down")));
+        for name in OF_A_CONNECTION {
+            let _ = std::fs::remove_file(self.path(&format!("h{host}.{name}")));
+        }
         let agent = self.agent(host);
         let script = format!("exec python3 {dir}/between.py {dir} h{host} {agent}\n");
         write(&self.path(&format!("h{host}.sh")), &script);
+    }
+
+    /// Makes the link to a host work again.
+    pub(super) fn mend(&self, host: usize) {
+        let _ = std::fs::remove_file(self.path(&format!("h{host}.down")));
+    }
+
+    /// Returns the rules that were used on the connections to a host.
+    pub(super) fn acts(&self, host: usize) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.path(&format!("h{host}.acts")));
+        let text = text.unwrap_or_default();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Restarts the servers of a host, as a reboot does: another boot id, other processes.
+    pub(super) fn reboot(&mut self, host: usize) {
+        let mounts = self.mounts[host].as_ref().unwrap();
+        mounts.new_boot_id();
+        let mut serve = mounts.serve(&self.hosts[host]);
+        self.hosts[host].restart_by(0, &mut serve);
+    }
+
+    /// Returns the mount namespace of a host.
+    pub(super) fn mounts(&self, host: usize) -> &Mounts {
+        self.mounts[host].as_ref().unwrap()
+    }
+
+    /// Returns the state directory of a host, as this process sees it.
+    pub(super) fn state(&self, host: usize) -> PathBuf {
+        let state = self.hosts[host].path("state");
+        match &self.mounts[host] {
+            Some(mounts) => mounts.seen(&state),
+            None => state,
+        }
+    }
+
+    /// Returns the agents of a host that run: pid, and command line.
+    pub(super) fn agents(&self, host: usize) -> Vec<(i32, String)> {
+        let processes = processes_of(&self.hosts[host].path("state"));
+        let is_agent = |line: &str| line.contains(" agent ") && !line.contains("between.py");
+        processes
+            .into_iter()
+            .filter(|(_, _, line)| is_agent(line))
+            .map(|(pid, _, line)| (pid, line))
+            .collect()
     }
 
     /// Makes a host one that cannot be reached.
@@ -184,7 +268,7 @@ impl Bed {
 
     /// Returns the ids of the runs that a host keeps.
     pub(super) fn runs(&self, host: usize) -> Vec<String> {
-        names(&self.hosts[host].path("state/runs"))
+        names(&self.state(host).join("runs"))
     }
 
     /// Returns the ids of the runs that this machine keeps.
@@ -241,6 +325,8 @@ impl Bed {
                 let has_ended = || line().map_or(true, |stat| stat.contains(") Z "));
                 until(&format!("agent {pid} of h{host} has ended"), has_ended);
             }
+            let what = format!("no agent of h{host} runs");
+            until(&what, || self.agents(host).is_empty());
         }
     }
 
@@ -305,7 +391,7 @@ impl Bed {
 
     /// Returns the marks of the runs that are open on a host.
     pub(super) fn open_runs(&self, host: usize) -> Vec<String> {
-        names(&self.hosts[host].path("state/open"))
+        names(&self.state(host).join("open"))
     }
 
     /// Returns the marks of the coordinator's open runs.
@@ -320,7 +406,7 @@ impl Bed {
 
     /// Returns the verdict of the last run in a host's journal.
     pub(super) fn last_verdict(&self, host: usize) -> String {
-        let runs = self.hosts[host].path("state/runs");
+        let runs = self.state(host).join("runs");
         let run = names(&runs).pop().unwrap_or_default();
         let text = std::fs::read_to_string(runs.join(run).join("events.jsonl"));
         let text = text.unwrap_or_default();
@@ -330,7 +416,7 @@ impl Bed {
     }
 }
 
-fn names(dir: &Path) -> Vec<String> {
+pub(super) fn names(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten();
     let mut names: Vec<String> = entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -104,7 +104,7 @@ impl Sshd {
     }
 }
 
-fn keygen(testbed: &Testbed, name: &str) {
+pub(super) fn keygen(testbed: &Testbed, name: &str) {
     let made = command("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", "", "-f"])
         .arg(testbed.path(name))
