@@ -42,7 +42,7 @@ impl Earlier {
         let part_of = began.and_then(|began| began.part_of.clone());
         if of.revert || info.open || info.running {
             return Ok(Self {
-                run: of.run.clone(),
+                run: continued(state, &id).unwrap_or_else(|| of.run.clone()),
                 is_over: false,
                 part_of,
                 armed_s: runs::armed(state, &id).map(|armed| armed.seconds),
@@ -62,6 +62,14 @@ impl Earlier {
             }
         }
     }
+}
+
+/// Returns the newest open run that resumes the run `id`: a new agent went on with it after the
+/// first one was killed.
+fn continued(state: &Path, id: &str) -> Option<String> {
+    let mut open = runs::open_runs(state).into_iter();
+    let later = open.rfind(|run| run.open && run.id != id && resumes(state, run, id));
+    later.map(|run| run.id)
 }
 
 /// Tells whether a run resumes the run `id`, or a run that resumes it.

@@ -207,6 +207,10 @@ impl Journal {
         // A slow disk takes seconds for each sync, and no process can leave one half-way: so each
         // comes after a check.
         check_interrupts(interrupts)?;
+        // A process that was killed here has left a run that never began.
+        if dir.try_exists()? && !layout::mark_of(state, record.id).try_exists()? {
+            std::fs::remove_dir_all(dir)?;
+        }
         state_dir::folder(dir)?;
         let began = RunBegan::of(record);
         let until = interrupted(interrupts, 0);
