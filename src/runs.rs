@@ -19,6 +19,7 @@ use crate::{
     step::Content,
 };
 
+mod close_index;
 mod doubts;
 mod forget;
 mod format;
@@ -43,6 +44,7 @@ mod supersede;
 mod syslog;
 
 pub(crate) use self::{
+    close_index::close_index,
     doubts::{next, unreadable},
     forget::{NotForgotten, OpenRuns, check_bytes, check_run, forget_bytes, forget_run},
     format::{OverHosts, Readings, RunBegan, RunEnded, first_event_schema},

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     event::{VERSION, Verdict},
     fleet::{Fleet, Hosts},
-    hosts::{Absence, Answered, Gathered, SelectFault, gather_answers, select, worst},
+    hosts::{
+        Absence, Answered, ClosedIndex, Gathered, SelectFault, close_indexes, gather_answers,
+        select, worst,
+    },
     inventory::{Expression, HostName},
     names,
     protocol::{Request, RunQuery},
@@ -83,6 +86,8 @@ struct Joined {
     answered: usize,
     /// True if a host or this machine keeps more runs than it has listed.
     is_cut: bool,
+    /// The open indexes whose runs are over on each of their hosts.
+    closed: Vec<ClosedIndex>,
 }
 
 /// Prints the runs of the selected hosts. Returns the exit code: 0 if each answered, 11 if one was
@@ -108,7 +113,10 @@ async fn joined(options: &Options, selection: &HostSelection) -> Result<Joined, 
         open: false,
     };
     let selected = select(hosts, (on, except), Some(state)).await?;
-    let mut joined = Joined::default();
+    let mut joined = Joined {
+        closed: close_indexes(state, hosts, &selected, |_| true).await,
+        ..Joined::default()
+    };
     if on.is_empty() && except.is_empty() {
         let unreadable = |e: io::Error| RunError::State(state.clone(), e);
         joined
@@ -247,6 +255,8 @@ impl Joined {
             .iter()
             .map(|absence| json!({ "host": absence.host, "why": absence.why }))
             .collect();
+        let closed = self.closed.iter().map(ClosedIndex::line);
+        closed.for_each(|line| screen::tell(&line));
         for absence in &self.absent {
             let text = format!("{}: {}", absence.host, absence.why);
             screen::tell(&screen::worded("No answer", &text));

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{open_on_hosts, options::Options};
 use crate::{
-    event::{Abort, Event, Interrupts, Verdict},
+    event::{Abort, Event, HostState, Interrupts, Verdict, interrupted},
     execute::{Candidates, EarlierRun, HostsOrder, execute_over_hosts},
-    fleet::Fleet,
+    fleet::{Fleet, Hosts},
+    hosts::{close_indexes, select},
     inventory::{Expression, HostName},
     protocol::{ChangeOrder, ContinuedRun, CountedGroups, SurveyOrder},
     report::RunReport,
@@ -100,6 +101,8 @@ pub(super) async fn attempt(
         options.on.clone()
     };
     let shared = &options.shared;
+    let of = run.id.clone();
+    let of_run = Expression::of_hosts(&run.hosts);
     let earlier = earlier(options, run);
     let session = shared.of_session(&runs::new_id());
     let order = HostsOrder {
@@ -135,7 +138,47 @@ pub(super) async fn attempt(
         earlier: Some(earlier),
         options: session,
     };
-    execute_over_hosts(&order, interrupts, on_event).await
+    let ended = execute_over_hosts(&order, interrupts, on_event).await;
+    let is_over_all = options.on.is_empty() && options.except.is_empty();
+    if is_over_all && !shared.dry_run && is_reached(&ended) {
+        let closing = close_index(options, (hosts, &of_run), &of, on_event);
+        tokio::select! {
+            () = closing => {}
+            () = interrupted(interrupts, 0) => {}
+        }
+    }
+    ended
+}
+
+/// Tells whether every host of the command was reached.
+fn is_reached(ended: &Result<RunReport, Abort>) -> bool {
+    let is_away = |state| matches!(state, HostState::Unreachable | HostState::Lost);
+    match ended {
+        Ok(report) => !report.hosts.iter().any(|host| is_away(host.state)),
+        Err(abort) => abort.verdict != Verdict::Unreachable,
+    }
+}
+
+/// Closes the index of the earlier run if the command has left it open, and each of its hosts has
+/// recorded that it is over there: another coordinator has ended it.
+async fn close_index(
+    options: &Options,
+    (hosts, of_run): (&Hosts, &Expression),
+    of: &str,
+    on_event: &mut dyn FnMut(&HostName, &Event),
+) {
+    let state = &options.shared.state;
+    let open = runs::open_runs(state);
+    if !open.iter().any(|run| run.id == of) {
+        return;
+    }
+    let Ok(entries) = select(hosts, (of_run, &Expression::default()), None).await else {
+        return;
+    };
+    for closed in close_indexes(state, hosts, &entries, |run| run == of).await {
+        let (run, why) = (closed.run, closed.why);
+        on_event(&HostName::local(), &Event::IndexClosed { run, why });
+    }
 }
 
 /// Returns the run that the command continues, with its direction on every host. An open run that

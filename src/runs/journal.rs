@@ -13,7 +13,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    ProofCache, ProvenInstance, Record, RunInfo,
+    ProofCache, ProvenInstance, Record,
     format::{FirstEvent, JournalLine, PlanFile, RunBegan},
     layout, open_runs,
     operator::Operator,
@@ -144,12 +144,13 @@ fn line(host: &HostName, event: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Appends to the journal of a run whose coordinator is gone, and syncs it.
-pub(super) fn add_end(state: &Path, run: &RunInfo, event: &Event) -> io::Result<()> {
+/// Appends to the journal of the run `id`, whose coordinator is gone, and syncs it. Each event is
+/// of its host; the last one is the end of the run.
+pub(super) fn add_ends(state: &Path, id: &str, ends: &[(&HostName, &Event)]) -> io::Result<()> {
     let mut file = match OpenOptions::new()
         .read(true)
         .append(true)
-        .open(layout::journal_of(state, &run.id))
+        .open(layout::journal_of(state, id))
     {
         // Another command removed the whole run, so there is nothing to end.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -159,8 +160,14 @@ pub(super) fn add_end(state: &Path, run: &RunInfo, event: &Event) -> io::Result<
     if file.seek(SeekFrom::End(-1)).is_ok() {
         file.read_exact(&mut last)?;
     }
-    let new_line: &[u8] = if last == [b'\n'] { b"" } else { b"\n" };
-    file.write_all(&[new_line, &line(&run.host, event)?].concat())?;
+    let mut lines: Vec<u8> = Vec::new();
+    if last != [b'\n'] {
+        lines.push(b'\n');
+    }
+    for (host, event) in ends {
+        lines.extend(line(host, event)?);
+    }
+    file.write_all(&lines)?;
     file.sync_data()
 }
 
