@@ -185,8 +185,10 @@ async fn close_index(
 /// restores an old config is continued by a revert, also on hosts where it has reached its goal.
 fn earlier(options: &Options, run: RunOverHosts) -> EarlierRun {
     let state_args = &options.shared.state_args;
-    let fleet = options.fleet.as_ref().and_then(|fleet| fleet.path.as_ref());
-    let fleet = fleet.map_or_else(String::new, |path| {
+    let named = options.fleet.as_ref().and_then(|fleet| fleet.path.as_ref());
+    // Without an index, only the file tells which hosts are meant.
+    let asked = Some(&run.fleet).filter(|_| run.hosts.is_empty());
+    let fleet = named.or(asked).map_or_else(String::new, |path| {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         format!(" --fleet {}", screen::quote(path))
     });

@@ -128,6 +128,7 @@ impl RunBegan {
             instances: record.instances.len(),
             targets: record.targets.len(),
             waves: record.waves,
+            over_hosts: record.over.as_ref().map(|over| over.hosts.len()),
             part_of: record.part_of.clone(),
         }
     }

@@ -116,3 +116,41 @@ fn an_index_whose_coordinator_was_killed_after_the_end_of_every_host_gets_that_e
     assert_eq!(bed.open_here(), [] as [String; 0]);
     assert_eq!(result(&bed, &run), "converged");
 }
+
+/// Returns the number of instances of an outcome in a summary.
+fn count(end: &CommandEnd, outcome: &str) -> u64 {
+    end.json["counts"][outcome].as_u64().unwrap_or_default()
+}
+
+#[test]
+fn status_and_history_agree_on_a_run_that_was_killed_after_its_last_proof() {
+    let bed = Bed::start(&[1, 1]);
+    bed.between(0, &[rule("kill", ">", r#""verb":"conclude""#)]);
+    assert_eq!(bed.broadcast("two", &[]).code, None);
+    bed.connect_directly(0);
+    assert!(bed.all_serve("two"));
+    let is_open = |bed: &Bed| bed.run_here(&["history"]).json["runs"][0]["open"].clone();
+    expect(&bed.run(&["status"]), 7);
+    assert_eq!(is_open(&bed), true);
+    let end = bed.run(&["resume"]);
+    expect(&end, 0);
+    assert_eq!(count(&end, "unchanged"), 2, "{:#}", end.json);
+    expect(&bed.run(&["status"]), 0);
+    assert_eq!(is_open(&bed), false);
+    let began = bed.run_here(&["history"]).json["runs"][0]["began"].clone();
+    assert_eq!(began["groups"], serde_json::json!(["web"]), "{began:#}");
+}
+
+#[test]
+fn a_resume_of_a_run_that_every_host_has_finished_counts_the_instances_and_closes_it() {
+    let bed = Bed::start(&[1, 1]);
+    bed.between(1, &[rule("kill", "<", r#""finished""#)]);
+    assert_eq!(bed.broadcast("two", &[]).code, None);
+    bed.connect_directly(1);
+    let end = bed.run(&["resume"]);
+    expect(&end, 0);
+    assert_eq!(count(&end, "unchanged"), 2, "{:#}", end.json);
+    assert_eq!(bed.open_here(), [] as [String; 0]);
+    let began = bed.run_here(&["history"]).json["runs"][0]["began"].clone();
+    assert_eq!(began["groups"], serde_json::json!(["web"]), "{began:#}");
+}

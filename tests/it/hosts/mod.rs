@@ -14,6 +14,7 @@ mod claimed;
 mod closed;
 mod elsewhere;
 mod forget;
+mod hints;
 mod history;
 mod interrupted;
 mod killed;
