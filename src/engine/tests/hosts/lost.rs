@@ -232,3 +232,42 @@ fn a_skipped_host_of_a_continued_run_may_have_been_signalled_by_the_earlier_one(
         assert_eq!(host.is_unknown(), is_recovered);
     }
 }
+
+#[test]
+fn a_host_that_did_not_greet_uses_up_the_budget_of_those_that_are_lost_later() {
+    let budget = |max, unreachable| ReachBudget {
+        max,
+        hosts: 4,
+        unreachable,
+    };
+    let left = |max, unreachable| budget(max, unreachable).left();
+    assert_eq!(left(Share::Count(2), 0), 2);
+    assert_eq!(left(Share::Count(2), 1), 1);
+    assert_eq!(left(Share::Part(5_000), 1), 1);
+    assert_eq!(left(Share::Count(1), 2), 0);
+    let text = budget(Share::Part(2_000), 1).text();
+    assert!(text.ends_with("which is 0 of 4 hosts"), "{text}");
+    assert_eq!(budget(Share::Count(0), 1).text(), "");
+}
+
+#[test]
+fn an_instance_of_a_skipped_host_uses_up_no_budget_of_failures() {
+    for (is_skipped, failures) in [(true, 0), (false, 1)] {
+        let (mut plan, _) = ONE.begin();
+        let first = &mut plan.waves[0].steps[0].instances[0];
+        first.instance.outcome = Outcome::TimedOut;
+        let script = Host::Script(ScriptHost::default());
+        let (session, entries) = HostSession::scripted((plan, script), Kept, (false, false));
+        let policy = GroupPolicy {
+            name: "hello".into(),
+            rollout: Rollout::default(),
+            rounds: Rounds::new(),
+        };
+        let mut plan = FleetPlan::new(vec![(session, entries)], vec![policy]);
+        if is_skipped {
+            plan.hosts[0].skip("cut");
+        }
+        let failed = Budget::of(&plan).update(&plan);
+        assert_eq!(failed.ids.len(), failures, "{is_skipped}");
+    }
+}
