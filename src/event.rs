@@ -57,6 +57,9 @@ pub enum Event {
     Superseded { run: String },
     /// This run was left open, and a later run took its place.
     SupersededBy { run: String },
+    /// The index of a run over hosts was left open, and is closed: each of its hosts has recorded
+    /// the end.
+    IndexClosed { run: String, why: String },
     /// Instances of an earlier run, which this run continues, have ended.
     Gone {
         group: String,

@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 use crate::{
     event::{At, Event, VERSION, Verdict},
-    report::{Output, Reporter, action, ended, local_time, operator, result, run_object},
+    inventory::HostName,
+    report::{
+        Output, Reporter, action, ended, local_time, operator, result, run_object, unreached,
+    },
     runs::{self, OldRun, RunBegan, RunElsewhere, RunEnded, RunError, RunInfo, ShortIds},
     screen,
     step::short,
@@ -66,7 +69,7 @@ fn list(options: &Options) -> std::io::Result<u8> {
     match options.output {
         Output::Screen => {
             let short = ShortIds::of(&options.state);
-            table::print(runs, ids.len(), &short, &options.state_args);
+            table::print(runs, ids.len(), &short, options);
         }
         Output::Json => {
             let runs: Vec<Value> = runs
@@ -122,6 +125,7 @@ fn show_beginning(info: &RunInfo, began: &RunBegan, ids: &ShortIds, reporter: &m
         instances,
         targets,
         waves,
+        over_hosts,
         ..
     } = began;
     reporter.line(
@@ -131,18 +135,24 @@ fn show_beginning(info: &RunInfo, began: &RunBegan, ids: &ShortIds, reporter: &m
     reporter.line(
         "",
         &format!(
-            "on {}: {}, {}, {}",
+            "on {}: {}{}, {}",
             info.at.map_or_else(String::new, |at| local_time(at, "%F")),
             screen::counted(*instances, "instance"),
-            screen::counted(*targets, "target"),
+            // Only the hosts know the targets of a run over hosts.
+            if over_hosts.is_some() {
+                String::new()
+            } else {
+                format!(", {}", screen::counted(*targets, "target"))
+            },
             screen::counted(*waves, "wave")
         ),
     );
     reporter.line("Command", &began.command.join(" "));
 }
 
-/// Shows what a wave was about to do.
-fn show_intent(info: &RunInfo, event: Event, reporter: &mut Reporter) {
+/// Shows what a wave was about to do on its host.
+fn show_intent(info: &RunInfo, host: &HostName, event: Event, reporter: &mut Reporter) {
+    let on = on_host(host);
     if let Event::Intent {
         direction,
         wave,
@@ -159,7 +169,7 @@ fn show_intent(info: &RunInfo, event: Event, reporter: &mut Reporter) {
                 "Wave"
             },
             &format!(
-                "{wave}/{waves}: signalling {}",
+                "{on}{wave}/{waves}: signalling {}",
                 screen::counted(pids.len(), "instance")
             ),
         );
@@ -168,7 +178,7 @@ fn show_intent(info: &RunInfo, event: Event, reporter: &mut Reporter) {
             reporter.line(
                 "",
                 &format!(
-                    "{} sha256:{from} -> sha256:{}",
+                    "{on}{} sha256:{from} -> sha256:{}",
                     target.path.display(),
                     short(&target.to)
                 ),
@@ -177,49 +187,22 @@ fn show_intent(info: &RunInfo, event: Event, reporter: &mut Reporter) {
     }
 }
 
-/// Shows all events with their times, as the run itself showed them.
+/// Returns the beginning of a text about another host; empty for this machine.
+fn on_host(host: &HostName) -> String {
+    if host.is_local() {
+        String::new()
+    } else {
+        format!("{host}: ")
+    }
+}
+
+/// Shows all events with their times, as the run itself showed them, and the commands that follow.
 fn replay(info: &RunInfo, events: impl Iterator<Item = Value>, options: &Options) {
     let state_args = &options.state_args;
     let ids = ShortIds::of(&options.state);
-    let mut reporter = Reporter::for_replay();
-    let mut first = None;
-    for value in events {
-        let at = value["at"]
-            .as_str()
-            .and_then(|at| at.parse::<Timestamp>().ok());
-        let first = first.get_or_insert(at);
-        let elapsed = at.zip(*first).map_or(Duration::ZERO, |(at, first)| {
-            at.duration_since(first).try_into().unwrap_or_default()
-        });
-        reporter.set_time(
-            at.map_or_else(String::new, |at| local_time(at, "%H:%M:%S%.3f")),
-            elapsed,
-        );
-        if let Some(began) = info.began.as_ref().filter(|_| value["event"] == "began") {
-            show_beginning(info, began, &ids, &mut reporter);
-            continue;
-        }
-        if let Some(end) = RunEnded::of(value.clone()) {
-            let why = value["reason"]
-                .as_str()
-                .map_or_else(String::new, |why| format!(": {why}"));
-            reporter.line("End", &format!("{}{why}", ended(&end, &ids)));
-            continue;
-        }
-        let At { host, event } = match serde_json::from_value::<At<Event>>(value.clone()) {
-            Ok(event) => event,
-            // An event of another version of this program.
-            Err(_) => {
-                show_unknown(value, &reporter);
-                continue;
-            }
-        };
-        reporter.event_of(&host, &event);
-        show_intent(info, event, &mut reporter);
-    }
-    reporter.set_time(String::new(), Duration::ZERO);
-    if info.end.is_none() {
-        reporter.line("No end", &result(info, &ids));
+    let mut reporter = replayed(info, events, &ids);
+    if let Some(text) = unreached(&options.state, info, &ids) {
+        reporter.line("", &text);
     }
     for command in info.next(state_args) {
         reporter.line("Next", &command);
@@ -235,6 +218,53 @@ fn replay(info: &RunInfo, events: impl Iterator<Item = Value>, options: &Options
         reporter.line("Next", &command);
     }
     reporter.close();
+}
+
+/// Shows events with their times, as the run itself showed them.
+fn replayed(info: &RunInfo, events: impl Iterator<Item = Value>, ids: &ShortIds) -> Reporter {
+    let mut reporter = Reporter::for_replay();
+    let mut first = None;
+    for value in events {
+        let at = value["at"]
+            .as_str()
+            .and_then(|at| at.parse::<Timestamp>().ok());
+        let first = first.get_or_insert(at);
+        let elapsed = at.zip(*first).map_or(Duration::ZERO, |(at, first)| {
+            at.duration_since(first).try_into().unwrap_or_default()
+        });
+        reporter.set_time(
+            at.map_or_else(String::new, |at| local_time(at, "%H:%M:%S%.3f")),
+            elapsed,
+        );
+        if let Some(began) = info.began.as_ref().filter(|_| value["event"] == "began") {
+            show_beginning(info, began, ids, &mut reporter);
+            continue;
+        }
+        if let Some(end) = RunEnded::of(value.clone()) {
+            let why = value["reason"]
+                .as_str()
+                .map_or_else(String::new, |why| format!(": {why}"));
+            let host = serde_json::from_value(value["host"].clone());
+            let on = on_host(&host.unwrap_or_else(|_| HostName::local()));
+            reporter.line("End", &format!("{on}{}{why}", ended(&end, ids)));
+            continue;
+        }
+        let At { host, event } = match serde_json::from_value::<At<Event>>(value.clone()) {
+            Ok(event) => event,
+            // An event of another version of this program.
+            Err(_) => {
+                show_unknown(value, &reporter);
+                continue;
+            }
+        };
+        reporter.event_of(&host, &event);
+        show_intent(info, &host, event, &mut reporter);
+    }
+    reporter.set_time(String::new(), Duration::ZERO);
+    if info.end.is_none() {
+        reporter.line("No end", &result(info, ids));
+    }
+    reporter
 }
 
 /// Shows an event as the keys and values that the journal has.

@@ -13,6 +13,7 @@ mod query;
 mod remote;
 mod running;
 mod selected;
+mod settled;
 mod stderr;
 mod survey;
 
@@ -23,5 +24,6 @@ pub(crate) use self::{
     query::{Absence, Gathered, QueryError, for_each_host, gather_answers, of_host, worst},
     remote::{CandidateBytes, RemoteRun, dismiss},
     selected::{SelectFault, select},
+    settled::{ClosedIndex, close_indexes},
     survey::{FleetSurvey, ReadyHost, UnreadyHost, survey_hosts},
 };

@@ -12,6 +12,16 @@ pub(crate) struct Hint {
     pub commands: Vec<String>,
 }
 
+impl Hint {
+    /// Returns the hint of another host, where its commands are to be typed.
+    pub(crate) fn on(self, host: &impl std::fmt::Display) -> Self {
+        Self {
+            what: format!("on {host}: {}", self.what),
+            ..self
+        }
+    }
+}
+
 /// The reason of a refusal, and what the operator can do about it. The text of both is one
 /// sentence, mostly without its subject: the process that it is about.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod armed;
+mod close_index;
 mod doubts;
 mod forget;
 mod format;
@@ -45,6 +46,7 @@ mod syslog;
 
 pub(crate) use self::{
     armed::armed,
+    close_index::close_index,
     doubts::{next, unreadable},
     forget::{NotForgotten, OpenRuns, check_bytes, check_run, forget_bytes, forget_run},
     format::{OverHosts, Readings, RunBegan, RunEnded, first_event_schema},

@@ -76,8 +76,19 @@ pub(super) async fn attempt(
     ended.map_err(|abort| with_next_step(abort, options))
 }
 
-/// Adds the command that says of each host what repairs it, where hosts were not reached.
+/// Adds the commands that end an open run over the same targets, or the command that says of each
+/// host what repairs it, where hosts were not reached.
 fn with_next_step(abort: Abort, options: &Options) -> Abort {
+    if let Some(open) = &abort.goes_first {
+        let args = format!("{}{}", options.fleet.arguments(), options.shared.state_args);
+        let resume = ["resume", "revert"].map(|verb| format!("hello {verb} {open} {args}"));
+        let doctor = format!("hello doctor {}", options.fleet.arguments());
+        let commands = std::iter::once(doctor).chain(resume).collect();
+        return abort.with_hint(
+            "nothing was touched; why, what to do about it, and what ends the open run:",
+            commands,
+        );
+    }
     if abort.verdict != Verdict::Unreachable || abort.hint.is_some() {
         return abort;
     }

@@ -14,11 +14,17 @@ pub struct Abort {
     pub reason: String,
     /// The instances that are the reason, with their failures.
     pub instances: Vec<Instance>,
+    /// True where the failures of the instances are all of the reason, in the words of each host.
+    #[serde(skip)]
+    pub(crate) by_instances: bool,
     /// True where the run would go on without its validators.
     pub by_validation: bool,
+    /// The open run over hosts that must come to its end first, where that is the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) goes_first: Option<String>,
     /// The next step; none if the verdict tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) hint: Option<Hint>,
+    pub(crate) hint: Option<Box<Hint>>,
 }
 
 impl Abort {
@@ -29,7 +35,9 @@ impl Abort {
             verdict,
             reason: reason.into(),
             instances: Vec::new(),
+            by_instances: false,
             by_validation: false,
+            goes_first: None,
             hint: None,
         }
     }
@@ -76,7 +84,7 @@ impl Abort {
     pub(crate) fn with_hint(self, what: &str, commands: Vec<String>) -> Self {
         let what = what.to_owned();
         Self {
-            hint: Some(Hint { what, commands }),
+            hint: Some(Box::new(Hint { what, commands })),
             ..self
         }
     }

@@ -85,7 +85,7 @@ impl EarlierRun {
                 if ready.len() == 1 { "knows" } else { "know" },
                 names::list(&unaware, ", ", names::MOST)
             );
-            return Err(self.without(refused(why), &unaware));
+            return Err(self.without(refused(why), &unaware, ready.len() + unaware.len()));
         }
         absent.further = missing.saturating_sub(absent.unreached_count());
         Ok(())
@@ -119,17 +119,41 @@ impl EarlierRun {
         refused.map(|host| host.name.clone()).collect()
     }
 
-    /// Adds to the refusal of some hosts the commands that go on all the same.
-    pub(super) fn explain(&self, abort: Abort, refusing: &[HostName]) -> Abort {
+    /// Adds to the refusal of some of `all` hosts the commands that go on all the same.
+    pub(super) fn explain(&self, abort: Abort, refusing: &[HostName], all: usize) -> Abort {
+        if abort.by_validation && self.verb == Verb::Revert {
+            let what = "nothing was touched; to restore the old config without validation:";
+            let command = format!("{} --validate=off", self.command("revert"));
+            return abort.with_hint(what, vec![command]);
+        }
+        if let Some(later) = &abort.goes_first {
+            let command = |verb| format!("hello {verb} {later}{}", self.arguments);
+            let commands = ["resume", "revert"].map(command).to_vec();
+            return abort.with_hint("nothing was touched; that run goes first:", commands);
+        }
         if abort.verdict != Verdict::Refused || abort.hint.is_some() || !abort.instances.is_empty()
         {
             return abort;
         }
-        self.without(abort, refusing)
+        self.without(abort, refusing, all)
     }
 
-    /// Adds the command that excludes hosts, and the one that reverts everywhere.
-    fn without(&self, abort: Abort, hosts: &[HostName]) -> Abort {
+    /// Adds the command that excludes hosts, if others of `all` are left then, and the one that
+    /// reverts everywhere.
+    fn without(&self, abort: Abort, hosts: &[HostName], all: usize) -> Abort {
+        if hosts.len() >= all {
+            return match self.verb {
+                Verb::Revert => abort.with_hint(
+                    "nothing was touched; what the run did:",
+                    vec![self.history()],
+                ),
+                _ => abort.with_hint(
+                    "nothing was touched; what the run did, and how to restore the config from \
+                     before it:",
+                    vec![self.history(), self.command("revert")],
+                ),
+            };
+        }
         let except: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
         let verb = match self.verb {
             Verb::Revert => "revert",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     engine::ReachBudget,
-    event::{Abort, Event, HostState, Instance, Verdict},
+    event::{Abort, Event, HostState, Instance, Verdict, failures},
     fleet::Share,
     hosts::{ReadyHost, UnreadyHost, dismiss},
     inventory::HostName,
@@ -294,17 +294,23 @@ fn rank(verdict: Verdict) -> usize {
 }
 
 /// Returns the abort of a run by those of its hosts: the verdict that comes first in the order of
-/// the exit codes, with every host that has it.
+/// the exit codes, with every host that has it, and the next step on the first of them that names
+/// one.
 pub(super) fn worst(aborts: Vec<(HostName, Abort)>) -> Option<Abort> {
     let worst = aborts.iter().map(|(_, abort)| abort.verdict);
     let verdict = worst.min_by_key(|verdict| rank(*verdict))?;
     let mut reasons: Vec<(String, Vec<HostName>)> = Vec::new();
     let mut joined = Abort::new(verdict, "");
+    let mut is_by_instances = true;
     for (name, abort) in aborts {
         if abort.verdict != verdict {
             continue;
         }
         joined.by_validation |= abort.by_validation;
+        joined.goes_first = joined.goes_first.or(abort.goes_first);
+        let hint = abort.hint.map(|hint| Box::new(hint.on(&name)));
+        joined.hint = joined.hint.or(hint);
+        is_by_instances &= abort.reason == failures(&abort.instances);
         joined
             .instances
             .extend(abort.instances.into_iter().map(|mut instance| {
@@ -323,6 +329,11 @@ pub(super) fn worst(aborts: Vec<(HostName, Abort)>) -> Option<Abort> {
         format!("{}: {reason}", names::list(hosts.iter(), ", ", MOST))
     };
     joined.reason = names::list(reasons.into_iter().map(text), "; ", MOST);
+    joined.by_instances = is_by_instances;
+    // The coordinator has its own commands for these, which are about every host.
+    if joined.by_validation || joined.goes_first.is_some() || !joined.instances.is_empty() {
+        joined.hint = None;
+    }
     Some(joined)
 }
 

@@ -62,7 +62,7 @@ pub(super) async fn begin(
         over: Some(OverHosts {
             fleet: whole_path(order),
             hosts: hosts.clone(),
-            groups: plan.groups.iter().map(|group| group.name.clone()).collect(),
+            groups: groups_of(order, plan),
         }),
         part_of: None,
     };
@@ -74,6 +74,15 @@ pub(super) async fn begin(
         of,
         hosts,
     })
+}
+
+/// Returns the groups of the run. A run that finds nothing to do on any host has those of the run
+/// that it continues.
+fn groups_of(order: &HostsOrder<'_>, plan: &FleetPlan<RemoteRun>) -> Vec<String> {
+    let groups: Vec<String> = plan.groups.iter().map(|group| group.name.clone()).collect();
+    let of = order.order.of.as_ref().filter(|_| groups.is_empty());
+    let began = of.and_then(|of| RunInfo::of(&order.options.state, &of.run).began);
+    began.map_or(groups, |began| began.groups)
 }
 
 /// Returns the path of the fleet file from every directory: a later command may be typed in another

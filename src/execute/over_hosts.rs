@@ -105,11 +105,12 @@ async fn ready_to_go(
     (selected, max_unreachable): (&[HostEntry], Share),
 ) -> Result<Ready, Abort> {
     let refusing = EarlierRun::refusing(&surveyed);
+    let all = surveyed.len();
     let decided = decide(surveyed, max_unreachable).await;
     let Some(earlier) = &order.earlier else {
         return decided;
     };
-    let mut ready = decided.map_err(|abort| earlier.explain(abort, &refusing))?;
+    let mut ready = decided.map_err(|abort| earlier.explain(abort, &refusing, all))?;
     match earlier.check(&mut ready, selected) {
         Ok(()) => Ok(ready),
         Err(abort) => {

@@ -200,3 +200,69 @@ fn is_good(instance: &Instance) -> bool {
         Outcome::Confirmed | Outcome::Unconfirmed | Outcome::Unchanged | Outcome::Reverted
     )
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+    use crate::{engine::ReachBudget, event::Failure, fleet::Share};
+
+    fn run() -> FleetRun {
+        FleetRun {
+            id: String::new(),
+            verb: Verb::Broadcast,
+            back: false,
+            now: false,
+            dry_run: false,
+            alone_in: None,
+            unreplaced: None,
+            groups: Vec::new(),
+            parallel: 1,
+            reach: ReachBudget {
+                max: Share::Count(0),
+                hosts: 2,
+                unreachable: 0,
+            },
+        }
+    }
+
+    /// Returns the reason of a run that ended mixed without one of the engine.
+    fn mixed(instances: &[Instance], lost: &[&str]) -> String {
+        let lost = lost.iter().map(|host| HostName::new(host).unwrap());
+        let end = RunEnd {
+            verdict: Verdict::Mixed,
+            reason: None,
+            gates: Vec::new(),
+        };
+        let run = run();
+        let reasons = Reasons::new(&run, instances, true).with_lost(lost.collect());
+        reasons.ended(&end)
+    }
+
+    fn instance(outcome: Outcome, why: Option<&str>) -> Instance {
+        Instance {
+            host: HostName::new("h1").unwrap(),
+            outcome,
+            failure: why.map(|text| Failure {
+                kind: outcome.into(),
+                text: text.into(),
+            }),
+            ..Instance::new("web", 7, 1)
+        }
+    }
+
+    #[test]
+    fn a_mixed_run_whose_instances_are_good_is_so_by_the_hosts_that_it_has_lost() {
+        let good = [instance(Outcome::Confirmed, None)];
+        let wanted = "lost, so that what is there is not known: h2, h3";
+        assert_eq!(mixed(&good, &["h2", "h3"]), wanted);
+        let wanted = "a config is not what this run left there";
+        assert_eq!(mixed(&good, &[]), wanted);
+    }
+
+    #[test]
+    fn a_failed_instance_is_the_reason_before_a_lost_host() {
+        let failed = [instance(Outcome::TimedOut, Some("no answer"))];
+        assert_eq!(mixed(&failed, &["h2"]), "h1 pid 7: no answer");
+    }
+}

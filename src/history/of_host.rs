@@ -1,6 +1,6 @@
 //! The runs that this host keeps, for a coordinator.
 
-use std::{io, path::Path};
+use std::{collections::VecDeque, io, path::Path};
 
 use serde_json::{Map, Value, json};
 
@@ -17,8 +17,13 @@ const MOST: usize = 1000;
 /// 128 KiB at most.
 const MAX_ROWS: usize = 8 << 20;
 
+/// The most bytes of one event: a line of an answer takes half a MiB. An intent over 1000 targets
+/// has about 400 KB.
+const MAX_EVENT: usize = 400 << 10;
+
 /// Returns the newest runs that a coordinator asks for, newest first, and in `kept` the number of
-/// all that fit.
+/// all that fit. The last events of a single run follow its row, and `events` has the number of
+/// all of them.
 ///
 /// # Errors
 /// Fails if the state directory cannot be read, or if it is not known which runs are open.
@@ -50,8 +55,34 @@ pub(crate) fn runs_of_host(
         }
         rows.push(row);
     }
-    let kept = Map::from_iter([("kept".to_owned(), json!(ids.len()))]);
-    Ok((rows, kept))
+    let mut result = Map::from_iter([("kept".to_owned(), json!(ids.len()))]);
+    if let ([id], true) = (ids.as_slice(), query.events > 0) {
+        let (events, all) = last_events(state, id, query.events);
+        rows.extend(events);
+        result.insert("events".to_owned(), json!(all));
+    }
+    Ok((rows, result))
+}
+
+/// Returns the last events of a run, and how many there are. One that is too large for a row is
+/// only counted, as all are where the journal cannot be read.
+fn last_events(state: &Path, id: &str, most: usize) -> (Vec<Value>, usize) {
+    let mut last: VecDeque<(usize, Value)> = VecDeque::new();
+    let mut all = 0;
+    let mut bytes = 0;
+    for event in runs::events(state, id).into_iter().flatten() {
+        all += 1;
+        let size = event.to_string().len();
+        if size > MAX_EVENT {
+            continue;
+        }
+        bytes += size;
+        last.push_back((size, event));
+        while last.len() > most.min(MOST) || bytes > MAX_ROWS {
+            bytes -= last.pop_front().map_or(bytes, |(size, _)| size);
+        }
+    }
+    (last.into_iter().map(|(_, event)| event).collect(), all)
 }
 
 #[cfg(test)]
@@ -97,6 +128,49 @@ mod tests {
             ..RunQuery::default()
         };
         assert_eq!(ids(state.path(), &query).0, [SECOND, FIRST]);
+    }
+
+    /// Returns the events of the first run, of which there are three, and the number of all.
+    fn events(most: usize, large: usize) -> (Vec<Value>, Value) {
+        let state = state();
+        let line = |n: usize, text: &str| format!("{{\"event\":\"e{n}\",\"why\":\"{text}\"}}\n");
+        let text = line(0, "") + &line(1, &"x".repeat(large)) + &line(2, "") + "{\"event\":\"torn";
+        let journal = state.path().join("runs").join(FIRST).join("events.jsonl");
+        std::fs::write(journal, text).unwrap();
+        let query = RunQuery {
+            last: 20,
+            run: Some(FIRST.into()),
+            events: most,
+            ..RunQuery::default()
+        };
+        let (rows, result) = runs_of_host(state.path(), &query).unwrap();
+        let events = rows.iter().skip(1).map(|row| row["event"].clone());
+        (events.collect(), result["events"].clone())
+    }
+
+    #[test]
+    fn the_last_events_of_one_run_follow_its_row() {
+        assert_eq!(events(2, 0), (vec![json!("e1"), json!("e2")], json!(3)));
+        assert_eq!(events(9, 0).0.len(), 3);
+    }
+
+    #[test]
+    fn an_event_that_no_line_takes_is_only_counted() {
+        let (events, all) = events(9, MAX_EVENT);
+        assert_eq!((events, all), (vec![json!("e0"), json!("e2")], json!(3)));
+    }
+
+    #[test]
+    fn the_events_of_several_runs_are_not_sent() {
+        let query = RunQuery {
+            last: 20,
+            run: Some("019ad111".into()),
+            events: 9,
+            ..RunQuery::default()
+        };
+        let (rows, result) = runs_of_host(state().path(), &query).unwrap();
+        assert_eq!(rows.len(), 2);
+        assert!(!result.contains_key("events"));
     }
 
     #[test]

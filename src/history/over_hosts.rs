@@ -10,12 +10,16 @@ use serde_json::{Value, json};
 use super::{
     answer::failed,
     options::Options,
-    table::{self, ListedRun},
+    replayed,
+    table::{self, HostEvents, ListedRun},
 };
 use crate::{
     event::{VERSION, Verdict},
     fleet::{Fleet, Hosts},
-    hosts::{Absence, Answered, Gathered, SelectFault, gather_answers, select, worst},
+    hosts::{
+        Absence, Answered, ClosedIndex, Gathered, SelectFault, close_indexes, gather_answers,
+        select, worst,
+    },
     inventory::{Expression, HostName},
     names,
     protocol::{Request, RunQuery},
@@ -26,6 +30,12 @@ use crate::{
 
 /// The fewest digits of an id that hosts are asked for. A shorter one would fit many runs.
 const DIGITS: usize = 8;
+
+/// The most events of one run that each host is asked for, the last ones. A wave of one instance
+/// has about five.
+const EVENTS: usize = 200;
+/// The most hosts whose events a screen shows.
+const SHOWN: usize = 20;
 
 /// The hosts that are asked.
 #[derive(Debug)]
@@ -83,6 +93,8 @@ struct Joined {
     answered: usize,
     /// True if a host or this machine keeps more runs than it has listed.
     is_cut: bool,
+    /// The open indexes whose runs are over on each of their hosts.
+    closed: Vec<ClosedIndex>,
 }
 
 /// Prints the runs of the selected hosts. Returns the exit code: 0 if each answered, 11 if one was
@@ -106,9 +118,13 @@ async fn joined(options: &Options, selection: &HostSelection) -> Result<Joined, 
         last: options.last,
         run: run.map(|name| digits_of(options, name)).transpose()?,
         open: false,
+        events: if run.is_some() { EVENTS } else { 0 },
     };
     let selected = select(hosts, (on, except), Some(state)).await?;
-    let mut joined = Joined::default();
+    let mut joined = Joined {
+        closed: close_indexes(state, hosts, &selected, |_| true).await,
+        ..Joined::default()
+    };
     if on.is_empty() && except.is_empty() {
         let unreadable = |e: io::Error| RunError::State(state.clone(), e);
         joined
@@ -160,7 +176,7 @@ impl Joined {
         self.is_cut |= ids.len() > query.last;
         for id in ids.iter().rev().take(query.last) {
             let info = RunInfo::of(&options.state, id);
-            let row = ListedRun::of_this_machine(info, &options.state_args);
+            let row = ListedRun::of_this_machine(info, options);
             self.runs.entry(id.clone()).or_default().push(row);
         }
         Ok(())
@@ -171,13 +187,23 @@ impl Joined {
     /// # Errors
     /// Fails if the answer is not one of this version. No run of the host is added then.
     fn add(&mut self, host: &HostName, answered: Answered) -> Result<(), serde_json::Error> {
-        let rows: Vec<HostRow> = serde_json::from_value(Value::Array(answered.rows))?;
+        let is_event = |row: &Value| row.get("event").is_some();
+        let (events, rows): (Vec<Value>, Vec<Value>) =
+            answered.rows.into_iter().partition(is_event);
+        let rows: Vec<HostRow> = serde_json::from_value(Value::Array(rows))?;
+        let number = |key: &str| answered.result.get(key).and_then(Value::as_u64);
+        let mut events = number("events").map(|all| HostEvents {
+            more: all.saturating_sub(events.len() as u64),
+            last: events
+                .into_iter()
+                .map(|event| of_host(event, host))
+                .collect(),
+        });
         if let Some(row) = rows.iter().find(|row| runs::whole_id(&row.run).is_none()) {
             let why = format!("{:?} is no id of a run", row.run);
             return Err(<serde_json::Error as serde::de::Error>::custom(why));
         }
-        let kept = answered.result.get("kept").and_then(Value::as_u64);
-        self.is_cut |= kept.is_some_and(|kept| kept > rows.len() as u64);
+        self.is_cut |= number("kept").is_some_and(|kept| kept > rows.len() as u64);
         self.answered += 1;
         for row in rows {
             let listed = ListedRun {
@@ -193,6 +219,8 @@ impl Joined {
                 },
                 next: row.next,
                 commands: Vec::new(),
+                unreached: None,
+                events: events.take(),
             };
             self.runs.entry(row.run).or_default().push(listed);
         }
@@ -247,6 +275,8 @@ impl Joined {
             .iter()
             .map(|absence| json!({ "host": absence.host, "why": absence.why }))
             .collect();
+        let closed = self.closed.iter().map(ClosedIndex::line);
+        closed.for_each(|line| screen::tell(&line));
         for absence in &self.absent {
             let text = format!("{}: {}", absence.host, absence.why);
             screen::tell(&screen::worded("No answer", &text));
@@ -261,6 +291,7 @@ impl Joined {
                 let ids = rows.iter().map(|row| row.info.id.clone());
                 let ids = ShortIds::with(&options.state, ids);
                 table::print_over_hosts(&rows, &ids, totals);
+                show_events(&rows, &ids);
             }
             Output::Json => screen::data([json!({
                 "v": VERSION,
@@ -300,9 +331,46 @@ impl Joined {
     }
 }
 
+/// Shows the events of each host behind each other, those of the first hosts of many.
+fn show_events(rows: &[ListedRun], ids: &ShortIds) {
+    let with_events = rows
+        .iter()
+        .filter_map(|row| Some((row, row.events.as_ref()?)));
+    for (row, events) in with_events.clone().take(SHOWN) {
+        let what = match events.more {
+            0 => screen::counted(events.last.len(), "event"),
+            more => format!(
+                "the last {}, and {more} before",
+                screen::counted(events.last.len(), "event")
+            ),
+        };
+        screen::answer([
+            String::new(),
+            screen::worded("Host", &format!("{}: {what}", row.info.host)),
+        ]);
+        let mut reporter = replayed(&row.info, events.last.iter().cloned(), ids);
+        reporter.close();
+    }
+    let more = with_events.count().saturating_sub(SHOWN);
+    if more > 0 {
+        let hosts = screen::counted(more, "more host");
+        screen::answer([format!("and {hosts}, whose events --on shows")]);
+    }
+}
+
+/// Returns an event with the host whose journal has it.
+fn of_host(mut event: Value, host: &HostName) -> Value {
+    event["host"] = json!(host);
+    event
+}
+
 /// Returns the JSON object of a row. Its `next` is typed on its host.
 fn object(row: &ListedRun) -> Value {
     let mut object = run_object(&row.info, "");
     object["next"] = json!(row.next);
+    if let Some(events) = &row.events {
+        object["events"] = json!(events.last);
+        object["more_events"] = events.more.into();
+    }
     object
 }

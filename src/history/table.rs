@@ -1,7 +1,10 @@
 //! The list of runs as people read it.
 
+use serde_json::Value;
+
+use super::options::Options;
 use crate::{
-    report::{action, local_time, operator_name, result},
+    report::{action, local_time, operator_name, result, unreached},
     runs::{OldRun, RunElsewhere, RunInfo, ShortIds},
     screen::{Table, counted},
 };
@@ -14,16 +17,31 @@ pub(super) struct ListedRun {
     pub(super) next: Vec<String>,
     /// Those that are typed on this machine. One row of a run over hosts has them.
     pub(super) commands: Vec<String>,
+    /// A reminder of the hosts that the run went without; only in the row of its index.
+    pub(super) unreached: Option<String>,
+    /// The last events of its journal on that host; none where they were not asked for.
+    pub(super) events: Option<HostEvents>,
+}
+
+/// Events of the journal of one host.
+#[derive(Debug, Default)]
+pub(super) struct HostEvents {
+    /// The last ones, in their order.
+    pub(super) last: Vec<Value>,
+    /// How many more the host has.
+    pub(super) more: u64,
 }
 
 impl ListedRun {
-    /// Returns a run whose journal this machine has. `state_args` is ` --state DIR`, or empty.
-    pub(super) fn of_this_machine(info: RunInfo, state_args: &str) -> Self {
-        let next = info.next(state_args);
+    /// Returns a run whose journal this machine has.
+    pub(super) fn of_this_machine(info: RunInfo, options: &Options) -> Self {
+        let next = info.next(&options.state_args);
         Self {
+            unreached: unreached(&options.state, &info, &ShortIds::of(&options.state)),
             info,
             commands: next.clone(),
             next,
+            events: None,
         }
     }
 }
@@ -31,25 +49,33 @@ impl ListedRun {
 /// Prints the runs of several hosts, and then the totals.
 pub(super) fn print_over_hosts(runs: &[ListedRun], ids: &ShortIds, totals: String) {
     let mut list = RunTable::new(true);
-    for ListedRun { info, commands, .. } in runs {
+    for ListedRun {
+        info,
+        commands,
+        unreached,
+        ..
+    } in runs
+    {
         list.add_with(info, ids, commands);
+        unreached.iter().for_each(|text| list.table.below(text));
     }
     list.table.answer([totals]);
 }
 
-/// Prints the newest runs. `all` is the number of runs that are kept, and `state_args` is
-/// ` --state DIR`, or empty.
+/// Prints the newest runs. `all` is the number of runs that are kept.
 pub(super) fn print(
     runs: impl Iterator<Item = RunInfo>,
     all: usize,
     ids: &ShortIds,
-    state_args: &str,
+    options: &Options,
 ) {
     let runs: Vec<RunInfo> = runs.collect();
     let over_hosts = runs.iter().any(|run| !run.host.is_local());
     let mut list = RunTable::new(over_hosts);
     for run in runs {
-        list.add(&run, ids, state_args);
+        list.add(&run, ids, &options.state_args);
+        let unreached = unreached(&options.state, &run, ids);
+        unreached.iter().for_each(|text| list.table.below(text));
     }
     if list.table.len() > 0 {
         list.table.answer([list.totals(all)]);
@@ -104,7 +130,8 @@ impl RunTable {
         let result = result(run, ids);
         let operator = operator.as_deref().unwrap_or("?");
         if self.over_hosts {
-            let host = run.host.as_str();
+            let hosts = run.hosts().map(|hosts| counted(hosts, "host"));
+            let host = hosts.as_deref().unwrap_or(run.host.as_str());
             self.table.row([id, host, at, action, &result, operator]);
         } else {
             self.table.row([id, at, action, &result, operator]);

@@ -42,7 +42,8 @@ pub(crate) enum Fault {
     OtherHost(HostName),
     #[error(
         "it speaks the dialects {min} to {max}, and this hello speaks {own}; its version is \
-         {version}"
+         {version}, and that of this hello is {}",
+        env!("CARGO_PKG_VERSION")
     )]
     Skewed {
         min: u32,

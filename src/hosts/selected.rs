@@ -10,7 +10,7 @@ use crate::{
     event::Verdict,
     fleet::Hosts,
     inventory::{Ended, Expression, HostEntry, HostName, Unmatched},
-    runs::HostEnds,
+    runs::{HostEnds, RunError},
 };
 
 /// Why no host was asked.
@@ -20,6 +20,8 @@ pub(crate) enum SelectFault {
     Inventory(#[from] InventoryFault),
     #[error(transparent)]
     Unmatched(#[from] Unmatched),
+    #[error("`@{0}` names no earlier run: {1}")]
+    Run(String, RunError),
     #[error("the inventory has no host")]
     Empty,
     #[error("--except takes away every host that --on selects")]
@@ -32,6 +34,7 @@ impl SelectFault {
         match self {
             Self::Inventory(InventoryFault::Duplicate(_)) => Verdict::Usage,
             Self::Inventory(_) => Verdict::Failed,
+            Self::Run(_, why) => why.verdict(),
             Self::Unmatched(_) | Self::Empty | Self::NoneLeft => Verdict::NoMatch,
         }
     }
@@ -62,11 +65,15 @@ fn selected(
     hosts: Vec<HostEntry>,
     (on, except): (&Expression, &Expression),
     state: Option<&Path>,
-) -> Result<Vec<HostEntry>, Unmatched> {
+) -> Result<Vec<HostEntry>, SelectFault> {
     let mut runs: BTreeMap<&str, HostEnds> = BTreeMap::new();
     if let Some(state) = state {
         for (run, _) in on.runs().chain(except.runs()) {
-            runs.entry(run).or_insert_with(|| HostEnds::of(state, run));
+            let ends = HostEnds::of(state, run);
+            runs.insert(
+                run,
+                ends.map_err(|why| SelectFault::Run(run.to_owned(), why))?,
+            );
         }
     }
     let of_run = |run: &str, ended: Ended, host: &HostName| {

@@ -119,6 +119,10 @@ pub(crate) struct RunQuery {
     /// True for the runs alone that are open or under way.
     #[serde(default)]
     pub(crate) open: bool,
+    /// The most events of the journal, the last ones, if there is one run: they follow its row. A
+    /// host may give fewer.
+    #[serde(default)]
+    pub(crate) events: usize,
 }
 
 /// A run or a content that a host keeps, by its whole name: the same first digits may mean another

@@ -172,6 +172,9 @@ fn file_line(event: &Event) -> Option<(&'static str, String)> {
 fn run_line(event: &Event) -> Option<(&'static str, String)> {
     Some(match event {
         Event::Superseded { run } => ("Superseded", format!("run {run}, which was left open")),
+        Event::IndexClosed { run, why } => {
+            ("Closed", format!("run {run}, which was left open: {why}"))
+        }
         Event::NotKept { why } => ("Not kept", why.clone()),
         Event::NotPruned { why } => ("Not pruned", format!("old runs are still there: {why}")),
         _ => return None,

@@ -9,7 +9,8 @@ use self::{
     batch::Batch,
     grouped::GroupedLines,
     host_tally::HostTally,
-    text::{LISTED, end_text, instances, refused_text, seconds},
+    run_report::Refusal,
+    text::{LISTED, end_text, instances, on_hosts, refused_text, seconds},
 };
 pub(crate) use self::{
     exports::Exports,
@@ -17,12 +18,12 @@ pub(crate) use self::{
     leftovers::remove_leftovers,
     refusal::{fail, refused},
     run_report::{AfterFailure, CommandContext, Look, RunReport, WaveReport},
-    run_text::{action, ended, local_time, operator, operator_name, result, run_object},
+    run_text::{action, ended, local_time, operator, operator_name, result, run_object, unreached},
     schema::{event_schema, result_schema},
     summary::Summary,
 };
 use crate::{
-    event::failures,
+    event::has_hosts,
     refusal::Hint,
     screen::{self, Sink},
 };
@@ -147,7 +148,9 @@ impl Reporter {
         }
         let refused = refused_text(&summary.instances);
         let is_listed = !self.quiet && summary.run.is_empty() && refused.len() > 1;
-        if is_listed {
+        // Over hosts, the line of each host has told them.
+        let is_told = has_hosts(&summary.instances);
+        if is_listed && !is_told {
             let lines: Vec<_> = refused
                 .iter()
                 .map(|text| ("Refused", text.clone()))
@@ -163,9 +166,10 @@ impl Reporter {
             self.line("Run", &summary.run);
         }
         if summary.exit != 0 {
-            // The list says why.
-            let why = if is_listed && summary.reason == failures(&summary.instances) {
-                format!("{} refused", instances(refused.len()))
+            // These lines say why.
+            let why = if is_listed && summary.refusal == Some(Refusal::ByInstances) {
+                let on = on_hosts(&summary.instances);
+                format!("{} refused{on}", instances(refused.len()))
             } else {
                 summary.reason.clone()
             };

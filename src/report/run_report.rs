@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::HostReport;
 use crate::{
-    event::{Abort, At, Event, Instance, Outcome, TargetReport, Verdict},
+    event::{Abort, At, Event, Instance, Outcome, TargetReport, Verdict, failures},
     refusal::Hint,
 };
 
@@ -41,6 +41,18 @@ pub(crate) struct RunReport {
     pub after_failure: AfterFailure,
     /// The next step, where the verdict and the outcomes do not tell it.
     pub hint: Option<Hint>,
+    /// What its instances are, where no run has begun.
+    pub refusal: Option<Refusal>,
+}
+
+/// What the instances of a run are that has not begun: those that are the reason. How many others
+/// there are is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Their failures are all of the reason.
+    ByInstances,
+    /// The reason says more than their failures.
+    Other,
 }
 
 /// What follows a failure in a run that is shown and not carried out.
@@ -136,6 +148,7 @@ impl RunReport {
             back: false,
             after_failure: AfterFailure::default(),
             hint: None,
+            refusal: None,
         }
     }
 
@@ -167,9 +180,16 @@ impl RunReport {
 
 impl From<Abort> for RunReport {
     fn from(abort: Abort) -> Self {
-        let hint = abort.hint;
+        let hint = abort.hint.map(|hint| *hint);
+        let is_by_instances = abort.by_instances || abort.reason == failures(&abort.instances);
+        let refusal = if is_by_instances {
+            Refusal::ByInstances
+        } else {
+            Refusal::Other
+        };
         Self {
             hint,
+            refusal: Some(refusal),
             ..Self::new(abort.verdict, abort.reason, Vec::new(), abort.instances)
         }
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     hint,
     hosts::{self, HostReport},
-    run_report::{AfterFailure, CommandContext, RunReport, WaveReport},
+    run_report::{AfterFailure, CommandContext, Refusal, RunReport, WaveReport},
 };
 use crate::{
     event::{Abort, At, Event, HostState, Instance, Outcome, TargetReport, VERSION, Verdict},
@@ -66,6 +66,9 @@ pub(crate) struct Summary {
     /// See [`RunReport::after_failure`].
     #[serde(skip)]
     pub(super) after_failure: AfterFailure,
+    /// See [`RunReport::refusal`].
+    #[serde(skip)]
+    pub(super) refusal: Option<Refusal>,
     #[serde(skip)]
     pub(super) hint: Option<Hint>,
     /// The command that was run: `hello broadcast`.
@@ -120,6 +123,7 @@ impl Summary {
             notes: report.notes,
             is_preview: report.dry_run,
             after_failure: report.after_failure,
+            refusal: report.refusal,
             hint: None,
             command: "hello",
             undo: None,

@@ -76,7 +76,7 @@ pub(super) fn rolled_back_text(pids: &[i32], why: &str) -> String {
 }
 
 /// Returns ` on 2 hosts`; empty where all instances are of this machine.
-fn on_hosts(instances: &[Instance]) -> String {
+pub(super) fn on_hosts(instances: &[Instance]) -> String {
     if !has_hosts(instances) {
         return String::new();
     }
@@ -104,6 +104,13 @@ pub(super) fn end_text(summary: &Summary) -> String {
     // A run that ended before it touched anything may have no instance to count.
     match summary.instances.len() {
         0 => format!("{verdict}{counts}"),
+        n if summary.refusal.is_some() => {
+            format!(
+                "{verdict}: {}{}",
+                instances(n),
+                on_hosts(&summary.instances)
+            )
+        }
         n => format!(
             "{}{}: {verdict}{counts}",
             instances(n),

@@ -75,11 +75,8 @@ fn text(last: &LastChange, ids: &ShortIds) -> String {
         format!("{}, ", local_time(at, "%Y-%m-%d %H:%M:%S"))
     });
     let instances = began.map_or(0, |began| began.instances);
-    let hosts = last.hosts.map_or_else(String::new, |hosts| {
-        format!(" on {}", screen::counted(hosts, "host"))
-    });
     let end = format!(
-        "{at}{}{hosts}: {}",
+        "{at}{}: {}",
         screen::counted(instances, "instance"),
         result(run, ids)
     );

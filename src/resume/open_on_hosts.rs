@@ -60,8 +60,8 @@ pub(super) async fn find(
         let selected = selected.map_err(|why| Abort::new(why.verdict(), why.to_string()))?;
         let query = RunQuery {
             last: MOST,
-            run: None,
             open: true,
+            ..RunQuery::default()
         };
         let gathered = gather_answers(hosts, &selected, &Request::History(query), &[]).await;
         Ok::<_, Abort>((gathered, selected.len()))

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{open_on_hosts, options::Options};
 use crate::{
-    event::{Abort, Event, Interrupts, Verdict},
+    event::{Abort, Event, HostState, Interrupts, Verdict, interrupted},
     execute::{Candidates, EarlierRun, HostsOrder, execute_over_hosts},
-    fleet::Fleet,
-    hosts::claimed_operator,
+    fleet::{Fleet, Hosts},
+    hosts::{claimed_operator, close_indexes, select},
     inventory::{Expression, HostName},
     protocol::{ChangeOrder, ContinuedRun, CountedGroups, SurveyOrder, TakeOver},
     report::RunReport,
@@ -101,6 +101,8 @@ pub(super) async fn attempt(
         options.on.clone()
     };
     let shared = &options.shared;
+    let of = run.id.clone();
+    let of_run = Expression::of_hosts(&run.hosts);
     let earlier = earlier(options, run);
     let session = shared.of_session(&runs::new_id());
     let order = HostsOrder {
@@ -138,7 +140,47 @@ pub(super) async fn attempt(
         earlier: Some(earlier),
         options: session,
     };
-    execute_over_hosts(&order, interrupts, on_event).await
+    let ended = execute_over_hosts(&order, interrupts, on_event).await;
+    let is_over_all = options.on.is_empty() && options.except.is_empty();
+    if is_over_all && !shared.dry_run && is_reached(&ended) {
+        let closing = close_index(options, (hosts, &of_run), &of, on_event);
+        tokio::select! {
+            () = closing => {}
+            () = interrupted(interrupts, 0) => {}
+        }
+    }
+    ended
+}
+
+/// Tells whether every host of the command was reached.
+fn is_reached(ended: &Result<RunReport, Abort>) -> bool {
+    let is_away = |state| matches!(state, HostState::Unreachable | HostState::Lost);
+    match ended {
+        Ok(report) => !report.hosts.iter().any(|host| is_away(host.state)),
+        Err(abort) => abort.verdict != Verdict::Unreachable,
+    }
+}
+
+/// Closes the index of the earlier run if the command has left it open, and each of its hosts has
+/// recorded that it is over there: another coordinator has ended it.
+async fn close_index(
+    options: &Options,
+    (hosts, of_run): (&Hosts, &Expression),
+    of: &str,
+    on_event: &mut dyn FnMut(&HostName, &Event),
+) {
+    let state = &options.shared.state;
+    let open = runs::open_runs(state);
+    if !open.iter().any(|run| run.id == of) {
+        return;
+    }
+    let Ok(entries) = select(hosts, (of_run, &Expression::default()), None).await else {
+        return;
+    };
+    for closed in close_indexes(state, hosts, &entries, |run| run == of).await {
+        let (run, why) = (closed.run, closed.why);
+        on_event(&HostName::local(), &Event::IndexClosed { run, why });
+    }
 }
 
 /// Returns the sessions on the hosts that end first. A coordinator of this machine that has died
@@ -165,8 +207,10 @@ fn take_over(options: &Options, earlier: &EarlierRun) -> Option<TakeOver> {
 /// restores an old config is continued by a revert, also on hosts where it has reached its goal.
 fn earlier(options: &Options, run: RunOverHosts) -> EarlierRun {
     let state_args = &options.shared.state_args;
-    let fleet = options.fleet.as_ref().and_then(|fleet| fleet.path.as_ref());
-    let fleet = fleet.map_or_else(String::new, |path| {
+    let named = options.fleet.as_ref().and_then(|fleet| fleet.path.as_ref());
+    // Without an index, only the file tells which hosts are meant.
+    let asked = Some(&run.fleet).filter(|_| run.hosts.is_empty());
+    let fleet = named.or(asked).map_or_else(String::new, |path| {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         format!(" --fleet {}", screen::quote(path))
     });

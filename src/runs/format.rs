@@ -117,6 +117,9 @@ pub(crate) struct RunBegan {
     pub instances: usize,
     pub targets: usize,
     pub waves: usize,
+    /// The number of hosts that a run over other machines has begun on; absent in any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_hosts: Option<usize>,
     /// The run over hosts that this one is a part of; absent in any other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part_of: Option<PartOf>,
@@ -299,6 +302,7 @@ mod tests {
             instances: 1,
             targets: 1,
             waves: 1,
+            over_hosts: Some(3),
             part_of: Some(PartOf {
                 coordinator: Some(HostName::local()),
                 hosts: 3,

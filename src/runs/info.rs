@@ -103,6 +103,13 @@ impl RunInfo {
         self.finishing(state_args)
     }
 
+    /// Returns how many hosts it has begun on; none for a run on this machine, and for the index of
+    /// an earlier version.
+    #[must_use]
+    pub(crate) fn hosts(&self) -> Option<usize> {
+        self.began.as_ref()?.over_hosts
+    }
+
     /// Returns the run over hosts that it is a part of.
     #[must_use]
     pub(crate) fn part_of(&self) -> Option<&PartOf> {

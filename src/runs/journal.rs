@@ -128,6 +128,7 @@ impl RunBegan {
             instances: record.instances.len(),
             targets: record.targets.len(),
             waves: record.waves,
+            over_hosts: record.over.as_ref().map(|over| over.hosts.len()),
             part_of: record.part_of.clone(),
         }
     }
@@ -144,12 +145,13 @@ fn line(host: &HostName, event: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Appends to the journal of a run whose coordinator is gone, and syncs it.
-pub(super) fn add_end(state: &Path, run: &RunInfo, event: &Event) -> io::Result<()> {
+/// Appends to the journal of the run `id`, whose coordinator is gone, and syncs it. Each event is
+/// of its host; the last one is the end of the run.
+pub(super) fn add_ends(state: &Path, id: &str, ends: &[(&HostName, &Event)]) -> io::Result<()> {
     let mut file = match OpenOptions::new()
         .read(true)
         .append(true)
-        .open(layout::journal_of(state, &run.id))
+        .open(layout::journal_of(state, id))
     {
         // Another command removed the whole run, so there is nothing to end.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -159,8 +161,14 @@ pub(super) fn add_end(state: &Path, run: &RunInfo, event: &Event) -> io::Result<
     if file.seek(SeekFrom::End(-1)).is_ok() {
         file.read_exact(&mut last)?;
     }
-    let new_line: &[u8] = if last == [b'\n'] { b"" } else { b"\n" };
-    file.write_all(&[new_line, &line(&run.host, event)?].concat())?;
+    let mut lines: Vec<u8> = Vec::new();
+    if last != [b'\n'] {
+        lines.push(b'\n');
+    }
+    for (host, event) in ends {
+        lines.extend(line(host, event)?);
+    }
+    file.write_all(&lines)?;
     file.sync_data()
 }
 
@@ -208,7 +216,9 @@ impl Journal {
         // comes after a check.
         check_interrupts(interrupts)?;
         // A process that was killed here has left a run that never began.
-        if dir.try_exists()? && !layout::mark_of(state, record.id).try_exists()? {
+        // The mark comes last, and goes after the last line.
+        let is_marked = layout::mark_of(state, record.id).try_exists()?;
+        if dir.try_exists()? && !is_marked && RunInfo::of(state, record.id).end.is_none() {
             std::fs::remove_dir_all(dir)?;
         }
         state_dir::folder(dir)?;

@@ -60,9 +60,8 @@ pub(crate) async fn supersede(
             continue;
         }
         // Without its last line the run stays open.
-        if !run.open
-            || journal::add_end(state, &run, &Event::SupersededBy { run: id.into() }).is_ok()
-        {
+        let end = Event::SupersededBy { run: id.into() };
+        if !run.open || journal::add_ends(state, &run.id, &[(&run.host, &end)]).is_ok() {
             let _ = std::fs::remove_file(layout::mark_of(state, other));
             closed.extend(run.open.then(|| other.clone()));
         }

@@ -85,6 +85,7 @@ fn name_open_runs(
     let commands = first.into_iter().chain(next).collect();
     Abort {
         reason: format!("{}{why}", abort.reason),
+        goes_first: newest.part_of().map(|_| newest.id.clone()),
         ..abort
     }
     .with_hint(&what, commands)

@@ -163,9 +163,13 @@ impl<J: EventStore> Turn<'_, J> {
             .await;
     }
 
-    /// Rolls everything back, newest wave first, and confirms the old config.
+    /// Rolls everything back, newest wave first, and confirms the old config. On a host of which
+    /// nothing was touched there is nothing to say.
     pub(super) async fn roll_back_all(&mut self, until: usize, why: String) {
         let mut steps = self.full_rollback(until);
+        if steps.is_empty() {
+            return;
+        }
         self.log.emit(&Event::RollbackBegan { why });
         self.roll_back(&mut steps, until).await;
     }

@@ -1,6 +1,6 @@
 //! One run: what it changed, and how its instances ended.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, path::PathBuf};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::{
     event::{At, Event, Outcome, TargetReport, VERSION, process},
     inventory::HostName,
     names::{self, json_word},
-    report::{Output, action, local_time, operator, result, run_object},
+    report::{Output, action, local_time, operator, result, run_object, unreached},
     runs::{self, RunEnded, RunInfo, ShortIds},
     screen,
     step::{Content, ContentDifference, Side, short},
@@ -29,6 +29,8 @@ pub(super) struct RunView {
     instances: Vec<At<Event>>,
     /// The time from its first to its last event, in microseconds.
     took_us: Option<i64>,
+    /// A reminder of the hosts that it went without.
+    unreached: Option<String>,
 }
 
 /// A target, and why its difference is not shown.
@@ -47,6 +49,7 @@ impl RunView {
         let mut instances: BTreeMap<(HostName, i32, u64), (usize, At<Event>)> = BTreeMap::new();
         let mut began = None;
         let mut last = None;
+        let mut elsewhere: BTreeMap<(HostName, PathBuf), TargetReport> = BTreeMap::new();
         // A run that ended before its first record has no journal.
         let events = match runs::events(&options.state, id) {
             Ok(events) => Some(events),
@@ -57,9 +60,19 @@ impl RunView {
             let at = value["at"].as_str().and_then(|at| at.parse().ok());
             began = began.or(at);
             last = at.filter(|_| value["event"] != "superseded_by").or(last);
-            let Ok(event) = serde_json::from_value::<At<Event>>(value) else {
+            let Ok(mut event) = serde_json::from_value::<At<Event>>(value) else {
                 continue;
             };
+            if let Event::Intent { targets, .. } = &mut event.event
+                && !event.host.is_local()
+            {
+                for target in targets.drain(..) {
+                    let key = (event.host.clone(), target.path.clone());
+                    let host = event.host.clone();
+                    let target = TargetReport { host, ..target };
+                    elsewhere.entry(key).or_insert(target);
+                }
+            }
             if let Event::Instance { pid, started, .. } = &event.event {
                 let number = instances.len();
                 let id = (event.host.clone(), *pid, *started);
@@ -69,13 +82,18 @@ impl RunView {
         }
         let mut instances: Vec<(usize, At<Event>)> = instances.into_values().collect();
         instances.sort_by_key(|(number, _)| *number);
-        let targets = runs::plan_targets(&options.state, id);
+        // The plan of a run over hosts has no target: each host knows its own.
+        let targets = if info.hosts().is_some() {
+            elsewhere.into_values().map(TargetView::elsewhere).collect()
+        } else {
+            let targets = runs::plan_targets(&options.state, id).into_iter();
+            targets.map(|t| TargetView::read(options, t)).collect()
+        };
+        let ids = ShortIds::of(&options.state);
         Ok(Self {
+            unreached: unreached(&options.state, &info, &ids),
             info,
-            targets: targets
-                .into_iter()
-                .map(|t| TargetView::read(options, t))
-                .collect(),
+            targets,
             instances: instances.into_iter().map(|(_, event)| event).collect(),
             took_us: elapsed_us(began, last),
         })
@@ -122,6 +140,7 @@ impl RunView {
             _ => String::new(),
         };
         lines.push(line("End", &(result(info, ids) + &why)));
+        lines.extend(self.unreached.as_ref().map(|text| line("", text)));
         lines
     }
 
@@ -208,6 +227,16 @@ fn line(word: &str, text: &str) -> String {
 }
 
 impl TargetView {
+    /// Returns a target of another host. Its contents never leave that host.
+    fn elsewhere(report: TargetReport) -> Self {
+        let is_change = report.from.as_ref() != Some(&report.to);
+        let why = "not shown: its old and new content are only on its host";
+        Self {
+            hidden: is_change.then(|| why.to_owned()),
+            report,
+        }
+    }
+
     /// Adds the difference that the run made, unless it is a secret or the bytes are not kept.
     fn read(options: &Options, report: TargetReport) -> Self {
         let mut view = Self {

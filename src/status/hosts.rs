@@ -14,7 +14,10 @@ use super::{
 use crate::{
     event::Verdict,
     fleet::Hosts,
-    hosts::{Absence, Answered, Gathered, SelectFault, gather_answers, of_host, select},
+    hosts::{
+        Absence, Answered, ClosedIndex, Gathered, SelectFault, close_indexes, gather_answers,
+        of_host, select,
+    },
     inventory::{HostEntry, HostName},
     names,
     protocol::Request,
@@ -30,6 +33,8 @@ struct Joined {
     gathered: Gathered,
     /// The verdict of each host that answered, with its reason.
     ends: Vec<(Verdict, String)>,
+    /// The open indexes whose runs are over on each of their hosts.
+    closed: Vec<ClosedIndex>,
 }
 
 /// Asks every selected host once.
@@ -49,6 +54,7 @@ pub(super) async fn take(options: &Options, hosts: &Hosts) -> Snapshot {
         asked: selected.len(),
         gathered,
         ends: Vec::new(),
+        closed: Vec::new(),
     };
     for (host, answered) in answers {
         if let Err((verdict, why)) = joined.add(&host, answered) {
@@ -56,6 +62,9 @@ pub(super) async fn take(options: &Options, hosts: &Hosts) -> Snapshot {
         }
     }
     if let Some(state) = &options.state {
+        // A run that one of them names as open needs no second question.
+        let is_not_open = |run: &str| joined.rows.open.iter().all(|open| open.run != run);
+        joined.closed = close_indexes(state, hosts, &selected, is_not_open).await;
         joined.add_indexes(state, options, &selected);
     }
     let absent = joined.gathered.absent.iter().map(|absence| AbsentHost {
@@ -107,8 +116,7 @@ impl Joined {
         Ok(())
     }
 
-    /// Adds the runs over these hosts whose index here is open. The journals of their hosts may all
-    /// have come to their end: only a resume or a revert tells.
+    /// Adds the runs over these hosts whose index here is open.
     fn add_indexes(&mut self, state: &Path, options: &Options, selected: &[HostEntry]) {
         let selected: BTreeSet<&HostName> = selected.iter().map(|entry| &entry.name).collect();
         for info in runs::open_runs(state) {
@@ -231,7 +239,13 @@ impl Joined {
             .running
             .iter()
             .map(|run| screen::worded("Under way", &format!("{}: {}", run.host, run.owner)));
-        absent.chain(skipped).chain(open).chain(running).collect()
+        let closed = self.closed.iter().map(ClosedIndex::line);
+        absent
+            .chain(skipped)
+            .chain(closed)
+            .chain(open)
+            .chain(running)
+            .collect()
     }
 }
 

@@ -193,6 +193,57 @@ fn an_instance_that_is_the_reason_has_its_host() {
 }
 
 #[test]
+fn the_next_step_on_a_host_is_kept_with_its_name() {
+    let with_hint = |what: &str| {
+        let commands = vec![format!("hello {what}")];
+        Abort::new(Verdict::Refused, "why").with_hint(what, commands)
+    };
+    let aborts = vec![
+        (name("a"), Abort::new(Verdict::Refused, "why")),
+        (name("b"), with_hint("look")),
+        (name("c"), with_hint("see")),
+    ];
+    let hint = worst(aborts).unwrap().hint.unwrap();
+    assert_eq!(
+        (hint.what.as_str(), hint.commands),
+        ("on b: look", vec!["hello look".to_owned()])
+    );
+}
+
+#[test]
+fn the_run_that_goes_first_is_kept_instead_of_the_commands_of_a_host() {
+    let abort = Abort {
+        goes_first: Some("0198".into()),
+        ..Abort::new(Verdict::Refused, "why").with_hint("first", vec!["hello resume 0198".into()])
+    };
+    let worst = worst(vec![(name("a"), abort)]).unwrap();
+    assert_eq!(worst.goes_first.as_deref(), Some("0198"));
+    assert!(worst.hint.is_none());
+}
+
+#[test]
+fn failures_that_are_all_of_the_reason_of_each_host_are_all_of_the_reason() {
+    let refused = |why: &str| {
+        let mut instance = Instance::new("web", 7, 1);
+        instance.failure = Some(crate::event::Failure {
+            kind: crate::event::Outcome::Refused.into(),
+            text: why.into(),
+        });
+        Abort::refused(vec![instance])
+    };
+    let both = vec![
+        (name("a"), refused("is stopped")),
+        (name("b"), refused("is gone")),
+    ];
+    let both = worst(both).unwrap();
+    assert!(both.by_instances);
+    assert_eq!(both.reason, "a: pid 7 is stopped; b: pid 7 is gone");
+    let other = Abort::new(Verdict::Refused, "no state directory");
+    let one = worst(vec![(name("a"), refused("is stopped")), (name("b"), other)]);
+    assert!(!one.unwrap().by_instances);
+}
+
+#[test]
 fn no_abort_has_no_worst() {
     assert!(worst(Vec::new()).is_none());
 }

@@ -32,7 +32,10 @@ pub(super) fn direction(order: &RecoverOrder, left: &InterruptedRun) -> Result<D
             later.id, left.id
         );
         let commands = commands(&later, &options.state_args);
-        return Err(refused(why).with_hint("nothing was touched; that run goes first:", commands));
+        return Err(Abort {
+            goes_first: later.part_of().map(|_| later.id.clone()),
+            ..refused(why).with_hint("nothing was touched; that run goes first:", commands)
+        });
     }
     // An open run that was restoring the old config is continued by a revert. One that came to its
     // end is reverted.

@@ -311,6 +311,12 @@ impl Bed {
         end
     }
 
+    /// Runs a command that asks no host.
+    pub(super) fn run_here(&self, args: &[&str]) -> CommandEnd {
+        let args = [args, &["-o", "json"]].concat();
+        run_to_end(&mut self.plain(&self.path("state"), &args))
+    }
+
     pub(super) fn broadcast(&self, message: &str, args: &[&str]) -> CommandEnd {
         let set = format!("message={message}");
         self.run(&[&["broadcast", "--set", &set], args].concat())

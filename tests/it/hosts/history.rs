@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::bed::Bed;
 use crate::support::{CommandEnd, run_to_end, until};
 
-/// Returns the host and the verdict of each row.
+/// Returns the host and the verdict of each row. The row of an index has no host.
 fn rows(end: &CommandEnd) -> Vec<(String, String)> {
     let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
     let rows = end.json["runs"].as_array();
@@ -34,7 +34,7 @@ fn a_run_has_a_row_for_each_host_and_one_for_its_index() {
     let end = bed.run(&["history", "--gather"]);
     assert_eq!(end.code, Some(0), "{:#} {}", end.json, end.stderr);
     let converged = |host: &str| (host.to_owned(), "converged".to_owned());
-    assert_eq!(rows(&end), ["local", "h0", "h1"].map(converged));
+    assert_eq!(rows(&end), ["", "h0", "h1"].map(converged));
     let id = &end.json["runs"][0]["run"];
     assert!(id.is_string() && end.json["runs"][2]["run"] == *id);
     assert_eq!(end.json["hosts"], Value::Array(Vec::new()));
@@ -66,7 +66,7 @@ fn a_host_that_is_not_reached_is_named_and_hides_no_other() {
     bed.unreachable(1);
     let end = bed.run(&["history", "--gather"]);
     assert_eq!(end.code, Some(11), "{:#}", end.json);
-    assert_eq!(hosts(&end), ["local", "h0"]);
+    assert_eq!(hosts(&end), ["", "h0"]);
     assert_eq!(end.json["hosts"][0]["host"], "h1");
     assert!(end.stderr.contains("h1"), "{}", end.stderr);
 }
@@ -79,7 +79,7 @@ fn a_host_whose_runs_cannot_be_read_is_no_host_without_runs() {
     std::fs::write(&folder, "").unwrap();
     let end = bed.run(&["history", "--gather"]);
     assert_eq!(end.code, Some(5), "{:#}", end.json);
-    assert_eq!(hosts(&end), ["local", "h0"]);
+    assert_eq!(hosts(&end), ["", "h0"]);
     let why = end.json["hosts"][0]["why"].as_str().unwrap();
     assert!(why.contains("cannot be read"), "{why}");
 }
@@ -117,8 +117,8 @@ fn one_run_is_listed_as_each_host_keeps_it() {
     let first = bed.runs_here()[0].clone();
     assert_eq!(bed.broadcast("three", &["--on", "h0"]).code, Some(0));
     let of = |args: &[&str]| bed.run(&[&["history"], args].concat());
-    assert_eq!(hosts(&of(&["@", "--gather"])), ["local", "h0"]);
-    assert_eq!(hosts(&of(&["@-1", "--gather"])), ["local", "h0", "h1"]);
+    assert_eq!(hosts(&of(&["@", "--gather"])), ["", "h0"]);
+    assert_eq!(hosts(&of(&["@-1", "--gather"])), ["", "h0", "h1"]);
     let end = of(&[&first[..14], "--on", "h1"]);
     assert_eq!(end.json["runs"][0]["run"], first.as_str());
     assert_eq!(of(&["0123456789", "--gather"]).code, Some(3));
@@ -161,4 +161,119 @@ fn a_run_under_way_is_listed_as_one() {
     assert!(first.wait().unwrap().success());
     bed.wait_for_agents();
     assert_eq!(end.json["runs"][0]["running"], true, "{:#}", end.json);
+}
+
+/// Returns what a command prints on stdout.
+fn printed(bed: &Bed, args: &[&str]) -> String {
+    let fleet = bed.path("fleet.toml");
+    let args = if args.contains(&"--gather") {
+        [args, &["--fleet", fleet.to_str().unwrap()]].concat()
+    } else {
+        args.to_vec()
+    };
+    let output = bed.plain(&bed.path("state"), &args).output().unwrap();
+    bed.wait_for_agents();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_index_of_a_run_counts_its_hosts_and_names_none_as_its_own() {
+    let bed = after_a_run(2);
+    let end = bed.run_here(&["history"]);
+    let row = &end.json["runs"][0];
+    assert_eq!(row["host"], Value::Null, "{row:#}");
+    assert_eq!(row["began"]["over_hosts"], 2, "{row:#}");
+    let text = printed(&bed, &["history"]);
+    assert!(text.contains("broadcast of web on 2 hosts"), "{text}");
+    let text = printed(&bed, &["history", "@"]);
+    assert!(!text.contains("target"), "{text}");
+}
+
+#[test]
+fn every_event_of_a_run_names_its_host() {
+    let bed = after_a_run(2);
+    let text = printed(&bed, &["history", "@"]);
+    for host in ["h0", "h1"] {
+        let mut lines = text.lines();
+        let of_host = format!(" {host}: ");
+        let is_wave =
+            |line: &str| line.contains(&of_host) && line.contains("signalling 1 instance");
+        assert!(lines.any(is_wave), "{text}");
+        let path = bed.hosts[host[1..].parse::<usize>().unwrap()].path("web.toml");
+        let target = format!("{host}: {} sha256:", path.display());
+        assert!(text.contains(&target), "{text}");
+    }
+}
+
+#[test]
+fn show_has_the_targets_of_each_host_and_the_command_that_reverts() {
+    let bed = after_a_run(2);
+    let run = bed.runs_here()[0].clone();
+    let text = printed(&bed, &["show", "@"]);
+    for (host, fleet) in bed.hosts.iter().enumerate() {
+        let target = format!("h{host}: {} sha256:", fleet.path("web.toml").display());
+        assert!(text.contains(&target), "{text}");
+    }
+    assert!(text.contains("only on its host"), "{text}");
+    assert!(text.contains("hello revert "), "{text}");
+    let json = bed.run_here(&["show", "@"]).json;
+    let targets = json["targets"].as_array().unwrap();
+    let hosts: Vec<&str> = targets
+        .iter()
+        .map(|t| t["host"].as_str().unwrap())
+        .collect();
+    assert_eq!(hosts, ["h0", "h1"], "{json:#}");
+    let next = json["next"][0].as_str().unwrap();
+    assert!(next.starts_with(&format!("hello revert {run}")), "{next}");
+}
+
+#[test]
+fn one_run_is_shown_with_the_events_of_each_host() {
+    let bed = after_a_run(2);
+    let json = bed.run(&["history", "@", "--gather"]).json;
+    assert_eq!(json["runs"][0]["events"], Value::Null, "{json:#}");
+    for (row, host) in [(1, "h0"), (2, "h1")] {
+        let row = &json["runs"][row];
+        let events = row["events"].as_array().unwrap();
+        let names: Vec<&str> = events
+            .iter()
+            .map(|e| e["event"].as_str().unwrap())
+            .collect();
+        assert_eq!(names.first(), Some(&"began"), "{row:#}");
+        assert_eq!(names.last(), Some(&"finished"), "{row:#}");
+        assert!(events.iter().all(|event| event["host"] == host), "{row:#}");
+        assert_eq!(row["more_events"], 0);
+    }
+    let text = printed(&bed, &["history", "@", "--gather"]);
+    let (_, of_hosts) = text.split_once("Host h0: ").unwrap();
+    let (first, second) = of_hosts.split_once("Host h1: ").unwrap();
+    assert!(first.contains("h0: ") && !first.contains("h1: "), "{text}");
+    assert!(
+        second.contains("Confirmed") && second.contains("End"),
+        "{text}"
+    );
+    let list = bed.run(&["history", "--gather"]).json;
+    assert_eq!(list["runs"][1]["events"], Value::Null, "{list:#}");
+}
+
+#[test]
+fn a_host_gives_the_last_events_of_a_long_run_and_counts_the_others() {
+    let bed = after_a_run(1);
+    let run = bed.runs(0)[0].clone();
+    let journal = bed.hosts[0]
+        .path("state/runs")
+        .join(&run)
+        .join("events.jsonl");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    let (first, rest) = text.split_once('\n').unwrap();
+    let check = r#"{"event":"final_check","host":"h0","v":2,"at":"2026-01-01T00:00:00Z"}"#;
+    let many = format!("{check}\n").repeat(1000);
+    std::fs::write(&journal, format!("{first}\n{many}{rest}")).unwrap();
+    let all = 1 + 1000 + rest.lines().count();
+    let json = bed.run(&["history", &run, "--gather"]).json;
+    let row = &json["runs"][1];
+    let events = row["events"].as_array().unwrap();
+    assert_eq!(events.len(), 200);
+    assert_eq!(events.last().unwrap()["event"], "finished");
+    assert_eq!(row["more_events"], all - 200);
 }

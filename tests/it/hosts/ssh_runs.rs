@@ -69,6 +69,16 @@ impl Hosts {
         write(&self.sshd.testbed.path("known_hosts"), &known);
     }
 
+    /// Makes another key than that of the last host the one that is known of it.
+    fn know_another_of_the_last(&self) {
+        self.know(NAMES.len() - 1);
+        let path = self.sshd.testbed.path("known_hosts");
+        let known = std::fs::read_to_string(&path).unwrap();
+        let key = std::fs::read_to_string(self.sshd.testbed.path("otherkey.pub")).unwrap();
+        let last = address(NAMES.len() - 1);
+        write(&path, &format!("{known}[{last}]:{} {key}", self.sshd.port));
+    }
+
     /// Writes the fleet. The last host has another command, if there is one.
     fn fleet(&self, other: Option<&str>) {
         let testbed = &self.sshd.testbed;
@@ -242,6 +252,45 @@ fn a_run_with_an_unknown_host_key_touches_nothing() {
     };
     hosts.know(NAMES.len() - 1);
     hosts.is_unreachable("Host key verification failed");
+}
+
+#[test]
+fn a_run_with_a_changed_host_key_touches_nothing() {
+    let Some(hosts) = Hosts::start("") else {
+        return;
+    };
+    hosts.know_another_of_the_last();
+    hosts.is_unreachable("Host key verification failed");
+}
+
+#[test]
+fn a_run_with_an_agent_of_another_version_is_refused_and_names_both_versions() {
+    let Some(hosts) = Hosts::start("") else {
+        return;
+    };
+    // The agent greets with the dialect and the version of another hello.
+    let script = hosts.sshd.testbed.text_path("other_version");
+    write(
+        script.as_ref(),
+        "\"$@\" | sed -u '/^{\"hello\":/s/\"v\":1,\"min\":1,\"version\":\"[^\"]*\"/\
+         \"v\":9,\"min\":9,\"version\":\"99.1.2\"/'\n",
+    );
+    hosts.fleet(Some(&format!("sh {script} AGENT")));
+    let end = hosts.broadcast(&["--max-unreachable", "1"]);
+    assert_eq!(end.code, Some(5), "{}", end.stderr);
+    let reason = end.json["reason"].as_str().unwrap_or_default();
+    assert!(reason.starts_with("c: "), "{reason}");
+    for version in ["99.1.2", env!("CARGO_PKG_VERSION")] {
+        assert!(reason.contains(version), "{version}: {reason}");
+    }
+    assert_eq!(hosts.messages(), ["old"; 3]);
+    for name in NAMES {
+        assert_eq!(hosts.config(name), config(), "{name}");
+    }
+    // Without that host the others take the change.
+    let end = hosts.broadcast(&["--except", "c"]);
+    assert_eq!(end.code, Some(0), "{}", end.stderr);
+    assert_eq!(hosts.messages(), ["new", "new", "old"]);
 }
 
 #[test]

@@ -232,3 +232,90 @@ fn a_skipped_host_of_a_continued_run_may_have_been_signalled_by_the_earlier_one(
         assert_eq!(host.is_unknown(), is_recovered);
     }
 }
+
+#[test]
+fn a_host_that_did_not_greet_uses_up_the_budget_of_those_that_are_lost_later() {
+    let budget = |max, unreachable| ReachBudget {
+        max,
+        hosts: 4,
+        unreachable,
+    };
+    let left = |max, unreachable| budget(max, unreachable).left();
+    assert_eq!(left(Share::Count(2), 0), 2);
+    assert_eq!(left(Share::Count(2), 1), 1);
+    assert_eq!(left(Share::Part(5_000), 1), 1);
+    assert_eq!(left(Share::Count(1), 2), 0);
+    let text = budget(Share::Part(2_000), 1).text();
+    assert!(text.ends_with("which is 0 of 4 hosts"), "{text}");
+    assert_eq!(budget(Share::Count(0), 1).text(), "");
+}
+
+#[test]
+fn an_instance_of_a_skipped_host_uses_up_no_budget_of_failures() {
+    for (is_skipped, failures) in [(true, 0), (false, 1)] {
+        let (mut plan, _) = ONE.begin();
+        let first = &mut plan.waves[0].steps[0].instances[0];
+        first.instance.outcome = Outcome::TimedOut;
+        let script = Host::Script(ScriptHost::default());
+        let (session, entries) = HostSession::scripted((plan, script), Kept, (false, false));
+        let policy = GroupPolicy {
+            name: "hello".into(),
+            rollout: Rollout::default(),
+            rounds: Rounds::new(),
+        };
+        let mut plan = FleetPlan::new(vec![(session, entries)], vec![policy]);
+        if is_skipped {
+            plan.hosts[0].skip("cut");
+        }
+        let failed = Budget::of(&plan).update(&plan);
+        assert_eq!(failed.ids.len(), failures, "{is_skipped}");
+    }
+}
+
+/// Returns the outcome of an instance whose host is lost in this request.
+fn lost_in(
+    request: &SessionRequest,
+    outcome: Outcome,
+    (recovers, is_awaited): (bool, bool),
+) -> Outcome {
+    let mut plan = plan_of_two(recovers);
+    let host = &mut plan.hosts[0];
+    host.plan.entries[0].outcome = outcome;
+    host.fail_unproven(Some(request), is_awaited, "cut");
+    host.plan.entries[0].outcome
+}
+
+fn roll_back(scope: Scope) -> SessionRequest {
+    SessionRequest::RollBack {
+        until: 1,
+        scope,
+        why: "why".into(),
+    }
+}
+
+#[test]
+fn the_file_of_a_rejected_instance_may_go_back_with_those_that_failed() {
+    let request = roll_back(Scope::Named(std::iter::empty().collect()));
+    let lost = |outcome| lost_in(&request, outcome, (false, false));
+    assert_eq!(lost(Outcome::Rejected), Outcome::RevertFailed);
+    assert_eq!(lost(Outcome::TimedOut), Outcome::TimedOut);
+}
+
+#[test]
+fn a_full_rollback_may_signal_what_an_earlier_run_may_have_signalled() {
+    let request = roll_back(Scope::All);
+    let lost = |recovers| lost_in(&request, Outcome::Untouched, (recovers, false));
+    assert_eq!(lost(true), Outcome::RevertFailed);
+    assert_eq!(lost(false), Outcome::Untouched);
+}
+
+#[test]
+fn a_proof_of_a_lost_host_fails_at_once_only_where_a_later_wave_waits_for_it() {
+    let request = SessionRequest::Recheck {
+        until: 1,
+        fresh: None,
+    };
+    let lost = |is_awaited| lost_in(&request, Outcome::Confirmed, (false, is_awaited));
+    assert_eq!(lost(true), Outcome::TimedOut);
+    assert_eq!(lost(false), Outcome::Confirmed);
+}

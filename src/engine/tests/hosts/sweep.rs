@@ -91,7 +91,11 @@ fn sweep(waves: [[usize; 2]; 3], bake: bool) {
                 let is_same = fate == Fate::Good && bad > 0;
                 // These fates differ from others only in what their own host says.
                 let is_idle = matches!(fault, Some((_, _, Fault::LostUnsent | Fault::LostIdle)));
-                let is_own = is_idle || matches!(fate, Fate::Dies | Fate::Refuses);
+                let is_own = match fate {
+                    Fate::Good => false,
+                    Fate::Dies | Fate::Refuses => true,
+                    _ => is_idle,
+                };
                 if is_same || (is_own && fault.is_some_and(|(place, _, _)| place != bad)) {
                     continue;
                 }
