@@ -13,6 +13,7 @@ use self::{
 use crate::refusal::Refusal;
 
 mod access;
+mod alternatives;
 mod candidate;
 mod log;
 mod metric;
@@ -24,6 +25,7 @@ mod workers;
 
 pub(crate) use self::{
     access::Access,
+    alternatives::{each_entry, entries, entry_of},
     candidate::Unresolved,
     log::Log,
     metric::metric,
@@ -37,7 +39,7 @@ pub(crate) use self::{
     raw::{RawAssertion, names_a_user},
 };
 
-/// One entry of `[[group.confirm]]` or `[[group.reject]]`.
+/// One entry of `[[group.confirm]]` or `[[group.reject]]`, or one alternative of such an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assertion {
     /// The source of the answer.
@@ -46,6 +48,10 @@ pub struct Assertion {
     pub read: Extract,
     /// The value that this part must have.
     pub expectation: Expectation,
+    /// The number of the entry that it is an alternative of; none if it is an entry of its own. The
+    /// alternatives of an entry follow one another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub any: Option<u16>,
 }
 
 /// The source of an answer.

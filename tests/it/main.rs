@@ -7,6 +7,7 @@
 )]
 #![allow(clippy::exit, reason = "rogues end as they like")]
 
+mod any;
 mod assertions;
 mod attacks;
 mod broadcast;

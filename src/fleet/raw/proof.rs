@@ -76,25 +76,39 @@ fn log(raw: Spanned<String>) -> Result<Log, SpannedError> {
 }
 
 fn assertions(raw: Vec<Spanned<RawAssertion>>) -> Result<Vec<Assertion>, SpannedError> {
-    raw.into_iter().map(assertion).collect()
+    let entries = raw.into_iter().enumerate();
+    let entries: Vec<Vec<Assertion>> = entries.map(entry).collect::<Result<_, _>>()?;
+    Ok(entries.into_iter().flatten().collect())
 }
 
-fn assertion(raw: Spanned<RawAssertion>) -> Result<Assertion, SpannedError> {
+/// Reads an entry: an assertion, or the alternatives of `any`.
+fn entry((number, raw): (usize, Spanned<RawAssertion>)) -> Result<Vec<Assertion>, SpannedError> {
     let span = raw.span();
     let raw = raw.into_inner();
     let url_span = raw.url_span().unwrap_or(span.clone());
-    let assertion = Assertion::try_from(raw).map_err(|error| SpannedError {
+    let entry = raw.into_entry(number).map_err(|error| SpannedError {
         message: error.message,
         hint: error.hint,
         at: error.at.unwrap_or(span.clone()),
     })?;
+    entry
+        .iter()
+        .try_for_each(|assertion| placeholders(assertion, &span, &url_span))?;
+    Ok(entry)
+}
+
+/// Checks the placeholders of a source; `url_span` is that of its URL.
+fn placeholders(
+    assertion: &Assertion,
+    span: &Range<usize>,
+    url_span: &Range<usize>,
+) -> Result<(), SpannedError> {
     match &assertion.source {
-        Source::Exec(argv) => argv.iter().try_for_each(|arg| argument(arg, &[], &span))?,
-        Source::Http(request) => argument(&request.url, &[], &url_span)?,
-        Source::Log(Log::File(text)) | Source::Tcp(text) => argument(text, &[], &span)?,
-        Source::Workers | Source::Listener | Source::Children(_) | Source::Log(_) => {}
+        Source::Exec(argv) => argv.iter().try_for_each(|arg| argument(arg, &[], span)),
+        Source::Http(request) => argument(&request.url, &[], url_span),
+        Source::Log(Log::File(text)) | Source::Tcp(text) => argument(text, &[], span),
+        Source::Workers | Source::Listener | Source::Children(_) | Source::Log(_) => Ok(()),
     }
-    Ok(assertion)
 }
 
 /// Gives the credentials of a group to each of its assertions that requests the instance's own

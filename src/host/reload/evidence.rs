@@ -1,7 +1,7 @@
 //! The evidence of a proof: what the assertions of an instance show once all of them hold.
 
 use crate::{
-    assertion::{Assertion, Expectation},
+    assertion::{Assertion, Expectation, entries},
     event::{Direction, Proof},
     host::probe::{
         expected::{Expected, OtherConfig, WaitUntil},
@@ -63,6 +63,8 @@ impl Evidence {
         let baseline = &member.baseline;
         let proof = strongest_proof(&expected.confirm, baseline, differs, may_hold, counts);
         let compares = expected.confirm.iter().any(Assertion::needs_signal);
+        // An alternative of `any` may read what shows no config at all.
+        let others = of_single_entries(others, &expected.confirm);
         // The expected content proves nothing while an earlier reload may be under way. The other
         // content, seen before it, shows that this reload is over.
         if is_open
@@ -111,6 +113,17 @@ fn other_texts(
         .collect()
 }
 
+/// Returns the readings without those of alternatives.
+fn of_single_entries(
+    others: Vec<Option<OtherConfig>>,
+    assertions: &[Assertion],
+) -> Vec<Option<OtherConfig>> {
+    let pairs = others.into_iter().zip(assertions);
+    pairs
+        .map(|(other, assertion)| other.filter(|_| assertion.any.is_none()))
+        .collect()
+}
+
 /// Tells whether a reading of `baseline` is one that only the other config gives.
 fn shows_other(others: &[Option<OtherConfig>], baseline: &[Option<String>]) -> bool {
     others.iter().zip(baseline).any(|(other, before)| {
@@ -151,7 +164,8 @@ pub(crate) fn other_text(
 /// An assertion that held before the signal could not have failed. It proves nothing, unless
 /// `may_hold` is true and `differs` says of its index that the other config would not make it hold.
 /// Without a reading from before the signal, `differs` decides. Only assertions that `counts`
-/// accepts prove anything.
+/// accepts prove anything. Each alternative of an entry of `any` can have made it hold, so the entry
+/// proves what the weakest of them does.
 pub(crate) fn strongest_proof(
     resolved: &[Assertion],
     baseline: &[Option<String>],
@@ -179,11 +193,13 @@ pub(crate) fn strongest_proof(
         }
         Expectation::Replaced => Some(Proof::Workers),
     };
-    resolved
-        .iter()
-        .enumerate()
-        .filter(|(_, assertion)| counts(assertion))
-        .filter_map(proof)
+    let of_alternative = |index: usize| {
+        let assertion = &resolved[index];
+        let counted = counts(assertion).then_some((index, assertion));
+        counted.and_then(proof).unwrap_or(Proof::None)
+    };
+    entries(resolved)
+        .filter_map(|entry| entry.map(of_alternative).max())
         .min()
         .unwrap_or(Proof::None)
 }
