@@ -15,6 +15,7 @@ use crate::refusal::Refusal;
 mod access;
 mod alternatives;
 mod candidate;
+mod directives;
 mod log;
 mod metric;
 mod moment;
@@ -26,8 +27,9 @@ mod workers;
 pub(crate) use self::{
     access::Access,
     alternatives::{each_entry, entries, entry_of},
-    candidate::Unresolved,
-    log::Log,
+    candidate::{NoKeyValue, Unresolved, value_in},
+    directives::{expanded, values},
+    log::{Log, config_key, without_config_keys},
     metric::metric,
     moment::why_no_moment,
     pattern::Pattern,

@@ -12,6 +12,7 @@ mod assertions;
 mod attacks;
 mod broadcast;
 mod claims;
+mod config_logs;
 mod crash;
 mod daemons;
 mod demo_hosts;

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::group::RawGroup;
 use crate::{
-    assertion::{Access, Assertion, HttpRequest, Log, RawAssertion, Source},
+    assertion::{Access, Assertion, HttpRequest, Log, RawAssertion, Source, without_config_keys},
     fleet::{
         Speaks,
         spanned::{SpannedError, argument, spanned},
@@ -70,9 +70,24 @@ pub(super) fn resolve_proof(
 fn log(raw: Spanned<String>) -> Result<Log, SpannedError> {
     let log = Log::parse(raw.get_ref()).map_err(|why| spanned(raw.span(), why))?;
     if let Log::File(text) = &log {
-        argument(text, &[], &raw.span())?;
+        log_path(text, &raw.span())?;
     }
     Ok(log)
+}
+
+/// Checks the placeholders in the path of a log.
+fn log_path(text: &str, span: &Range<usize>) -> Result<(), SpannedError> {
+    let rest = without_config_keys(text);
+    if rest.replace("{candidate.dir}", "").contains("{candidate.") {
+        return Err(SpannedError {
+            message: format!("log = {text:?} names only the log of the new config"),
+            hint: Some(
+                "write {config.KEY}: where the new config names another file, both are read".into(),
+            ),
+            at: span.clone(),
+        });
+    }
+    argument(&rest, &[], span)
 }
 
 fn assertions(raw: Vec<Spanned<RawAssertion>>) -> Result<Vec<Assertion>, SpannedError> {
@@ -106,7 +121,8 @@ fn placeholders(
     match &assertion.source {
         Source::Exec(argv) => argv.iter().try_for_each(|arg| argument(arg, &[], span)),
         Source::Http(request) => argument(&request.url, &[], url_span),
-        Source::Log(Log::File(text)) | Source::Tcp(text) => argument(text, &[], span),
+        Source::Log(Log::File(text)) => log_path(text, span),
+        Source::Tcp(text) => argument(text, &[], span),
         Source::Workers | Source::Listener | Source::Children(_) | Source::Log(_) => Ok(()),
     }
 }

@@ -203,3 +203,40 @@ pub(crate) fn strongest_proof(
         .min()
         .unwrap_or(Proof::None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assertion::{Extract, Source};
+
+    /// Returns an assertion that a reading is this word; `any` as in [`Assertion::any`].
+    fn word(word: &str, any: Option<u16>) -> Assertion {
+        Assertion {
+            source: Source::Exec(vec![word.into()]),
+            read: Extract::Stdout,
+            expectation: Expectation::Equals(word.into()),
+            any,
+        }
+    }
+
+    fn proof(assertions: &[Assertion], before: &[&str]) -> Proof {
+        let before: Vec<Option<String>> = before.iter().map(|it| Some((*it).into())).collect();
+        strongest_proof(assertions, &before, |_| false, false, |_| true)
+    }
+
+    #[test]
+    fn the_weakest_alternative_decides_what_an_entry_proves() {
+        let entry = [word("a", Some(0)), word("b", Some(0))];
+        assert_eq!(proof(&entry, &["x", "y"]), Proof::Content);
+        assert_eq!(proof(&entry, &["a", "y"]), Proof::None);
+        assert_eq!(proof(&entry, &["x", "b"]), Proof::None);
+        let alone = [word("a", None), word("b", None)];
+        assert_eq!(proof(&alone, &["a", "y"]), Proof::Content);
+    }
+
+    #[test]
+    fn a_strong_entry_proves_beside_a_weak_one() {
+        let list = [word("a", Some(0)), word("b", Some(0)), word("c", None)];
+        assert_eq!(proof(&list, &["a", "y", "z"]), Proof::Content);
+    }
+}
