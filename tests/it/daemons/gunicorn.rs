@@ -5,12 +5,25 @@ use nix::sys::signal::Signal;
 use super::{
     acts, started,
     web::{gunicorn, gunicorn_that_caches},
+    words,
 };
-use crate::support::until;
+use crate::support::{skipped, until};
 
 #[test]
 fn good_changes_converge_once_without_a_dropped_request() {
     let Some(web) = gunicorn() else { return };
+    acts::converges(&web, true);
+}
+
+#[test]
+fn a_title_that_setproctitle_writes_changes_nothing() {
+    let Some(web) = gunicorn() else { return };
+    let title = words(web.daemon.pid()).join(" ");
+    // gunicorn writes a title where the package python3-setproctitle is installed.
+    if !title.starts_with("gunicorn: master") {
+        skipped("`setproctitle` is missing: python3-setproctitle");
+        return;
+    }
     acts::converges(&web, true);
 }
 

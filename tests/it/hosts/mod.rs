@@ -11,6 +11,7 @@ use crate::support::{CommandEnd, run_to_end, without_cargo, write};
 
 mod bed;
 mod claimed;
+mod commands;
 mod elsewhere;
 mod forget;
 mod history;
