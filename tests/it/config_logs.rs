@@ -1,6 +1,6 @@
 //! Logs that the config names, that another program writes, and that a later run reads.
 
-use std::path::PathBuf;
+use std::{net::TcpStream, path::PathBuf};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -8,10 +8,10 @@ use nix::{
 };
 
 use crate::{
-    daemons::{command, need},
+    daemons::{Daemon, command, folder, free_port, need},
     logs::{Logger, PROVEN, failure},
     resume::killed,
-    support::{Fleet, Killed, until},
+    support::{Fleet, Killed, until, write},
 };
 
 /// The assertions over the log that the config names.
@@ -184,4 +184,47 @@ fn no_line_is_expected_of_a_successor() {
     assert!(!log.contains("two"), "{log}");
     let path = logger.fleet.path(&format!("logger.toml.{pid}"));
     assert_eq!(std::fs::read_to_string(path).unwrap(), "two");
+}
+
+#[test]
+fn tinyproxy_that_changes_its_log_is_proven_and_refused() {
+    if !need("tinyproxy") {
+        return;
+    }
+    let (dir, port) = (folder(), free_port());
+    let path = dir.path().to_owned();
+    let text = |log: &str, more: &str| {
+        format!(
+            "Port {port}\nListen 127.0.0.1\nTimeout 600\nMaxClients 10\nAllow 127.0.0.1\n\
+             LogFile \"{}/{log}.log\"\n{more}",
+            path.display()
+        )
+    };
+    let config = write(&path.join("t.conf"), &text("a", ""));
+    let mut tinyproxy = command("tinyproxy");
+    let daemon = Daemon::spawn(dir, tinyproxy.arg("-d").arg("-c").arg(&config));
+    until("it listens", || {
+        assert!(daemon.runs(), "it ended: {}", daemon.log());
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    let group = format!(
+        "version = 1\n[[group]]\nname = \"t\"\nmatch = {{ exe = \"tinyproxy\", args = [\"{0}\"] }}\n\
+         config = \"{0}\"\nvalidate = \"none\"\nsignal = \"SIGUSR1\"\nreloads = true\ntimeout = \
+         \"20s\"\n[[group.confirm]]\nlog = \"{{config.LogFile}}\"\ncontains = \"Reloading config \
+         file finished\"\n[[group.reject]]\nlog = \"{{config.LogFile}}\"\ncontains = \"Reloading \
+         config file failed\"\n",
+        config.display()
+    );
+    daemon.write("fleet.toml", &group);
+    let change = |text: &str| {
+        let new = daemon.write("new", text);
+        daemon.broadcast(&["--config", new.to_str().unwrap()])
+    };
+    let result = change(&text("b", "")).expect(0);
+    assert_eq!(result.json["instances"][0]["proof"], "reloaded");
+    let result = change(&text("c", "Bogus\n")).expect(6);
+    assert_eq!(result.json["instances"][0]["failure"]["kind"], "rejected");
+    let why = failure(&result);
+    let both = format!("`{0}/b.log` and `{0}/c.log`", path.display());
+    assert!(why.contains(&both), "{why}");
 }

@@ -174,7 +174,7 @@ fn faults_of_validators_and_assertions() {
         ),
         (
             format!("{group}[[group.confirm]]\nlog = \"x.log\"\ncontains = \"a\"\n"),
-            ["line 6, column 7", "syslog:IDENTIFIER"],
+            ["line 6, column 7", "syslog:NAME"],
         ),
         (
             format!("{group}[[group.confirm]]\nlog = \"/x\"\nchanged = true\n"),

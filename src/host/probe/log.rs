@@ -81,9 +81,9 @@ fn asserted(group: &Group) -> impl Iterator<Item = &Log> {
 }
 
 impl Logs {
-    /// Records where the logs of an instance are that its config names: by the config that `changes`
-    /// replace and by the new one. Both are read after the signal, since a refusal of the new config
-    /// goes to the log of the old one.
+    /// Records where the logs of an instance are that its config names: by the config that
+    /// `changes` replace and by the new one. Both are read after the signal, since a refusal of the
+    /// new config goes to the log of the old one.
     ///
     /// # Errors
     /// Fails if one of the configs names no path, or if a log cannot be read. One that is not there

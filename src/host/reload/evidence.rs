@@ -164,8 +164,8 @@ pub(crate) fn other_text(
 /// An assertion that held before the signal could not have failed. It proves nothing, unless
 /// `may_hold` is true and `differs` says of its index that the other config would not make it hold.
 /// Without a reading from before the signal, `differs` decides. Only assertions that `counts`
-/// accepts prove anything. Each alternative of an entry of `any` can have made it hold, so the entry
-/// proves what the weakest of them does.
+/// accepts prove anything. Each alternative of an entry of `any` can have made it hold, so the
+/// entry proves what the weakest of them does.
 pub(crate) fn strongest_proof(
     resolved: &[Assertion],
     baseline: &[Option<String>],

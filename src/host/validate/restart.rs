@@ -316,7 +316,8 @@ mod tests {
         );
         assert_eq!(
             named(
-                "max_connections=100\nshared_buffers = 128MB\nwork_mem = '4MB#' # more\nport = 1\nport = 2\n"
+                "max_connections=100\nshared_buffers = 128MB\nwork_mem = '4MB#' # \
+                 more\nport = 1\nport = 2\n"
             ),
             ""
         );

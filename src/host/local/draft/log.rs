@@ -28,7 +28,10 @@ const SYSLOG: [&[u8]; 3] = [b"\0syslog\0", b"\0__syslog_chk\0", b"\0vsyslog\0"];
 const JOURNAL: &str = "/run/systemd/journal/stdout";
 
 /// What many programs write about a config that they cannot load.
-const REFUSALS: &str = r"(?i)\b(errors?|failed|failure|fatal|invalid|cannot|could not|unable to|syntax|unknown|unrecogni[sz]ed)\b";
+const REFUSALS: &str = concat!(
+    r"(?i)\b(errors?|failed|failure|fatal|invalid|cannot|could not|unable to|syntax|",
+    r"unknown|unrecogni[sz]ed)\b"
+);
 
 /// The likeliest log of a program.
 pub(super) struct LogDraft {

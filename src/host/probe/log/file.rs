@@ -127,7 +127,7 @@ fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
 /// A log, with every file that it was in since the signal.
 #[derive(Debug)]
 pub(super) struct Files {
-    /// The paths of the log: that of the old config and that of the new one, if the config names it.
+    /// The paths of the log: by the old config and by the new one, if the config names it.
     paths: Vec<LogPath>,
     files: Vec<OpenLog>,
     tail: Tail,

@@ -230,8 +230,8 @@ async fn proof_now(
     Ok((proof, held))
 }
 
-/// Returns the assertions that hold. Fails if an entry of all sources does not hold, or an assertion
-/// of `only` one that held before. `since` is when the config was installed.
+/// Returns the assertions that hold. Fails if an entry of all sources does not hold, or an
+/// assertion of `only` one that held before. `since` is when the config was installed.
 async fn check_assertions(
     new: &PlannedInstance,
     assertions: &[Assertion],
