@@ -127,8 +127,8 @@ fn calls_syslog(pid: i32) -> bool {
     let mut bytes = Vec::new();
     let read = File::open(format!("/proc/{pid}/exe"))
         .and_then(|file| file.take(MAX_EXE).read_to_end(&mut bytes));
-    let has = |name: &&[u8]| bytes.windows(name.len()).any(|part| part == *name);
-    read.is_ok() && SYSLOG.iter().any(|name| has(&name))
+    let has = |name: &[u8]| bytes.windows(name.len()).any(|part| part == name);
+    read.is_ok() && SYSLOG.iter().any(|name| has(name))
 }
 
 #[cfg(test)]
