@@ -13,7 +13,9 @@ use self::{
 use crate::refusal::Refusal;
 
 mod access;
+mod alternatives;
 mod candidate;
+mod directives;
 mod log;
 mod metric;
 mod moment;
@@ -24,8 +26,10 @@ mod workers;
 
 pub(crate) use self::{
     access::Access,
-    candidate::Unresolved,
-    log::Log,
+    alternatives::{each_entry, entries, entry_of},
+    candidate::{NoKeyValue, Unresolved, value_in},
+    directives::{expanded, values},
+    log::{Log, config_key, without_config_keys},
     metric::metric,
     moment::why_no_moment,
     pattern::Pattern,
@@ -37,7 +41,7 @@ pub(crate) use self::{
     raw::{RawAssertion, names_a_user},
 };
 
-/// One entry of `[[group.confirm]]` or `[[group.reject]]`.
+/// One entry of `[[group.confirm]]` or `[[group.reject]]`, or one alternative of such an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assertion {
     /// The source of the answer.
@@ -46,6 +50,10 @@ pub struct Assertion {
     pub read: Extract,
     /// The value that this part must have.
     pub expectation: Expectation,
+    /// The number of the entry that it is an alternative of; none if it is an entry of its own. The
+    /// alternatives of an entry follow one another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub any: Option<u16>,
 }
 
 /// The source of an answer.

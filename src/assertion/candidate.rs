@@ -2,6 +2,7 @@
 
 use yaml_rust2::{Yaml, YamlLoader};
 
+use super::directives::values;
 use crate::{config, diagnostic::suggest_similar, refusal::Refusal};
 
 const OPEN: &str = "{candidate.";
@@ -118,6 +119,38 @@ pub(crate) enum Unresolved {
     /// The config has no such key, or one without a value that is text.
     #[error("the new config has no `{0}`")]
     NoKey(String),
+}
+
+/// Why a config gives no value of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoKeyValue {
+    /// It is no text.
+    #[error("is no text")]
+    NoText,
+    #[error("has no such key")]
+    Absent,
+    #[error("has several values of it")]
+    Several,
+}
+
+/// Returns the value of a key in a config of TOML, JSON or YAML. Of another format, returns what
+/// stands behind the key in its lines: `KEY VALUE`, `KEY = VALUE`, `KEY: VALUE`.
+///
+/// # Errors
+/// Fails if the config has no such key, or if its lines have several values.
+pub(crate) fn value_in(config: &[u8], key: &str) -> Result<String, NoKeyValue> {
+    let text = std::str::from_utf8(config).map_err(|_| NoKeyValue::NoText)?;
+    if let Some(parsed) = Config::parse(text) {
+        return parsed.get(key).ok_or(NoKeyValue::Absent);
+    }
+    let mut found = values(text, &[key.to_ascii_lowercase()]);
+    found.sort_unstable();
+    found.dedup();
+    match found.as_slice() {
+        [] => Err(NoKeyValue::Absent),
+        [value] => Ok(value.clone()),
+        _ => Err(NoKeyValue::Several),
+    }
 }
 
 /// Returns a text with every placeholder replaced.
@@ -273,6 +306,26 @@ mod tests {
         ] {
             assert!(value("a", other).is_err(), "{other}");
         }
+    }
+
+    #[test]
+    fn a_key_of_lines_has_one_value() {
+        let tinyproxy = "Port 8888\n# LogFile /no\nLogFile \"/var/log/t.log\"\n";
+        let ini = "[main]\nlogfile = /var/log/i.log\n[other]\nx = 1\n";
+        for (config, key, wanted) in [
+            (tinyproxy, "LogFile", Ok("/var/log/t.log".into())),
+            (ini, "logfile", Ok("/var/log/i.log".into())),
+            ("log:\n  file: /y\n", "log.file", Ok("/y".into())),
+            (
+                "error_log /a; error_log /b;\n",
+                "error_log",
+                Err(NoKeyValue::Several),
+            ),
+            (tinyproxy, "SysLog", Err(NoKeyValue::Absent)),
+        ] {
+            assert_eq!(value_in(config.as_bytes(), key), wanted, "{config}");
+        }
+        assert_eq!(value_in(&[0xff], "x"), Err(NoKeyValue::NoText));
     }
 
     #[test]

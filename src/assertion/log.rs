@@ -5,9 +5,32 @@ use serde::{Deserialize, Serialize};
 /// The identifiers of syslog(3) are short; RFC 3164 allows 32 characters, and systemd 255 more.
 const MAX_IDENTIFIER: usize = 255;
 
+/// Returns the text before the first `{config.KEY}` of the path of a log, the key, and the text
+/// behind it. `{config.dir}` is another placeholder.
+pub(crate) fn config_key(text: &str) -> Option<(&str, &str, &str)> {
+    const OPEN: &str = "{config.";
+    text.match_indices(OPEN).find_map(|(brace, _)| {
+        let (key, after) = text[brace + OPEN.len()..].split_once('}')?;
+        let is_key = !key.is_empty()
+            && key != "dir"
+            && key
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        is_key.then_some((&text[..brace], key, after))
+    })
+}
+
+/// Returns the path of a log without each `{config.KEY}` in it.
+pub(crate) fn without_config_keys(text: &str) -> String {
+    match config_key(text) {
+        Some((before, _, after)) => format!("{before}{}", without_config_keys(after)),
+        None => text.to_owned(),
+    }
+}
+
 /// A text that names no log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("log = {0:?} is none of an absolute path, {{arg:-o}}, journal, syslog:IDENTIFIER")]
+#[error("log = {0:?} is none of /PATH, {{arg:-o}}, {{config.KEY}}, journal, syslog:NAME")]
 pub(crate) struct NoLog(String);
 
 /// A log of an instance.
@@ -23,6 +46,11 @@ pub enum Log {
 }
 
 impl Log {
+    /// Tells whether the config names its path.
+    pub(crate) fn is_in_config(&self) -> bool {
+        matches!(self, Self::File(text) if config_key(text).is_some())
+    }
+
     /// Parses a log as `fleet.toml` names it.
     ///
     /// # Errors
@@ -67,6 +95,17 @@ mod tests {
             ("syslog:x-y", Log::Syslog("x-y".into())),
         ] {
             assert_eq!(Log::parse(text), Ok(log), "{text}");
+        }
+        assert_eq!(
+            config_key("a{config.Log_File}/b"),
+            Some(("a", "Log_File", "/b"))
+        );
+        assert_eq!(
+            without_config_keys("{config.a.0}/{pid}/{config.b}x"),
+            "/{pid}/x"
+        );
+        for text in ["{config.dir}/x", "{config}", "{config.}", "{config.a b}"] {
+            assert_eq!(config_key(text), None, "{text}");
         }
         for text in [
             "",

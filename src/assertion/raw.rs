@@ -22,6 +22,9 @@ const WHAT_IS_REPLACED: &str = "replaced goes with workers, listener and childre
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Assertion")]
 pub(crate) struct RawAssertion {
+    /// Assertions of which one must hold, at least two; each has keys of its own.
+    #[schemars(with = "Option<Vec<RawAssertion>>")]
+    pub(super) any: Option<Spanned<Vec<Spanned<Self>>>>,
     /// Source: a GET request of this URL; `{listen}` is the address of the instance.
     #[schemars(with = "Option<String>")]
     http: Option<Spanned<String>>,
@@ -95,6 +98,44 @@ pub(crate) struct RawAssertion {
 }
 
 impl RawAssertion {
+    /// Tells whether it has keys of its own beside `any`.
+    pub(super) fn names_anything(&self) -> bool {
+        let texts = [
+            &self.http,
+            &self.children,
+            &self.tcp,
+            &self.log,
+            &self.read,
+            &self.regex,
+            &self.equals,
+            &self.contains,
+            &self.matches,
+        ];
+        let paths = [
+            &self.ca,
+            &self.auth_file,
+            &self.bearer_file,
+            &self.client_cert,
+            &self.client_key,
+        ];
+        let flags = [
+            self.insecure,
+            self.workers,
+            self.listener,
+            self.changed,
+            self.increased,
+            self.decreased,
+            self.after_signal,
+            self.replaced,
+        ];
+        texts.into_iter().any(Option::is_some)
+            || paths.into_iter().any(Option::is_some)
+            || flags.contains(&true)
+            || self.host.is_some()
+            || self.status.is_some()
+            || self.exec.is_some()
+    }
+
     /// Returns the span of its URL.
     pub(crate) fn url_span(&self) -> Option<Range<usize>> {
         self.http.as_ref().map(Spanned::span)
@@ -280,6 +321,7 @@ impl TryFrom<RawAssertion> for Assertion {
                 source,
                 read,
                 expectation,
+                any: None,
             }),
         }
     }

@@ -10,6 +10,7 @@ fn assertion(expectation: Expectation) -> Assertion {
         source: Source::Http(request),
         read: Extract::Body,
         expectation,
+        any: None,
     }
 }
 

@@ -114,6 +114,7 @@ mod tests {
             source: Source::Exec(vec!["x".into()]),
             read: Extract::Body,
             expectation,
+            any: None,
         };
         let equals = assertion(Expectation::Equals("two".into()));
         let with_a_token = Source::Http(HttpRequest {

@@ -74,6 +74,10 @@ pub struct Instance {
     pub outcome: Outcome,
     /// Its first failure.
     pub failure: Option<Failure>,
+    /// The last lines of its group's `log` since the signal that failed, which its failure quotes.
+    /// Never of a secret config.
+    #[serde(default)]
+    pub log: Vec<String>,
     /// True where its validator passed the candidate.
     pub validated: bool,
     /// Digest that it ran at the survey; none where it cannot report that.
@@ -113,6 +117,7 @@ impl Instance {
             reloads_by: None,
             outcome: Outcome::Untouched,
             failure: None,
+            log: Vec::new(),
             validated: false,
             before: None,
             after: None,

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    assertion::{Assertion, Expectation, Showing},
+    assertion::{Assertion, Expectation, Showing, entries, entry_of},
     event::{Event, Instance, Outcome},
     step::{PlannedInstance, Step, TargetChange},
 };
@@ -60,16 +60,25 @@ fn unheld(instance: &PlannedInstance, changes: &[TargetChange]) -> Option<String
         return None;
     }
     let runs = instance.whole_config(from)?;
-    instance
-        .group
-        .confirm
-        .iter()
-        .zip(&instance.baseline)
-        .find_map(|(assertion, now)| {
-            let now = now.as_deref()?;
-            let wanted = equals_of_config(assertion, &runs)?;
-            (now != wanted).then(|| mismatch(instance, first, assertion, now, &wanted))
-        })
+    let confirm = &instance.group.confirm;
+    let why_not = |index: usize| {
+        let now = reading(instance, index)?;
+        let wanted = equals_of_config(&confirm[index], &runs)?;
+        (now != wanted).then(|| mismatch(instance, first, &confirm[index], now, &wanted))
+    };
+    let holds = |index: usize| {
+        let resolved = confirm[index].resolved(Some(&runs));
+        resolved.is_ok_and(|it| reading(instance, index).is_some_and(|now| it.holds_alone(now)))
+    };
+    entries(confirm)
+        .filter(|entry| entry.len() == 1 || !entry.clone().any(holds))
+        .flatten()
+        .find_map(why_not)
+}
+
+/// Returns what an assertion read at the survey.
+fn reading(instance: &PlannedInstance, index: usize) -> Option<&str> {
+    instance.baseline.get(index)?.as_deref()
 }
 
 /// Describes an assertion that reads `now` where the running config says `wanted`.
@@ -133,6 +142,13 @@ pub(super) fn literals<'a>(steps: impl Iterator<Item = &'a Step>) -> Vec<Event> 
                 let Some(now) = now.as_deref().filter(|now| is_unheld(assertion, now)) else {
                     continue;
                 };
+                let is_met = |other: usize| {
+                    let now = reading(instance, other);
+                    now.is_some_and(|now| !is_unheld(&instance.group.confirm[other], now))
+                };
+                if entry_of(&instance.group.confirm, index).any(is_met) {
+                    continue;
+                }
                 let reported = &instance.instance;
                 let why = || {
                     format!(

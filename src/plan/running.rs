@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::{
-    assertion::Assertion,
+    assertion::{Assertion, each_entry},
     event::Outcome,
     fleet::Speaks,
     runs::{ProofCache, ProvenTarget},
@@ -83,12 +83,13 @@ pub(super) fn baseline_matches(
                 .resolved(disk)
                 .is_ok_and(|resolved| is_skipped(&resolved) || holds(&resolved))
     };
-    instance
-        .group
-        .confirm
-        .iter()
-        .zip(&instance.baseline)
-        .all(holds)
+    let confirm = &instance.group.confirm;
+    each_entry(confirm, |index, assertion| {
+        instance
+            .baseline
+            .get(index)
+            .is_none_or(|now| holds((assertion, now)))
+    })
 }
 
 /// Returns the content that instances serve now, if the candidate is on disk already; none if it is

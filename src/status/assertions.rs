@@ -2,7 +2,7 @@
 
 use super::row::Row;
 use crate::{
-    assertion::{Expectation, Showing},
+    assertion::{Expectation, Showing, entry_of},
     host::{
         local::baseline::take_baseline,
         net::sockets::Listeners,
@@ -69,23 +69,37 @@ fn unmet(planned: &PlannedInstance, current: &[CurrentTarget]) -> Option<String>
     } else {
         Showing::Open
     };
-    let readings = planned.group.confirm.iter().zip(&planned.baseline);
-    readings.into_iter().find_map(|(assertion, reading)| {
-        let resolved = assertion.resolved(bytes).ok()?;
-        let is_plain = matches!(
-            resolved.expectation,
-            Expectation::Equals(_) | Expectation::Contains(_) | Expectation::Matches(_)
-        );
-        if !is_plain || assertion.source.is_log() || resolved.expectation == assertion.expectation {
-            return None;
-        }
-        let reading = reading
-            .as_deref()
-            .filter(|reading| !resolved.holds_alone(reading))?;
-        Some(format!(
-            "{} {}",
-            assertion.source.describe(&planned.instance.endpoint),
-            resolved.unmet(Some(reading), showing.of(&assertion.source))
-        ))
-    })
+    let confirm = &planned.group.confirm;
+    let holds = |index: usize| {
+        let reading = planned.baseline.get(index).and_then(Option::as_deref);
+        let resolved = confirm[index].resolved(bytes);
+        resolved.is_ok_and(|it| reading.is_some_and(|reading| it.holds_alone(reading)))
+    };
+    let readings = confirm.iter().zip(&planned.baseline).enumerate();
+    readings
+        .into_iter()
+        .find_map(|(index, (assertion, reading))| {
+            if assertion.any.is_some() && entry_of(confirm, index).any(holds) {
+                return None;
+            }
+            let resolved = assertion.resolved(bytes).ok()?;
+            let is_plain = matches!(
+                resolved.expectation,
+                Expectation::Equals(_) | Expectation::Contains(_) | Expectation::Matches(_)
+            );
+            if !is_plain
+                || assertion.source.is_log()
+                || resolved.expectation == assertion.expectation
+            {
+                return None;
+            }
+            let reading = reading
+                .as_deref()
+                .filter(|reading| !resolved.holds_alone(reading))?;
+            Some(format!(
+                "{} {}",
+                assertion.source.describe(&planned.instance.endpoint),
+                resolved.unmet(Some(reading), showing.of(&assertion.source))
+            ))
+        })
 }

@@ -26,6 +26,7 @@ pub(crate) fn silent(expectation: Expectation) -> (PlannedInstance, Assertion) {
         source: Source::Http(own("/")),
         read: Extract::Body,
         expectation,
+        any: None,
     };
     group.confirm = vec![assertion.clone()];
     let mut instance = Instance::new("web", pid, Stat::of(pid).unwrap().started);

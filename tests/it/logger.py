@@ -1,7 +1,8 @@
 """A daemon that reports its reloads in a log alone. Its arguments are CONFIG and LOG, a file or the socket of journald.
 
 message   what it runs; a message with "bad" in it is refused, and the old one stays
-log       what happens at a reload before the line is written: "rename" (the log, and the line goes to a new one), "late" (the same, and the line goes to the old one), "cut" (to its beginning), "burst" (10 MB of other lines) or "silent" (no line)
+log       what happens at a reload before the line is written: "rename" (the log, and the line goes to a new one), "late" (the same, and the line goes to the old one), "cut" (to its beginning), "burst" (10 MB of other lines) "silent" (no line) or "successor" (a new process takes its place, and no line is written)
+file      the log, in place of LOG; a message that is refused is written to the log of before
 delay     how long a reload takes, in seconds
 """
 
@@ -9,6 +10,7 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import time
 import tomllib
@@ -38,7 +40,11 @@ def load(first=False):
         new = tomllib.load(file)
     time.sleep(new.get("delay", 0))
     act = new.get("log")
-    if first:
+    if act == "successor" and not first:
+        new = subprocess.Popen([sys.executable, *sys.argv], stdout=subprocess.PIPE)
+        new.stdout.readline()
+        os._exit(0)
+    if first and act != "successor":
         act = None
     if act in ("rename", "late"):
         os.rename(path, f"{path}.1")
@@ -53,7 +59,9 @@ def load(first=False):
     good = "bad" not in new["message"]
     if good:
         runs = new["message"]
-    if act != "silent":
+        if "file" in new:
+            held = open(new["file"], "ab", buffering=0)
+    if act not in ("silent", "successor"):
         write(f"pid {os.getpid()}: reloaded {runs}" if good else f"pid {os.getpid()}: reload failed: {new['message']}")
     with open(f"{config}.{os.getpid()}", "w") as file:
         file.write(runs)

@@ -9,7 +9,7 @@ use std::{
 use crate::support::{CommandResult, Fleet, Killed, run_to_end, runs_as_root, until};
 
 /// The assertions over a log with which a reload is proven or refused.
-const PROVEN: &str = r#"[[group.confirm]]
+pub(crate) const PROVEN: &str = r#"[[group.confirm]]
 log = "{arg:3}"
 contains = "reloaded"
 [[group.reject]]
@@ -18,13 +18,13 @@ matches = "reload(ing)? failed"
 "#;
 
 /// `logger.py`, killed by pid when the test ends.
-struct Logger {
-    fleet: Fleet,
-    log: PathBuf,
+pub(crate) struct Logger {
+    pub(crate) fleet: Fleet,
+    pub(crate) log: PathBuf,
     child: Killed,
 }
 
-fn start(fleet: &Fleet, log: &Path) -> Killed {
+pub(crate) fn start(fleet: &Fleet, log: &Path) -> Killed {
     let mut child = Command::new("python3")
         .arg(fleet.path("logger.py"))
         .arg(fleet.path("logger.toml"))
@@ -41,20 +41,35 @@ fn start(fleet: &Fleet, log: &Path) -> Killed {
 }
 
 impl Logger {
-    fn start(config: &str) -> Self {
+    pub(crate) fn start(config: &str) -> Self {
         Self::start_in(config, |fleet| fleet.path("x.log"))
     }
 
-    fn start_in(config: &str, log: impl FnOnce(&Fleet) -> PathBuf) -> Self {
+    pub(crate) fn start_in(config: &str, log: impl FnOnce(&Fleet) -> PathBuf) -> Self {
         let fleet = Fleet::start(0);
-        fleet.write("logger.py", include_str!("logger.py"));
-        fleet.write("logger.toml", &format!("message = \"one\"\n{config}\n"));
         let log = log(&fleet);
-        let child = start(&fleet, &log);
-        Self { fleet, log, child }
+        Self::start_by(fleet, config, &log)
     }
 
-    fn group(&self, facts: &str) {
+    /// Starts it with a config that depends on its folder.
+    pub(crate) fn start_with(config: impl FnOnce(&Fleet) -> String) -> Self {
+        let fleet = Fleet::start(0);
+        let (config, log) = (config(&fleet), fleet.path("x.log"));
+        Self::start_by(fleet, &config, &log)
+    }
+
+    pub(crate) fn start_by(fleet: Fleet, config: &str, log: &Path) -> Self {
+        fleet.write("logger.py", include_str!("logger.py"));
+        fleet.write("logger.toml", &format!("message = \"one\"\n{config}\n"));
+        let child = start(&fleet, log);
+        Self {
+            fleet,
+            log: log.to_owned(),
+            child,
+        }
+    }
+
+    pub(crate) fn group(&self, facts: &str) {
         let (script, config) = (self.fleet.path("logger.py"), self.fleet.path("logger.toml"));
         let (script, config) = (script.display(), config.display());
         let text = format!(
@@ -65,7 +80,7 @@ impl Logger {
     }
 
     /// Changes the message.
-    fn set(&self, facts: &str, message: &str, args: &[&str]) -> CommandResult {
+    pub(crate) fn set(&self, facts: &str, message: &str, args: &[&str]) -> CommandResult {
         self.group(facts);
         let set = format!("message={message}");
         let args: Vec<&str> = ["--set", &set]
@@ -75,18 +90,18 @@ impl Logger {
         self.fleet.broadcast(&args)
     }
 
-    fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Returns the message that it runs.
-    fn runs(&self) -> String {
+    pub(crate) fn runs(&self) -> String {
         let path = self.fleet.path(&format!("logger.toml.{}", self.pid()));
         std::fs::read_to_string(path).unwrap()
     }
 
     /// Checks that a message of this name is confirmed by what the log says of its reload.
-    fn confirms(&self, facts: &str, message: &str) {
+    pub(crate) fn confirms(&self, facts: &str, message: &str) {
         let result = self.set(facts, message, &[]).expect(0);
         let one = &result.json["instances"][0];
         assert_eq!(
@@ -100,7 +115,7 @@ impl Logger {
 }
 
 /// Returns the text of the failure of the only instance.
-fn failure(result: &CommandResult) -> &str {
+pub(crate) fn failure(result: &CommandResult) -> &str {
     result.json["instances"][0]["failure"]["text"]
         .as_str()
         .unwrap_or_default()
@@ -256,6 +271,9 @@ fn the_last_lines_of_the_log_stand_under_a_failure() {
     let why = failure(&result);
     assert!(why.contains("; its log: `pid "), "{why}");
     assert!(why.contains("reloaded two"), "{why}");
+    let lines = &result.json["instances"][0]["log"];
+    let line = lines[0].as_str().unwrap();
+    assert!(line.ends_with(": reloaded two"), "{lines}");
 }
 
 #[test]
@@ -266,6 +284,8 @@ fn no_line_of_the_log_of_a_secret_group_is_shown() {
     assert_eq!(result.json["instances"][0]["failure"]["kind"], "rejected");
     let all = format!("{}{:#}", result.stderr, result.json["instances"]);
     assert!(!all.contains("geheim"), "{all}");
+    let lines = &result.json["instances"][0]["log"];
+    assert_eq!(lines, &serde_json::json!([]));
 }
 
 #[test]

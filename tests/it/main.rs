@@ -7,10 +7,12 @@
 )]
 #![allow(clippy::exit, reason = "rogues end as they like")]
 
+mod any;
 mod assertions;
 mod attacks;
 mod broadcast;
 mod claims;
+mod config_logs;
 mod crash;
 mod daemons;
 mod demo_hosts;

@@ -99,6 +99,15 @@ const GREETING: &str =
     "[[group.confirm]]\ntcp = \"{listen}\"\nequals = \"220 {candidate.message}\"";
 
 #[test]
+fn a_command_that_fails_has_no_moment_to_compare_with() {
+    let greeter = Greeter::start();
+    let facts = "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"exit 3\"]\nafter_signal = true";
+    let result = greeter.set(facts, "two", &[]).expect(5);
+    let says = "ended with exit status 3, so it has no moment";
+    assert!(result.stderr.contains(says), "{}", result.stderr);
+}
+
+#[test]
 fn a_greeting_is_the_first_line_of_a_connection() {
     let greeter = Greeter::start();
     greeter.proves(GREETING, "two", "content");

@@ -89,7 +89,7 @@ fn ids(fleet: &Fleet, folder: &str) -> Vec<String> {
 }
 
 /// Runs a broadcast and kills it at an event. Returns the id of the open run.
-fn killed(fleet: &Fleet, args: &[&str], event: &str, n: usize) -> String {
+pub(crate) fn killed(fleet: &Fleet, args: &[&str], event: &str, n: usize) -> String {
     let mut command = fleet.command(&[]);
     command.args(args);
     kill_at(jsonl(command), event, n);

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::group::RawGroup;
 use crate::{
-    assertion::{Access, Assertion, HttpRequest, Log, RawAssertion, Source},
+    assertion::{Access, Assertion, HttpRequest, Log, RawAssertion, Source, without_config_keys},
     fleet::{
         Speaks,
         spanned::{SpannedError, argument, spanned},
@@ -70,31 +70,61 @@ pub(super) fn resolve_proof(
 fn log(raw: Spanned<String>) -> Result<Log, SpannedError> {
     let log = Log::parse(raw.get_ref()).map_err(|why| spanned(raw.span(), why))?;
     if let Log::File(text) = &log {
-        argument(text, &[], &raw.span())?;
+        log_path(text, &raw.span())?;
     }
     Ok(log)
 }
 
-fn assertions(raw: Vec<Spanned<RawAssertion>>) -> Result<Vec<Assertion>, SpannedError> {
-    raw.into_iter().map(assertion).collect()
+/// Checks the placeholders in the path of a log.
+fn log_path(text: &str, span: &Range<usize>) -> Result<(), SpannedError> {
+    let rest = without_config_keys(text);
+    if rest.replace("{candidate.dir}", "").contains("{candidate.") {
+        return Err(SpannedError {
+            message: format!("log = {text:?} names only the log of the new config"),
+            hint: Some(
+                "write {config.KEY}: where the new config names another file, both are read".into(),
+            ),
+            at: span.clone(),
+        });
+    }
+    argument(&rest, &[], span)
 }
 
-fn assertion(raw: Spanned<RawAssertion>) -> Result<Assertion, SpannedError> {
+fn assertions(raw: Vec<Spanned<RawAssertion>>) -> Result<Vec<Assertion>, SpannedError> {
+    let entries = raw.into_iter().enumerate();
+    let entries: Vec<Vec<Assertion>> = entries.map(entry).collect::<Result<_, _>>()?;
+    Ok(entries.into_iter().flatten().collect())
+}
+
+/// Reads an entry: an assertion, or the alternatives of `any`.
+fn entry((number, raw): (usize, Spanned<RawAssertion>)) -> Result<Vec<Assertion>, SpannedError> {
     let span = raw.span();
     let raw = raw.into_inner();
     let url_span = raw.url_span().unwrap_or(span.clone());
-    let assertion = Assertion::try_from(raw).map_err(|error| SpannedError {
+    let entry = raw.into_entry(number).map_err(|error| SpannedError {
         message: error.message,
         hint: error.hint,
         at: error.at.unwrap_or(span.clone()),
     })?;
+    entry
+        .iter()
+        .try_for_each(|assertion| placeholders(assertion, &span, &url_span))?;
+    Ok(entry)
+}
+
+/// Checks the placeholders of a source; `url_span` is that of its URL.
+fn placeholders(
+    assertion: &Assertion,
+    span: &Range<usize>,
+    url_span: &Range<usize>,
+) -> Result<(), SpannedError> {
     match &assertion.source {
-        Source::Exec(argv) => argv.iter().try_for_each(|arg| argument(arg, &[], &span))?,
-        Source::Http(request) => argument(&request.url, &[], &url_span)?,
-        Source::Log(Log::File(text)) | Source::Tcp(text) => argument(text, &[], &span)?,
-        Source::Workers | Source::Listener | Source::Children(_) | Source::Log(_) => {}
+        Source::Exec(argv) => argv.iter().try_for_each(|arg| argument(arg, &[], span)),
+        Source::Http(request) => argument(&request.url, &[], url_span),
+        Source::Log(Log::File(text)) => log_path(text, span),
+        Source::Tcp(text) => argument(text, &[], span),
+        Source::Workers | Source::Listener | Source::Children(_) | Source::Log(_) => Ok(()),
     }
-    Ok(assertion)
 }
 
 /// Gives the credentials of a group to each of its assertions that requests the instance's own

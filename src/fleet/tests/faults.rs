@@ -45,6 +45,52 @@ fn faults_of_the_file_and_of_names() {
 }
 
 #[test]
+fn faults_of_any() {
+    let one = "{ http = \"http://{listen}/\", equals = \"x\" }";
+    let two = "{ exec = [\"ask\"], equals = \"x\" }";
+    let of = |list: &str| format!("{GROUP}[[group.confirm]]\nany = {list}\n");
+    let at = "line 6, column 7";
+    assert!(parse(&of(&format!("[{one}, {two}]"))).is_ok());
+    assert_faults(&[
+        (of("[]"), [at, "any is empty"]),
+        (of(&format!("[{one}]")), [at, "write it without any"]),
+        (
+            of(&format!("[{one}, {one}]")),
+            ["line 6, column 53", "twice"],
+        ),
+        (
+            of(&format!("[{one}, {{ any = [{one}, {two}] }}]")),
+            ["line 6, column 61", "no any in it"],
+        ),
+        (
+            of(&format!("[{one}, {{ exec = [\"ask\"], changed = true }}]")),
+            [
+                "line 6, column 53",
+                "mixes equals, contains and matches with changed",
+            ],
+        ),
+        (
+            of("[{ log = \"/x\", equals = \"x\" }, { exec = [\"ask\"], equals = \"x\" }]"),
+            ["line 6", "mixes lines of a log with equals"],
+        ),
+        (
+            of(&format!("[{one}, {{ exec = [\"ask\"] }}]")),
+            ["line 6, column 53", "exactly one of equals"],
+        ),
+        (
+            of(&format!("[{one}, {two}]\nhttp = \"http://{{listen}}/\"")),
+            [at, "any stands alone"],
+        ),
+        (
+            of(&format!(
+                "[{one}, {{ exec = [\"{{x}}\"], equals = \"x\" }}]"
+            )),
+            ["line 5", "no placeholder `{x}`"],
+        ),
+    ]);
+}
+
+#[test]
 fn faults_of_single_values() {
     let group = GROUP;
     assert_faults(&[
@@ -128,7 +174,7 @@ fn faults_of_validators_and_assertions() {
         ),
         (
             format!("{group}[[group.confirm]]\nlog = \"x.log\"\ncontains = \"a\"\n"),
-            ["line 6, column 7", "syslog:IDENTIFIER"],
+            ["line 6, column 7", "syslog:NAME"],
         ),
         (
             format!("{group}[[group.confirm]]\nlog = \"/x\"\nchanged = true\n"),

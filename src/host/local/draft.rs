@@ -21,6 +21,7 @@ mod error;
 mod fact;
 mod files;
 mod help;
+mod log;
 mod manual;
 mod named;
 mod program;
@@ -73,7 +74,8 @@ pub(crate) async fn draft(
     validator::write(sources, named.as_ref(), &mut text, &mut facts);
     reload::write(sources, &signals, &mut text, &mut facts);
     let has_tcp = sockets::write(found.pid, listeners, &mut text, &mut facts);
-    proof::write(&selection, &files, has_tcp, &mut text, &mut facts);
+    let log = log::write(&program, &services, &files, &mut text, &mut facts);
+    proof::write(&selection, log.as_ref(), has_tcp, &mut text);
     // Facts of one subject stand together, as the table shows them.
     facts.sort_by_key(|fact| fact.about);
     let toml = text.toml();

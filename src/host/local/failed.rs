@@ -4,7 +4,7 @@ use crate::{
     assertion::Showing,
     event::{Direction, Failure, Instance, Outcome, ReloadsBy},
     host::{
-        probe::{limits::ProbeLimits, results::showing},
+        probe::{limits::ProbeLimits, values::showing},
         reload::{context::ProofContext, restart_command, successor},
     },
     step::PlannedInstance,
@@ -22,6 +22,7 @@ pub(crate) async fn failed_instance(
     if showing(&planned) == Showing::Open {
         let lines = limits.logs.context(&planned).await;
         failure.text += &log_text(&lines);
+        planned.instance.log.extend(lines);
     }
     let outcome = match (context.direction, failure.kind.outcome()) {
         (_, Outcome::Died) => Outcome::Died,

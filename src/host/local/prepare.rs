@@ -21,6 +21,7 @@ use crate::{
             verdicts::{StepCandidates, validate_all},
         },
     },
+    refusal::Refusal,
     runs::{ProofCache, ProvenTarget},
     step::{Content, PlannedInstance, Step, TargetChange},
 };
@@ -49,6 +50,7 @@ impl LocalHost {
         let staged = self.stage_all(steps, interrupts, emit)?;
         self.forget_rollback(steps, emit);
         check_readable(steps, &staged)?;
+        self.check_logs(steps)?;
         let mut first_interrupts = interrupts.clone();
         let mut second_interrupts = interrupts.clone();
         let validation = self.validate(steps, &staged, strict, &mut first_interrupts, emit);
@@ -63,6 +65,23 @@ impl LocalHost {
             }
         }
         Ok(())
+    }
+
+    /// Refuses instances whose log is named by the config, if the new config names none that can be
+    /// read. A refusal of it would not be seen.
+    fn check_logs(&self, steps: &[&mut Step]) -> Result<(), Abort> {
+        let mut unread = Vec::new();
+        for step in steps {
+            let signalled = |m: &&PlannedInstance| m.instance.outcome != Outcome::Unchanged;
+            for planned in step.instances.iter().filter(signalled) {
+                if let Err(why) = self.limits.logs.learn(planned, &step.changes) {
+                    let hint = why.hint();
+                    let why = Refusal { why, hint }.to_string();
+                    unread.push(refused(planned.instance.clone(), why));
+                }
+            }
+        }
+        none_refused(unread)
     }
 
     /// Reports files beside the targets that are named like a run's, and that no run of this state

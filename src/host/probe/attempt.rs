@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    assertion::{Assertion, Source, old_workers},
+    assertion::{Assertion, Source, entries, entry_of, old_workers},
     host::{
         exec::placeholders::Values,
         net::http::{STATUS, get, own},
@@ -56,6 +56,17 @@ struct Shown {
     draining: Vec<Child>,
     /// Which old worker still accepts connections.
     old_worker: Option<String>,
+    /// The assertions that hold, by their index.
+    held: Vec<usize>,
+}
+
+/// One source that a sample probes again.
+#[derive(Clone, Copy)]
+struct Sample<'a> {
+    source: &'a Source,
+    /// The assertions that held when every source was probed. Of an entry of `any`, each of these
+    /// must go on to hold: an alternative that another process answers proves nothing.
+    held: &'a [usize],
 }
 
 /// The probes of one instance after its signal.
@@ -75,7 +86,7 @@ impl Attempt<'_> {
         samples: &mut Samples,
         late: bool,
     ) -> Result<Vec<Child>, AttemptError> {
-        let mut draining = self
+        let (mut draining, held) = self
             .once(None)
             .await
             .inspect_err(|error| error.record_in(samples))?;
@@ -85,8 +96,9 @@ impl Attempt<'_> {
         }
         let serving = Source::Http(own("/"));
         for source in samples.questions(self.expected.sources(&serving)) {
-            let sampled = self
-                .once(Some(source))
+            let held = &held;
+            let (sampled, _) = self
+                .once(Some(Sample { source, held }))
                 .await
                 .inspect_err(|error| error.record_in(samples))?;
             if *source == Source::Workers {
@@ -96,8 +108,12 @@ impl Attempt<'_> {
         Ok(draining)
     }
 
-    /// Probes every source, or `only` one, once. Returns the old workers that will end later.
-    async fn once(self, only: Option<&Source>) -> Result<Vec<Child>, AttemptError> {
+    /// Probes every source, or `only` one, once. Returns the old workers that will end later, and
+    /// the assertions that hold.
+    async fn once(
+        self,
+        only: Option<Sample<'_>>,
+    ) -> Result<(Vec<Child>, Vec<usize>), AttemptError> {
         let Self {
             signalled,
             member,
@@ -124,6 +140,7 @@ impl Attempt<'_> {
             mut not_yet,
             draining,
             old_worker,
+            held,
         } = self
             .read_assertions(&results, only)
             .map_err(|why| AttemptError::Silent(why.cannot_tell(WHETHER_OLD_WORKER).text))?;
@@ -131,30 +148,36 @@ impl Attempt<'_> {
             return Err(AttemptError::OldWorkerListening(why));
         }
         let Some(report) = &expected.self_report else {
-            return not_yet.map_or(Ok(draining), |why| Err(AttemptError::NotYet(why)));
+            return not_yet.map_or(Ok((draining, held)), |why| Err(AttemptError::NotYet(why)));
         };
         self.check_own_answers(&results, report, &mut not_yet)?;
         if not_yet.is_none() && (!report.require_new_attempt || only.is_some()) {
-            return Ok(draining);
+            return Ok((draining, held));
         }
         self.check_self_report(report, not_yet)
             .await
-            .map(|()| draining)
+            .map(|()| (draining, held))
     }
 
     /// Fails if an assertion of `reject` holds now and did not before the signal.
     fn check_rejections(
         self,
         results: &ProbeResults<'_>,
-        only: Option<&Source>,
+        only: Option<Sample<'_>>,
     ) -> Result<(), AttemptError> {
-        for (index, assertion) in covered(&self.expected.reject, only) {
-            let now = results.read(assertion);
+        let reject = &self.expected.reject;
+        let holds = |index: usize, now: Option<&str>| {
             let before = reading(&self.member.rejected, index);
-            let holds = |now: Option<&str>| {
-                now.is_some_and(|now| assertion.holds(now, before, self.signalled.when))
-            };
-            if holds(now.as_deref()) && (assertion.needs_signal() || !holds(before)) {
+            now.is_some_and(|now| reject[index].holds(now, before, self.signalled.when))
+        };
+        // Of an entry of `any`, another alternative may have held before the signal.
+        let held_before = |index: usize| {
+            entry_of(reject, index).any(|index| holds(index, reading(&self.member.rejected, index)))
+        };
+        let is_covered = |(_, assertion): &(usize, &Assertion)| is_covered(&assertion.source, only);
+        for (index, assertion) in reject.iter().enumerate().filter(is_covered) {
+            let now = results.read(assertion);
+            if holds(index, now.as_deref()) && (assertion.needs_signal() || !held_before(index)) {
                 let endpoint = &self.member.instance.endpoint;
                 return Err(AttemptError::Refused(results.kept_old(assertion, endpoint)));
             }
@@ -169,29 +192,54 @@ impl Attempt<'_> {
     fn read_assertions(
         self,
         results: &ProbeResults<'_>,
-        only: Option<&Source>,
+        only: Option<Sample<'_>>,
     ) -> Result<Shown, KernelError> {
         let mut shown = Shown::default();
-        for (index, assertion) in covered(&self.expected.confirm, only) {
-            let now = results.read(assertion);
-            let before = reading(&self.member.baseline, index);
-            if let Some(now) = &now {
-                self.expected.until.record_reading(index, now);
+        let confirm = &self.expected.confirm;
+        for entry in entries(confirm) {
+            let mut why_not = Vec::new();
+            let mut has_held = false;
+            for index in entry.filter(|index| is_sampled(confirm, *index, only)) {
+                match self.read_assertion(results, index, &mut shown)? {
+                    None => has_held = true,
+                    Some(why) => why_not.push(why),
+                }
             }
-            let holds = now
-                .as_deref()
-                .is_some_and(|now| assertion.holds(now, before, self.signalled.when));
-            if !holds {
-                shown.not_yet.get_or_insert_with(|| {
-                    results.why_not(assertion, &self.member.instance.endpoint)
-                });
-            }
-            if let (Source::Workers, Some(before), Some(now)) = (&assertion.source, before, now) {
-                shown.draining = draining(before, &now);
-                shown.old_worker = self.old_worker(before, &now)?;
+            // A sample is of the alternatives that held, and each of them must hold again.
+            let is_met = why_not.is_empty() || (has_held && only.is_none());
+            if !is_met {
+                let why = || why_not.join(", and ");
+                shown.not_yet.get_or_insert_with(why);
             }
         }
         Ok(shown)
+    }
+
+    /// Reads the assertion `index` of `confirm`. Returns why it does not hold; none if it does.
+    fn read_assertion(
+        self,
+        results: &ProbeResults<'_>,
+        index: usize,
+        shown: &mut Shown,
+    ) -> Result<Option<String>, KernelError> {
+        let assertion = &self.expected.confirm[index];
+        let now = results.read(assertion);
+        let before = reading(&self.member.baseline, index);
+        if let Some(now) = &now {
+            self.expected.until.record_reading(index, now);
+        }
+        let holds = now
+            .as_deref()
+            .is_some_and(|now| assertion.holds(now, before, self.signalled.when));
+        let why = (!holds).then(|| results.why_not(assertion, &self.member.instance.endpoint));
+        if let (Source::Workers, Some(before), Some(now)) = (&assertion.source, before, now) {
+            shown.draining = draining(before, &now);
+            shown.old_worker = self.old_worker(before, &now)?;
+        }
+        if holds {
+            shown.held.push(index);
+        }
+        Ok(why)
     }
 
     /// Returns the message about an old worker that still accepts connections, by the readings of
@@ -304,19 +352,15 @@ impl Attempt<'_> {
 }
 
 /// Tells whether an attempt at every source, or at `only` one, covers `source`.
-fn is_covered(source: &Source, only: Option<&Source>) -> bool {
-    only.is_none_or(|only| only == source)
+fn is_covered(source: &Source, only: Option<Sample<'_>>) -> bool {
+    only.is_none_or(|only| only.source == source)
 }
 
-/// Returns the assertions that an attempt covers, each with its index.
-fn covered<'a>(
-    assertions: &'a [Assertion],
-    only: Option<&'a Source>,
-) -> impl Iterator<Item = (usize, &'a Assertion)> {
-    assertions
-        .iter()
-        .enumerate()
-        .filter(move |(_, assertion)| is_covered(&assertion.source, only))
+/// Tells whether an attempt judges the assertion `index`.
+fn is_sampled(assertions: &[Assertion], index: usize, only: Option<Sample<'_>>) -> bool {
+    let assertion = &assertions[index];
+    is_covered(&assertion.source, only)
+        && only.is_none_or(|only| assertion.any.is_none() || only.held.contains(&index))
 }
 
 /// Returns the reading of the assertion `index` from before the signal.

@@ -12,12 +12,16 @@ use std::{
 use tokio::time::timeout;
 
 pub(crate) use self::{error::LogError, lines::LogReading};
-use self::{file::Files, journal::Journal, place::Place};
+use self::{
+    file::Files,
+    journal::Journal,
+    place::{LogPath, Place},
+};
 use crate::{
     assertion::{Log, Source},
     fleet::Group,
     runtime::off_thread,
-    step::PlannedInstance,
+    step::{PlannedInstance, TargetChange},
 };
 
 mod error;
@@ -55,6 +59,8 @@ pub(crate) struct Logs {
     positions: Mutex<BTreeMap<(ProcessId, Log), Arc<Position>>>,
     /// The instances that write to each log, by what identifies the log.
     writers: Mutex<BTreeMap<String, BTreeSet<ProcessId>>>,
+    /// The paths of each log that the config names: by the old and by the new config.
+    named: Mutex<BTreeMap<(ProcessId, Log), Vec<LogPath>>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -75,18 +81,57 @@ fn asserted(group: &Group) -> impl Iterator<Item = &Log> {
 }
 
 impl Logs {
+    /// Records where the logs of an instance are that its config names: by the config that
+    /// `changes` replace and by the new one. Both are read after the signal, since a refusal of the
+    /// new config goes to the log of the old one.
+    ///
+    /// # Errors
+    /// Fails if one of the configs names no path, or if a log cannot be read. One that is not there
+    /// may be written later.
+    pub(crate) fn learn(
+        &self,
+        member: &PlannedInstance,
+        changes: &[TargetChange],
+    ) -> Result<(), LogError> {
+        let Some(change) = changes.first() else {
+            return Ok(());
+        };
+        let contents = [
+            (change.from.as_ref(), "its config"),
+            (Some(&change.to), "the new config"),
+        ];
+        let logs = asserted(&member.group).chain(&member.group.log);
+        for log in logs.filter(|log| log.is_in_config()) {
+            let Log::File(text) = log else { continue };
+            for (content, name) in contents {
+                let Some(content) = content else { continue };
+                let bytes = member.whole_config(content);
+                let config = bytes.as_deref().map(|bytes| (bytes, name));
+                let path = LogPath::of(member, text, config)?;
+                path.open()?;
+                let mut named = locked(&self.named);
+                let paths = named.entry((id_of(member), log.clone())).or_default();
+                if !paths.contains(&path) {
+                    paths.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the position in each log of an instance, right before its signal. A log that cannot be
     /// read is named by the next look: a rollback must signal all the same.
     pub(crate) async fn mark(&self, member: &PlannedInstance, limit: Duration) {
         let group = member.group.clone();
         let logs: BTreeSet<&Log> = asserted(&group).chain(&group.log).collect();
         for log in logs {
-            let marking = timeout(limit, position(member, log, limit));
+            let key = (id_of(member), log.clone());
+            let named = locked(&self.named).get(&key).cloned().unwrap_or_default();
+            let marking = timeout(limit, position(member, log, named, limit));
             let marked = marking
                 .await
                 .unwrap_or_else(|_| Err(LogError::Late(log.describe())));
             let position = marked.unwrap_or_else(|why| Position::Unknown(why.to_string()));
-            let key = (id_of(member), log.clone());
             locked(&self.positions).insert(key, Arc::new(position));
         }
     }
@@ -226,15 +271,20 @@ pub(crate) fn describe(member: &PlannedInstance, source: &Source) -> String {
     }
 }
 
-/// Takes the position at the present end of a log.
+/// Takes the position at the present end of a log. `named` are its paths by the old and the new
+/// config.
 async fn position(
     member: &PlannedInstance,
     log: &Log,
+    mut named: Vec<LogPath>,
     limit: Duration,
 ) -> Result<Position, LogError> {
     Ok(match Place::of(member, log)? {
         Place::File(path, filter) => {
-            let files = off_thread(move || Files::at_end(path, filter)).await?;
+            if !named.contains(&path) {
+                named.push(path);
+            }
+            let files = off_thread(move || Files::at_end(named, filter)).await?;
             Position::Files(Arc::new(Mutex::new(files)))
         }
         Place::Journal(query) => Position::Journal(tokio::sync::Mutex::new(

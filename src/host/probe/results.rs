@@ -22,8 +22,6 @@ use crate::{
 
 mod messages;
 
-pub(crate) use self::messages::showing;
-
 /// The list of `fleet.toml` that an assertion is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {

@@ -401,6 +401,7 @@ mod tests {
             source: Source::Workers,
             read: Extract::Body,
             expectation: Expectation::Replaced,
+            any: None,
         };
         let assertions = [http, workers];
         assert!(!kernel_has_answered(&assertions, &[text("1"), None]));

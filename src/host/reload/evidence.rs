@@ -1,7 +1,7 @@
 //! The evidence of a proof: what the assertions of an instance show once all of them hold.
 
 use crate::{
-    assertion::{Assertion, Expectation},
+    assertion::{Assertion, Expectation, entries},
     event::{Direction, Proof},
     host::probe::{
         expected::{Expected, OtherConfig, WaitUntil},
@@ -63,6 +63,8 @@ impl Evidence {
         let baseline = &member.baseline;
         let proof = strongest_proof(&expected.confirm, baseline, differs, may_hold, counts);
         let compares = expected.confirm.iter().any(Assertion::needs_signal);
+        // An alternative of `any` may read what shows no config at all.
+        let others = of_single_entries(others, &expected.confirm);
         // The expected content proves nothing while an earlier reload may be under way. The other
         // content, seen before it, shows that this reload is over.
         if is_open
@@ -111,6 +113,17 @@ fn other_texts(
         .collect()
 }
 
+/// Returns the readings without those of alternatives.
+fn of_single_entries(
+    others: Vec<Option<OtherConfig>>,
+    assertions: &[Assertion],
+) -> Vec<Option<OtherConfig>> {
+    let pairs = others.into_iter().zip(assertions);
+    pairs
+        .map(|(other, assertion)| other.filter(|_| assertion.any.is_none()))
+        .collect()
+}
+
 /// Tells whether a reading of `baseline` is one that only the other config gives.
 fn shows_other(others: &[Option<OtherConfig>], baseline: &[Option<String>]) -> bool {
     others.iter().zip(baseline).any(|(other, before)| {
@@ -151,7 +164,8 @@ pub(crate) fn other_text(
 /// An assertion that held before the signal could not have failed. It proves nothing, unless
 /// `may_hold` is true and `differs` says of its index that the other config would not make it hold.
 /// Without a reading from before the signal, `differs` decides. Only assertions that `counts`
-/// accepts prove anything.
+/// accepts prove anything. Each alternative of an entry of `any` can have made it hold, so the
+/// entry proves what the weakest of them does.
 pub(crate) fn strongest_proof(
     resolved: &[Assertion],
     baseline: &[Option<String>],
@@ -179,11 +193,50 @@ pub(crate) fn strongest_proof(
         }
         Expectation::Replaced => Some(Proof::Workers),
     };
-    resolved
-        .iter()
-        .enumerate()
-        .filter(|(_, assertion)| counts(assertion))
-        .filter_map(proof)
+    let of_alternative = |index: usize| {
+        let assertion = &resolved[index];
+        let counted = counts(assertion).then_some((index, assertion));
+        counted.and_then(proof).unwrap_or(Proof::None)
+    };
+    entries(resolved)
+        .filter_map(|entry| entry.map(of_alternative).max())
         .min()
         .unwrap_or(Proof::None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assertion::{Extract, Source};
+
+    /// Returns an assertion that a reading is this word; `any` as in [`Assertion::any`].
+    fn word(word: &str, any: Option<u16>) -> Assertion {
+        Assertion {
+            source: Source::Exec(vec![word.into()]),
+            read: Extract::Stdout,
+            expectation: Expectation::Equals(word.into()),
+            any,
+        }
+    }
+
+    fn proof(assertions: &[Assertion], before: &[&str]) -> Proof {
+        let before: Vec<Option<String>> = before.iter().map(|it| Some((*it).into())).collect();
+        strongest_proof(assertions, &before, |_| false, false, |_| true)
+    }
+
+    #[test]
+    fn the_weakest_alternative_decides_what_an_entry_proves() {
+        let entry = [word("a", Some(0)), word("b", Some(0))];
+        assert_eq!(proof(&entry, &["x", "y"]), Proof::Content);
+        assert_eq!(proof(&entry, &["a", "y"]), Proof::None);
+        assert_eq!(proof(&entry, &["x", "b"]), Proof::None);
+        let alone = [word("a", None), word("b", None)];
+        assert_eq!(proof(&alone, &["a", "y"]), Proof::Content);
+    }
+
+    #[test]
+    fn a_strong_entry_proves_beside_a_weak_one() {
+        let list = [word("a", Some(0)), word("b", Some(0)), word("c", None)];
+        assert_eq!(proof(&list, &["a", "y", "z"]), Proof::Content);
+    }
 }

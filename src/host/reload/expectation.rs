@@ -1,7 +1,7 @@
 //! The expectations of an instance: its assertions for the config that the run installs.
 
 use crate::{
-    assertion::{Assertion, Expectation, Unresolved},
+    assertion::{Assertion, Expectation, Unresolved, entries},
     event::{Direction, Failure, Outcome},
     fleet::Speaks,
     host::probe::expected::{Expected, Scope, SelfReportExpectation, WaitUntil},
@@ -67,7 +67,9 @@ pub(super) fn specialize(
             // The answer of the old config must be the one from before, whether or not the new
             // config changed it.
             Some(first) if restores.is_back() => {
-                assertion.expectation = Expectation::Equals(first.clone())
+                assertion.expectation = Expectation::Equals(first.clone());
+                // One of several answers had to change, and each must be the one from before.
+                assertion.any = None;
             }
             _ => {}
         }
@@ -83,25 +85,27 @@ pub(super) fn drop_unprovable(
     changes: &[TargetChange],
 ) -> bool {
     let has_baseline = |index: usize| member.baseline.get(index).is_some_and(Option::is_some);
-    let is_unprovable = |index: usize, assertion: &Assertion| {
+    let is_blind = |index: usize, assertion: &Assertion| {
         member.unresponsive
             && assertion.needs_baseline()
             && assertion.expectation != Expectation::AfterSignal
             && !has_baseline(index)
     };
+    // An alternative that can be seen decides for its entry.
+    let unprovable: Vec<usize> = entries(assertions)
+        .filter(|entry| {
+            entry
+                .clone()
+                .all(|index| is_blind(index, &assertions[index]))
+        })
+        .flatten()
+        .collect();
     let reports_itself = member.group.speaks == Speaks::Hello && !changes.is_empty();
-    if !reports_itself
-        && assertions
-            .iter()
-            .enumerate()
-            .all(|(index, assertion)| is_unprovable(index, assertion))
-    {
+    if !reports_itself && unprovable.len() == assertions.len() {
         return !assertions.is_empty();
     }
-    for (index, assertion) in assertions.iter_mut().enumerate() {
-        if is_unprovable(index, assertion) {
-            assertion.expectation = Expectation::Contains(String::new());
-        }
+    for index in unprovable {
+        assertions[index].expectation = Expectation::Contains(String::new());
     }
     false
 }
@@ -194,15 +198,15 @@ pub(crate) fn expected_after(
         // cannot hold. An assertion that did not hold at the survey is not why it was not
         // signalled.
         let survey = |index: usize| member.baseline.get(index).and_then(Option::as_deref);
-        let must_hold = |(index, assertion): &(usize, Assertion)| {
+        let may_hold = |index: usize| {
+            let assertion = &assertions[index];
             !assertion.needs_signal()
-                && survey(*index).is_none_or(|reading| assertion.holds_alone(reading))
+                && survey(index).is_none_or(|reading| assertion.holds_alone(reading))
         };
-        assertions = assertions
-            .into_iter()
-            .enumerate()
-            .filter(must_hold)
-            .map(|(_, assertion)| assertion)
+        assertions = entries(&assertions)
+            .filter(|entry| entry.clone().any(may_hold))
+            .flatten()
+            .map(|index| assertions[index].clone())
             .collect();
     }
     specialize(

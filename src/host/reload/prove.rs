@@ -142,6 +142,8 @@ async fn send<'a>(
             Err(why) => return Err(why.cannot_tell(WHERE_IT_LISTENS)),
         };
     }
+    // Where a log cannot be read, its mark says so; a rollback signals all the same.
+    let _ = limits.logs.learn(member, context.changes);
     context.begin_signal(member);
     // An instance that must be waited for holds neither a permit nor a slot.
     let release = || {

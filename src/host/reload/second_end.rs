@@ -215,6 +215,7 @@ mod tests {
                 source: Source::Exec(Vec::new()),
                 read: Extract::Stdout,
                 expectation,
+                any: None,
             }];
             has_ended_since(
                 &assertions,

@@ -9,8 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::directives::{expanded, values};
 use crate::{
+    assertion::{expanded, values},
     config::{MAX_TARGET, digest},
     host::{
         exec,
@@ -20,8 +20,6 @@ use crate::{
         },
     },
 };
-
-mod directives;
 
 /// The most files and directories that are followed: as many as a target may have entries. If there
 /// are more, nothing is known of them.

@@ -263,12 +263,15 @@ pub(crate) fn newly_set_keys(from: &[u8], to: &[u8]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Returns the last value of each key, as it is written.
-fn settings(content: &[u8]) -> BTreeMap<String, String> {
-    String::from_utf8_lossy(content)
-        .lines()
-        .filter_map(setting)
-        .collect()
+/// Returns the values of each key in their order, as they are written. Which of them counts is the
+/// program's own rule: the last, the first, or all.
+fn settings(content: &[u8]) -> BTreeMap<String, Vec<String>> {
+    let mut settings: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let text = String::from_utf8_lossy(content);
+    for (key, value) in text.lines().filter_map(setting) {
+        settings.entry(key).or_default().push(value);
+    }
+    settings
 }
 
 /// Returns the key and the value of a line, if it has a key.
@@ -307,15 +310,21 @@ mod tests {
         };
         assert_eq!(named(&String::from_utf8_lossy(from)), "");
         assert_eq!(
+            named(&String::from_utf8_lossy(from).replace("port = 1\n", "port = 3\n")),
+            "port",
+            "each value of a repeated key counts"
+        );
+        assert_eq!(
             named(
-                "max_connections=100\nshared_buffers = 128MB\nwork_mem = '4MB#' # more\nport = 2\n"
+                "max_connections=100\nshared_buffers = 128MB\nwork_mem = '4MB#' # \
+                 more\nport = 1\nport = 2\n"
             ),
             ""
         );
         assert_eq!(
             named(
                 "max_connections = 50\nshared_buffers = 128MB\nwork_mem = '4MB'\nport = \
-                 2\nnew.key = on\n"
+                 1\nport = 2\nnew.key = on\n"
             ),
             "max_connections new.key work_mem"
         );

@@ -25,6 +25,7 @@ fn instance(equals: &str, now: &str, before: Option<&str>) -> PlannedInstance {
         source: Source::Exec(vec!["ask".into()]),
         read: Extract::Stdout,
         expectation: Expectation::Equals(equals.into()),
+        any: None,
     }];
     let mut instance =
         PlannedInstance::new(Instance::new("web", 7, 1), Arc::new(group), Vec::new());

@@ -44,10 +44,48 @@ static APACHE2: Sort = Sort {
     open: "GET /slow HTTP/1.0\r\n\r\n",
 };
 
+/// The same with mod_ssl, as Debian's `a2enmod ssl` sets it up, and a second port.
+static WITH_SSL: Sort = Sort {
+    kind: "apache2",
+    matching: |dir, port| (APACHE2.matching)(dir, port),
+    tells: ("error.log", "SIGUSR1 received"),
+    struck: None,
+    workers: 1,
+    file: "apache2.conf",
+    text: |dir, port, word| {
+        let text = (APACHE2.text)(dir, port, word);
+        let port = std::fs::read_to_string(dir.join("tls-port")).unwrap();
+        let dir = dir.display();
+        let modules: String = ["socache_shmcb", "ssl"]
+            .map(|name| {
+                format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n")
+            })
+            .concat();
+        format!(
+            "{modules}{text}Listen 127.0.0.1:{port}\nSSLRandomSeed startup builtin\n\
+             SSLSessionCache shmcb:{dir}/ssl_scache(512000)\nSSLSessionCacheTimeout 300\n\
+             <VirtualHost 127.0.0.1:{port}>\nSSLEngine on\nSSLCertificateFile {dir}/x.pem\n\
+             </VirtualHost>\n"
+        )
+    },
+    ask: body,
+    open: "GET /slow HTTP/1.0\r\n\r\n",
+};
+
 /// Starts Apache with one worker.
 fn apache2() -> Option<Web> {
+    apache2_of(&APACHE2)
+}
+
+fn apache2_of(sort: &'static Sort) -> Option<Web> {
     need("apache2").then(|| {
         let (dir, port) = (folder(), free_port());
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        write(
+            &dir.path().join("x.pem"),
+            &(made.signing_key.serialize_pem() + &made.cert.pem()),
+        );
+        write(&dir.path().join("tls-port"), &free_port().to_string());
         let words = dir.path().join("words");
         std::fs::create_dir(&words).unwrap();
         for word in ["one", "two", "three", "four", "seventeen", "twelve"] {
@@ -58,12 +96,12 @@ fn apache2() -> Option<Web> {
             .and_then(|file| file.set_len(64 << 20))
             .unwrap();
         let config = write(
-            &dir.path().join(APACHE2.file),
-            &(APACHE2.text)(dir.path(), port, "one"),
+            &dir.path().join(sort.file),
+            &(sort.text)(dir.path(), port, "one"),
         );
         let mut command = command("apache2");
         command.arg("-DFOREGROUND").arg("-f").arg(config);
-        Web::start(&APACHE2, port, Daemon::spawn(dir, &mut command))
+        Web::start(sort, port, Daemon::spawn(dir, &mut command))
     })
 }
 
@@ -75,6 +113,14 @@ fn with_a_port(web: &Web, port: u16) -> String {
 #[test]
 fn good_changes_converge_once_without_a_dropped_request() {
     let Some(web) = apache2() else { return };
+    acts::converges(&web, true);
+}
+
+#[test]
+fn mod_ssl_changes_nothing() {
+    let Some(web) = apache2_of(&WITH_SSL) else {
+        return;
+    };
     acts::converges(&web, true);
 }
 

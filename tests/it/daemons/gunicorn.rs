@@ -4,13 +4,26 @@ use nix::sys::signal::Signal;
 
 use super::{
     acts, started,
-    web::{gunicorn, gunicorn_that_caches},
+    web::{gunicorn, gunicorn_that_caches, gunicorn_titled},
+    words,
 };
-use crate::support::until;
+use crate::support::{skipped, until};
 
 #[test]
 fn good_changes_converge_once_without_a_dropped_request() {
     let Some(web) = gunicorn() else { return };
+    acts::converges(&web, true);
+}
+
+#[test]
+fn a_title_that_setproctitle_writes_changes_nothing() {
+    let Some(web) = gunicorn_titled() else { return };
+    let title = words(web.daemon.pid()).join(" ");
+    // gunicorn writes a title where the package python3-setproctitle is installed.
+    if !title.starts_with("gunicorn: master") {
+        skipped("`setproctitle` is missing: python3-setproctitle");
+        return;
+    }
     acts::converges(&web, true);
 }
 
@@ -153,5 +166,8 @@ fn a_hook_that_raises_ends_gunicorn_and_the_restart_command_is_shown() {
 #[test]
 fn a_hook_that_raises_ends_gunicorn_and_it_is_revived() {
     let Some(web) = gunicorn() else { return };
-    acts::is_revived(&web, &(web.config("three") + RAISES), &["{exe}", "{args}"]);
+    // A title would hide its arguments.
+    let path = format!("PYTHONPATH={}", web.daemon.path("no-title").display());
+    let revive = ["env", &path, "{exe}", "{args}"];
+    acts::is_revived(&web, &(web.config("three") + RAISES), &revive);
 }

@@ -248,6 +248,25 @@ static GUNICORN: Sort = Sort {
     open: "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n",
 };
 
+/// The same behind the title that it writes with setproctitle. The title hides where its config is,
+/// so that its group names it.
+static TITLED: Sort = Sort {
+    kind: "gunicorn",
+    matching: |dir, port| {
+        format!(
+            "{{ port = {port} }}\nconfig = \"{}/gunicorn.conf.py\"",
+            dir.display()
+        )
+    },
+    tells: ("log", "Handling signal: hup"),
+    struck: Some("terminated due to signal 1\n"),
+    workers: 2,
+    file: "gunicorn.conf.py",
+    text: |dir, port, word| (GUNICORN.text)(dir, port, word),
+    ask: body,
+    open: "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n",
+};
+
 /// An app whose `/slow` begins its answer, and ends it once the file `go` exists.
 const APP: &str = r#"import os, time
 
@@ -268,23 +287,45 @@ def slow():
 /// Starts gunicorn with two workers. The app is `app.py`.
 pub(crate) fn gunicorn() -> Option<Web> {
     // Python takes a config of the same size and second for the one that it has compiled before.
-    need("gunicorn").then(|| gunicorn_by(command("gunicorn").env("PYTHONDONTWRITEBYTECODE", "1")))
+    need("gunicorn").then(|| {
+        let mut command = command("gunicorn");
+        gunicorn_by(&GUNICORN, command.env("PYTHONDONTWRITEBYTECODE", "1"))
+    })
+}
+
+/// Starts gunicorn so that it writes a title over its command line. It does where the package
+/// python3-setproctitle is installed.
+pub(super) fn gunicorn_titled() -> Option<Web> {
+    need("gunicorn").then(|| {
+        let mut command = command("gunicorn");
+        gunicorn_by(&TITLED, command.env("PYTHONDONTWRITEBYTECODE", "1"))
+    })
 }
 
 /// Does the same, and Python keeps its compiled files.
 pub(super) fn gunicorn_that_caches() -> Option<Web> {
-    need("gunicorn").then(|| gunicorn_by(command("gunicorn").env_remove("PYTHONDONTWRITEBYTECODE")))
+    need("gunicorn").then(|| {
+        let mut command = command("gunicorn");
+        gunicorn_by(&GUNICORN, command.env_remove("PYTHONDONTWRITEBYTECODE"))
+    })
 }
 
-fn gunicorn_by(command: &mut Command) -> Web {
+fn gunicorn_by(sort: &'static Sort, command: &mut Command) -> Web {
     let (dir, port) = (folder(), free_port());
+    if std::ptr::eq(sort, &GUNICORN) {
+        // A module that cannot be imported stands for one that is not installed.
+        let hidden = dir.path().join("no-title");
+        std::fs::create_dir(&hidden).unwrap();
+        write(&hidden.join("setproctitle.py"), "raise ImportError\n");
+        command.env("PYTHONPATH", hidden);
+    }
     write(&dir.path().join("app.py"), APP);
     let config = write(
-        &dir.path().join(GUNICORN.file),
-        &(GUNICORN.text)(dir.path(), port, "one"),
+        &dir.path().join(sort.file),
+        &(sort.text)(dir.path(), port, "one"),
     );
     Web::start(
-        &GUNICORN,
+        sort,
         port,
         Daemon::spawn(dir, command.arg("-c").arg(config)),
     )

@@ -74,13 +74,6 @@ impl Written {
     }
 }
 
-/// Replaces the line that says that nothing shows a reload, and the example below it.
-fn type_in(file: &Path, keys: &str, tables: &str) {
-    let text = std::fs::read_to_string(file).unwrap();
-    let (before, _) = text.split_once("confirm = []").unwrap();
-    write(file, &format!("{before}{keys}\n{tables}\n"));
-}
-
 /// A program in Python whose handler of SIGHUP counts in a file. It runs until it is killed.
 const COUNTER: &str = "\
 import os, signal, sys, time

@@ -13,6 +13,7 @@ mod attached;
 mod bed;
 mod claimed;
 mod closed;
+mod commands;
 mod elsewhere;
 mod faults;
 mod forget;

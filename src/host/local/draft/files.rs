@@ -32,8 +32,10 @@ pub(super) struct OpenFiles {
     pub(super) read: Vec<PathBuf>,
     /// Logs: files that are open for appending, or for writing in a place of logs.
     pub(super) logs: Vec<PathBuf>,
+    /// Those of the logs that are its standard output or error: what started it has chosen them.
+    pub(super) outputs: Vec<PathBuf>,
     /// Inode and device (major, minor) of each file that inotify watches.
-    watched: Vec<(u64, (u32, u32))>,
+    pub(super) watched: Vec<(u64, (u32, u32))>,
 }
 
 impl OpenFiles {
@@ -53,7 +55,12 @@ impl OpenFiles {
             let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}"));
             let info = info.unwrap_or_default();
             if is_path {
-                files.add(Path::new(&format!("/proc/{pid}/fd/{number}")), &info);
+                let is_output = ["1", "2"].contains(&number.as_str());
+                files.add(
+                    Path::new(&format!("/proc/{pid}/fd/{number}")),
+                    &info,
+                    is_output,
+                );
             } else {
                 files.add_watches(&info);
             }
@@ -73,7 +80,7 @@ impl OpenFiles {
         is_watched(path) || path.parent().is_some_and(is_watched)
     }
 
-    fn add(&mut self, link: &Path, info: &str) {
+    fn add(&mut self, link: &Path, info: &str, is_output: bool) {
         let is_file = link.metadata().is_ok_and(|meta| meta.is_file());
         let Ok(path) = fs::read_link(link) else {
             return;
@@ -90,7 +97,10 @@ impl OpenFiles {
             return;
         };
         if !list.contains(&path) {
-            list.push(path);
+            list.push(path.clone());
+        }
+        if is_output && !self.outputs.contains(&path) {
+            self.outputs.push(path);
         }
     }
 

@@ -43,17 +43,48 @@ pub(super) fn write(
         quote(*signal, help, text, facts);
         write_declared(*signal, why, signals, text);
     }
+    let mut is_by_command = false;
     if let Some((service, argv)) = command {
         let why = format!("ExecReload of {}", service.name);
         let detail = format!("`{}` ({why})", argv.join(" "));
         facts.push(Fact::guessed(About::Reload, detail));
-        text.candidate("reload_by", &list(argv), Source::Seen, &why);
+        let argv = by_pid(argv);
+        is_by_command = declared.is_none() && reloads_this(service, &argv);
+        if is_by_command {
+            text.key("reload_by", &list(&argv), Source::Seen, &why);
+        } else {
+            text.candidate("reload_by", &list(&argv), Source::Seen, &why);
+        }
     }
-    if declared.is_none() {
+    if declared.is_none() && !is_by_command {
         write_undeclared(services, signals, help, text, facts);
     }
     let why = "this line, if a config that it cannot load ends it";
     text.typed("on_bad_config", "\"dies\"", why);
+}
+
+/// Returns a command of a unit with the placeholder of the pid.
+fn by_pid(argv: &[String]) -> Vec<String> {
+    let filled = |word: &String| {
+        word.replace("${MAINPID}", "{pid}")
+            .replace("$MAINPID", "{pid}")
+    };
+    argv.iter().map(filled).collect()
+}
+
+/// Tells whether a command of a service reloads this very process: the process runs in the unit, or
+/// the command names its pid. A command that needs other variables, or that sends a signal in a
+/// shell, is left to the operator.
+fn reloads_this(service: &Service, argv: &[String]) -> bool {
+    let names_it = argv.iter().any(|word| word.contains("{pid}"));
+    let program = argv.first().and_then(|path| path.rsplit('/').next());
+    let does_nothing = ["kill", "pkill", "killall", "true"];
+    let is_kill = program.is_some_and(|name| does_nothing.contains(&name));
+    let in_shell = argv
+        .iter()
+        .any(|word| word == "kill" || word.contains("kill "));
+    let has_variable = argv.iter().any(|word| word.contains(['$', '%']));
+    (service.is_its || names_it) && !is_kill && !in_shell && !has_variable
 }
 
 /// Returns the signal that a service sends for a reload.
@@ -129,4 +160,31 @@ fn write_undeclared(
         names.join(", ")
     );
     text.candidate("reloads", "true", Source::Guessed, &why);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_counts_if_it_reloads_this_process_and_needs_nothing_more() {
+        let argv = |line: &str| -> Vec<String> {
+            by_pid(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+        };
+        let unit = |is_its| Service {
+            is_its,
+            ..Service::default()
+        };
+        for (line, is_its, counts) in [
+            ("/usr/sbin/x reload", true, true),
+            ("/usr/sbin/x reload", false, false),
+            ("/usr/sbin/x reload $MAINPID", false, true),
+            ("/bin/kill -TERM $MAINPID", true, false),
+            ("/bin/sh -c kill -HUP ${MAINPID}", true, false),
+            ("/usr/sbin/x $OPTIONS reload", true, false),
+        ] {
+            assert_eq!(reloads_this(&unit(is_its), &argv(line)), counts, "{line}");
+        }
+        assert_eq!(argv("x ${MAINPID}"), ["x", "{pid}"]);
+    }
 }

@@ -46,8 +46,9 @@ pub(super) fn write(
         .or_else(|| checker(program))
         .or_else(|| of_help(program, help, named));
     let Some(validator) = validator else {
-        let why = "none was found: the command, or \"none\" if the program has none";
-        text.typed("validate", "[\"COMMAND\", \"{candidate}\"]", why);
+        let why = "none was found; replace it by the command, as [\"COMMAND\", \
+                   \"{candidate}\"], if there is one";
+        text.key("validate", "\"none\"", Source::Guessed, why);
         facts.push(Fact::guessed(About::Validator, "none was found"));
         return;
     };

@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Topic};
 use crate::{
-    assertion::{Assertion, Expectation, Unresolved},
+    assertion::{Assertion, Expectation, Unresolved, entry_of},
     event::Proof,
     fleet::Speaks,
     host::reload::evidence::strongest_proof,
@@ -45,7 +45,8 @@ pub(super) fn proof(planned: &PlannedInstance, disk: Option<&Content>) -> Findin
         }
         _ => false,
     };
-    let unmet: Vec<usize> = (0..resolved.len()).filter(unmet).collect();
+    let is_alone_unmet = |index: &usize| entry_of(&resolved, *index).all(|other| unmet(&other));
+    let unmet: Vec<usize> = (0..resolved.len()).filter(is_alone_unmet).collect();
     let source = |index: usize| resolved[index].source.describe(&planned.instance.endpoint);
     if let Some(index) = unmet.iter().copied().find(|index| is_from_config(*index)) {
         let text = format!(

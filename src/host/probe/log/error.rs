@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use crate::{
+    assertion::NoKeyValue,
     host::exec::{RunError, placeholders::NoValue},
     kernel::unread_hint,
     trust::Distrust,
@@ -18,6 +19,18 @@ pub(crate) enum LogError {
     NotOnePath(String),
     #[error("`{}` is no absolute path", .0.display())]
     Relative(PathBuf),
+    /// The config that names its path gives none.
+    #[error("`{{config.{key}}}`: {of} {why}")]
+    NotInConfig {
+        key: String,
+        /// Which config: `its config`, `the new config`.
+        of: &'static str,
+        why: NoKeyValue,
+    },
+    #[error("`{{config.{0}}}` needs a config that is one file")]
+    NotOneFile(String),
+    #[error("`{{config.{0}}}`: its config is a secret, and messages show the path of a log")]
+    SecretConfig(String),
     #[error("there is no `{}`", .0.display())]
     NotThere(PathBuf),
     #[error("`{}` cannot be read: {}", .0.display(), .1)]
@@ -62,6 +75,9 @@ impl LogError {
     pub(crate) fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NotThere(_) => "correct `log`, or let the program write it before the run".into(),
+            Self::SecretConfig(_) | Self::NotInConfig { .. } => {
+                "write the path of the log itself into `log`".into()
+            }
             Self::Relative(_) => "write the absolute path into `log`".into(),
             Self::Untrusted(_, why) => format!("run `{}`", why.fix_command()?),
             Self::Unread(_, e) => unread_hint(e).into(),

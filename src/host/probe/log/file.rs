@@ -127,7 +127,8 @@ fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
 /// A log, with every file that it was in since the signal.
 #[derive(Debug)]
 pub(super) struct Files {
-    path: LogPath,
+    /// The paths of the log: by the old config and by the new one, if the config names it.
+    paths: Vec<LogPath>,
     files: Vec<OpenLog>,
     tail: Tail,
 }
@@ -138,21 +139,24 @@ impl Files {
     ///
     /// # Errors
     /// Fails if the log cannot be read. One that is not there is read from its beginning later.
-    pub(super) fn at_end(path: LogPath, tag: Option<Tag>) -> Result<Self, LogError> {
-        let unread = |e| LogError::Unread(path.path.clone(), e);
-        let mut files = Vec::new();
-        if let Some((file, id)) = path.open()? {
-            files.push(OpenLog::at_end(file, id).map_err(unread)?);
-        }
-        for (file, id) in rotated(&path) {
-            let is_known = files.iter().any(|log| log.id == id);
-            if !is_known && files.len() < MAX_FILES {
-                files.push(OpenLog::at_end(file, id).map_err(unread)?);
+    pub(super) fn at_end(paths: Vec<LogPath>, tag: Option<Tag>) -> Result<Self, LogError> {
+        let mut files: Vec<OpenLog> = Vec::new();
+        for path in &paths {
+            let unread = |e| LogError::Unread(path.path.clone(), e);
+            let own = path.open()?;
+            for (file, id) in own.into_iter().chain(rotated(path)) {
+                let is_known = files.iter().any(|log| log.id == id);
+                if !is_known && files.len() < MAX_FILES {
+                    files.push(OpenLog::at_end(file, id).map_err(unread)?);
+                }
             }
         }
-        let name = format!("`{}`", path.path.display());
+        let names = paths
+            .iter()
+            .map(|path| format!("`{}`", path.path.display()));
+        let name = names.collect::<Vec<_>>().join(" and ");
         Ok(Self {
-            path,
+            paths,
             files,
             tail: Tail::new(name, tag),
         })
@@ -181,26 +185,30 @@ impl Files {
     }
 
     fn read_all(&mut self) -> Result<(), LogError> {
-        let path = &self.path.path;
-        for log in &mut self.files {
+        if let Some(first) = self.paths.first() {
+            for log in &mut self.files {
+                log.look(&first.path, &mut self.tail)?;
+            }
+        }
+        for log_path in &self.paths {
+            let path = &log_path.path;
+            let is_known = |id: FileId| self.files.iter().any(|log| log.id == id);
+            if path
+                .metadata()
+                .is_ok_and(|meta| is_known((meta.dev(), meta.ino())))
+            {
+                continue;
+            }
+            let Some((file, id)) = log_path.open()?.filter(|(_, id)| !is_known(*id)) else {
+                continue;
+            };
+            if self.files.len() == MAX_FILES {
+                return Err(LogError::TooOften(path.clone(), MAX_FILES - 1));
+            }
+            let mut log = OpenLog::at_start(file, id);
             log.look(path, &mut self.tail)?;
+            self.files.push(log);
         }
-        let is_known = |id: FileId| self.files.iter().any(|log| log.id == id);
-        if path
-            .metadata()
-            .is_ok_and(|meta| is_known((meta.dev(), meta.ino())))
-        {
-            return Ok(());
-        }
-        let Some((file, id)) = self.path.open()?.filter(|(_, id)| !is_known(*id)) else {
-            return Ok(());
-        };
-        if self.files.len() == MAX_FILES {
-            return Err(LogError::TooOften(path.clone(), MAX_FILES - 1));
-        }
-        let mut log = OpenLog::at_start(file, id);
-        log.look(path, &mut self.tail)?;
-        self.files.push(log);
         Ok(())
     }
 }

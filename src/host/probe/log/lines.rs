@@ -16,9 +16,16 @@ pub(crate) struct LogReading {
     /// True if the file was cut to its beginning since the signal: what was written between the
     /// copy and the cut is in no file that is read.
     pub(super) is_cut: bool,
+    /// The files that it was read from, if there are several.
+    files: Option<Arc<str>>,
 }
 
 impl LogReading {
+    /// Names the files that it was read from, if there are several.
+    pub(crate) fn files(&self) -> Option<&str> {
+        self.files.as_deref()
+    }
+
     /// Returns the line that `assertion` is about: the first that it holds for, else the last one;
     /// empty without a line.
     pub(crate) fn line(&self, assertion: &Assertion) -> String {
@@ -134,6 +141,10 @@ impl Tail {
         LogReading {
             text: self.text.clone(),
             is_cut: self.is_cut,
+            files: self
+                .name
+                .contains(" and ")
+                .then(|| self.name.as_str().into()),
         }
     }
 }

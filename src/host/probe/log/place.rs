@@ -6,8 +6,13 @@ use rustix::fs::FileType;
 
 use super::{LogError, journal::Query, syslog::Tag};
 use crate::{
-    assertion::Log,
-    host::{exec::placeholders, probe::values::values_of, proc::guard::View},
+    assertion::{Log, Showing, config_key, value_in},
+    config::MAX_TARGET,
+    host::{
+        exec::placeholders,
+        probe::values::{showing, values_of},
+        proc::guard::View,
+    },
     step::PlannedInstance,
     trust::ResolvedPath,
 };
@@ -32,23 +37,12 @@ impl Place {
         let pid = member.instance.pid;
         match log {
             Log::File(text) => {
-                let values_exe = placeholders::exe(&member.identity);
-                let values = values_of(member, &values_exe);
-                let words = values.fill(std::slice::from_ref(text))?;
-                let [path] = words.as_slice() else {
-                    return Err(LogError::NotOnePath(words.join(" ")));
+                let on_disk = match config_key(text) {
+                    Some((_, key, _)) => Some(config_on_disk(member, key)?),
+                    None => None,
                 };
-                let path = PathBuf::from(path);
-                if !path.is_absolute() {
-                    return Err(LogError::Relative(path));
-                }
-                Ok(Self::File(
-                    LogPath {
-                        path,
-                        pid: Some(pid),
-                    },
-                    None,
-                ))
+                let config = on_disk.as_deref().map(|bytes| (bytes, "its config"));
+                Ok(Self::File(LogPath::of(member, text, config)?, None))
             }
             Log::Journal => Query::of_process(pid).map(Self::Journal),
             Log::Syslog(name) => {
@@ -70,8 +64,21 @@ impl Place {
     }
 }
 
+/// Returns the config of an instance on the disk, for the value of `key`.
+fn config_on_disk(member: &PlannedInstance, key: &str) -> Result<Vec<u8>, LogError> {
+    let no_file = || LogError::NotOneFile(key.into());
+    let path = member.instance.targets.first().ok_or_else(no_file)?;
+    let is_small = path
+        .metadata()
+        .is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_TARGET);
+    if !is_small {
+        return Err(no_file());
+    }
+    std::fs::read(path).map_err(|e| LogError::Unread(path.clone(), e))
+}
+
 /// A file that an instance writes, or that syslog writes for it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LogPath {
     pub(super) path: PathBuf,
     /// The process that writes it; none where that is syslog.
@@ -82,6 +89,47 @@ pub(super) struct LogPath {
 pub(super) type FileId = (u64, u64);
 
 impl LogPath {
+    /// Returns the path that `text` names. `config` are the bytes that `{config.KEY}` is read from,
+    /// and what a message calls them.
+    ///
+    /// # Errors
+    /// Fails if the instance or the config names no path.
+    pub(super) fn of(
+        member: &PlannedInstance,
+        text: &str,
+        config: Option<(&[u8], &'static str)>,
+    ) -> Result<Self, LogError> {
+        let values_exe = placeholders::exe(&member.identity);
+        let values = values_of(member, &values_exe);
+        let mut path = String::new();
+        let mut rest = text;
+        while let Some((before, key, after)) = config_key(rest) {
+            let (bytes, of) = config.ok_or_else(|| LogError::NotOneFile(key.into()))?;
+            if showing(member) == Showing::Secret {
+                return Err(LogError::SecretConfig(key.into()));
+            }
+            let key = key.to_owned();
+            let value =
+                value_in(bytes, &key).map_err(|why| LogError::NotInConfig { key, of, why })?;
+            path += &values.fill(&[before.to_owned()])?.concat();
+            path += &value;
+            rest = after;
+        }
+        let words = values.fill(&[rest.to_owned()])?;
+        let [word] = words.as_slice() else {
+            return Err(LogError::NotOnePath(words.join(" ")));
+        };
+        path += word;
+        let path = PathBuf::from(path);
+        if !path.is_absolute() {
+            return Err(LogError::Relative(path));
+        }
+        Ok(Self {
+            path,
+            pid: Some(member.instance.pid),
+        })
+    }
+
     /// Opens the log; none if there is no such file.
     ///
     /// # Errors

@@ -1,13 +1,10 @@
 //! Messages about the answers of an attempt, for the operator.
 
-use std::{os::unix::fs::MetadataExt, path::PathBuf};
-
 use super::{ProbeResult, ProbeResults, Role, is_refused};
 use crate::{
     assertion::{self, Assertion, Expectation, Extract, Showing, Source, why_no_moment},
-    host::probe::log,
+    host::probe::{log, values::showing},
     refusal::Refusal,
-    step::PlannedInstance,
 };
 
 impl ProbeResults<'_> {
@@ -71,7 +68,11 @@ impl ProbeResults<'_> {
 
     /// Describes the source of an assertion; a log by its path.
     fn described(&self, assertion: &Assertion, endpoint: &str) -> String {
-        if assertion.source.is_log() {
+        if let Some(ProbeResult::Log(lines)) = self.result(&assertion.source)
+            && let Some(files) = lines.files()
+        {
+            format!("its log, read from {files},")
+        } else if assertion.source.is_log() {
             log::describe(self.member, &assertion.source)
         } else {
             assertion.source.describe(endpoint)
@@ -84,6 +85,15 @@ impl ProbeResults<'_> {
         let is_needed = role == Role::Confirm || assertion.needs_baseline();
         match (self.result(&assertion.source)?, &assertion.read) {
             (ProbeResult::Http(answer), read) if is_refused(answer, read) => Some(answer.refusal()),
+            (ProbeResult::Command(output), read)
+                if output.code != 0
+                    && assertion.expectation == Expectation::AfterSignal
+                    && *read != Extract::Exit =>
+            {
+                let code = output.code;
+                let text = "so it has no moment that a later one could be compared with";
+                Some(format!("ended with exit status {code}, {text}").into())
+            }
             (ProbeResult::Command(output), _) if output.code != 0 => None,
             (
                 result @ (ProbeResult::Http(_) | ProbeResult::Command(_)),
@@ -147,17 +157,6 @@ impl ProbeResults<'_> {
     /// Tells whether a message may contain a reading. A reading may show the config.
     fn showing(&self) -> Showing {
         showing(self.member)
-    }
-}
-
-/// Tells whether a message may contain what an instance says. It may if every user may read its
-/// targets, or if its group declares that they are not secret.
-pub(crate) fn showing(member: &PlannedInstance) -> Showing {
-    let is_public = |path: &PathBuf| path.metadata().is_ok_and(|m| m.mode() & 0o004 != 0);
-    match member.group.secret {
-        Some(false) => Showing::Open,
-        None if member.instance.targets.iter().all(is_public) => Showing::Open,
-        _ => Showing::Secret,
     }
 }
 

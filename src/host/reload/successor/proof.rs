@@ -7,7 +7,7 @@ use std::{
 
 use super::PAUSE;
 use crate::{
-    assertion::{Assertion, Expectation, Source, Unresolved, listens, worker_name},
+    assertion::{Assertion, Expectation, Source, Unresolved, entry_of, listens, worker_name},
     event::{Failure, Instance, Outcome, Proof},
     fleet::Speaks,
     host::{
@@ -154,7 +154,7 @@ async fn sampled_proof(
     samples: &mut Samples,
     limits: &ProbeLimits,
 ) -> Result<Proof, NotProven> {
-    let proof = proof_now(new, context, None, limits)
+    let (proof, held) = proof_now(new, context, None, limits)
         .await
         .inspect_err(|_| samples.does_not_hold())?;
     samples.holds();
@@ -166,20 +166,21 @@ async fn sampled_proof(
         .map(|assertion| &assertion.source)
         .chain(group.confirm.is_empty().then_some(&serving));
     for source in samples.questions(sources) {
-        proof_now(new, context, Some(source), limits)
+        proof_now(new, context, Some((source, &held)), limits)
             .await
             .inspect_err(|_| samples.does_not_hold())?;
     }
     Ok(proof)
 }
 
-/// Returns what a new process proves now, by the answers of all sources or of `only` one.
+/// Returns what a new process proves now, by the answers of all sources or of `only` one, and which
+/// assertions hold. With `only` come those that held before.
 async fn proof_now(
     new: &mut PlannedInstance,
     context: ProofContext<'_>,
-    only: Option<&Source>,
+    only: Option<(&Source, &[usize])>,
     limits: &ProbeLimits,
-) -> Result<Proof, NotProven> {
+) -> Result<(Proof, Vec<usize>), NotProven> {
     let group = new.group.clone();
     // A confirmed process has read its config. Another install of the same bytes does not change
     // that.
@@ -206,11 +207,11 @@ async fn proof_now(
         .map(|assertion| assertion.resolved(config.as_deref()))
         .collect::<Result<_, Refusal<Unresolved>>>()?;
     let since = confirmed_since.unwrap_or_else(|| context.proof_since());
-    check_assertions(new, &assertions, only, since, limits).await?;
+    let held = check_assertions(new, &assertions, only, since, limits).await?;
     if group.speaks == Speaks::Hello {
         return check_self_report(new, context, limits)
             .await
-            .map(|()| Proof::Exact);
+            .map(|()| (Proof::Exact, held));
     }
     let shows_content = group
         .confirm
@@ -221,28 +222,31 @@ async fn proof_now(
         check_read_new_config(new, context)?;
     }
     guard::wait_for_handler(new.instance.pid, &group, Duration::ZERO).await?;
-    Ok(if shows_content {
+    let proof = if shows_content {
         Proof::Content
     } else {
         Proof::Reloaded
-    })
+    };
+    Ok((proof, held))
 }
 
-/// Fails if an assertion of all sources, or of `only` one, does not hold. `since` is when the
-/// config was installed.
+/// Returns the assertions that hold. Fails if an entry of all sources does not hold, or an
+/// assertion of `only` one that held before. `since` is when the config was installed.
 async fn check_assertions(
     new: &PlannedInstance,
     assertions: &[Assertion],
-    only: Option<&Source>,
+    only: Option<(&Source, &[usize])>,
     since: jiff::Timestamp,
     limits: &ProbeLimits,
-) -> Result<(), NotProven> {
-    let covered = || {
-        assertions
-            .iter()
-            .filter(|assertion| only.is_none_or(|only| *only == assertion.source))
+) -> Result<Vec<usize>, NotProven> {
+    let is_covered = |index: &usize| {
+        let assertion = &assertions[*index];
+        only.is_none_or(|(only, held)| {
+            *only == assertion.source && (assertion.any.is_none() || held.contains(index))
+        })
     };
-    let sources = covered().map(|assertion| &assertion.source);
+    let covered: Vec<usize> = (0..assertions.len()).filter(is_covered).collect();
+    let sources = covered.iter().map(|index| &assertions[*index].source);
     let mut results = ProbeResults::within(new.timeout, sources, new, limits).await;
     if let Some((_, error)) = results.take_error() {
         return Err(NotProven::Probe(error.refusal));
@@ -265,11 +269,20 @@ async fn check_assertions(
             .read(assertion)
             .is_some_and(|now| assertion.holds(&now, None, since)),
     };
-    match covered().find(|assertion| !holds(assertion)) {
-        Some(assertion) => Err(NotProven::Unmet(
-            results.why_not(assertion, &new.instance.endpoint),
+    let held: Vec<usize> = covered
+        .iter()
+        .copied()
+        .filter(|index| holds(&assertions[*index]))
+        .collect();
+    let is_met = |index: &usize| match only {
+        None => entry_of(assertions, *index).any(|index| held.contains(&index)),
+        Some(_) => held.contains(index),
+    };
+    match covered.iter().find(|index| !is_met(index)) {
+        Some(index) => Err(NotProven::Unmet(
+            results.why_not(&assertions[*index], &new.instance.endpoint),
         )),
-        None => Ok(()),
+        None => Ok(held),
     }
 }
 

@@ -21,7 +21,7 @@ impl Bed {
 
     fn marked(&self) -> Files {
         let path = self.path.clone();
-        Files::at_end(LogPath { path, pid: None }, None).unwrap()
+        Files::at_end(vec![LogPath { path, pid: None }], None).unwrap()
     }
 
     fn append(&self, text: &str) {
@@ -104,7 +104,7 @@ fn a_log_that_its_process_still_writes_under_its_rotated_name_is_read() {
         path: bed.path.clone(),
         pid: i32::try_from(std::process::id()).ok(),
     };
-    let mut files = Files::at_end(path, None).unwrap();
+    let mut files = Files::at_end(vec![path], None).unwrap();
     held.write_all(b"one\n").unwrap();
     assert_eq!(lines(&mut files), ["one"]);
 }

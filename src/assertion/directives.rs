@@ -1,7 +1,7 @@
-//! The values of the directives of a config that include more files.
+//! The values of the directives of a config: `KEY VALUE`, `KEY = VALUE`, `KEY: VALUE`.
 
 /// Returns `text` with each `${NAME}` replaced by the value of that variable, if there is one.
-pub(super) fn expanded(text: &str, variables: &[(String, String)]) -> String {
+pub(crate) fn expanded(text: &str, variables: &[(String, String)]) -> String {
     if !text.contains("${") {
         return text.to_owned();
     }
@@ -14,7 +14,7 @@ pub(super) fn expanded(text: &str, variables: &[(String, String)]) -> String {
 
 /// Returns the values of `directives`, which are in lower case, in a text. A line that begins with
 /// `#` is a comment.
-pub(super) fn values(text: &str, directives: &[String]) -> Vec<String> {
+pub(crate) fn values(text: &str, directives: &[String]) -> Vec<String> {
     let mut values = Vec::new();
     if directives.is_empty() {
         return values;
