@@ -44,7 +44,7 @@ mod supersede;
 mod syslog;
 
 pub(crate) use self::{
-    armed::armed,
+    armed::{Armed, armed},
     doubts::{next, unreadable},
     forget::{NotForgotten, OpenRuns, check_bytes, check_run, forget_bytes, forget_run},
     format::{OverHosts, Readings, RunBegan, RunEnded, first_event_schema},
