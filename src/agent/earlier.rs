@@ -49,6 +49,7 @@ impl Earlier {
             });
         }
         let end = info.verdict().to_owned();
+        let later = superseded_by(state, &info);
         match at_goal(state, info) {
             Some(run) => Ok(Self {
                 run,
@@ -57,11 +58,21 @@ impl Earlier {
                 armed_s: None,
             }),
             None => {
-                let why = format!("run {} came to another end: {end}", of.run);
+                let why = format!("run {} came to another end: {end}{later}", of.run);
                 refuse(RefusedKind::OtherEnd, why)
             }
         }
     }
+}
+
+/// Returns which run has taken the place of a run, and why; empty if none has.
+fn superseded_by(state: &Path, info: &RunInfo) -> String {
+    let Some(RunEnded::SupersededBy { run, .. }) = &info.end else {
+        return String::new();
+    };
+    let reason = RunInfo::of(state, run).began.and_then(|began| began.reason);
+    let reason = reason.map_or_else(String::new, |reason| format!(", since {reason}"));
+    format!(" by run {run}{reason}")
 }
 
 /// Tells whether a run resumes the run `id`, or a run that resumes it.
