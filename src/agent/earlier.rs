@@ -41,14 +41,17 @@ impl Earlier {
         let began = info.began.as_ref();
         let part_of = began.and_then(|began| began.part_of.clone());
         if of.revert || info.open || info.running {
+            let run = continued(state, &id).unwrap_or_else(|| id.clone());
+            let armed = runs::armed(state, &run).or_else(|| runs::armed(state, &id));
             return Ok(Self {
-                run: continued(state, &id).unwrap_or_else(|| of.run.clone()),
+                run,
                 is_over: false,
                 part_of,
-                armed_s: runs::armed(state, &id).map(|armed| armed.seconds),
+                armed_s: armed.map(|armed| armed.seconds),
             });
         }
         let end = info.verdict().to_owned();
+        let later = superseded_by(state, &info);
         match at_goal(state, info) {
             Some(run) => Ok(Self {
                 run,
@@ -57,7 +60,7 @@ impl Earlier {
                 armed_s: None,
             }),
             None => {
-                let why = format!("run {} came to another end: {end}", of.run);
+                let why = format!("run {} came to another end: {end}{later}", of.run);
                 refuse(RefusedKind::OtherEnd, why)
             }
         }
@@ -70,6 +73,16 @@ fn continued(state: &Path, id: &str) -> Option<String> {
     let mut open = runs::open_runs(state).into_iter();
     let later = open.rfind(|run| run.open && run.id != id && resumes(state, run, id));
     later.map(|run| run.id)
+}
+
+/// Returns which run has taken the place of a run, and why; empty if none has.
+fn superseded_by(state: &Path, info: &RunInfo) -> String {
+    let Some(RunEnded::SupersededBy { run, .. }) = &info.end else {
+        return String::new();
+    };
+    let reason = RunInfo::of(state, run).began.and_then(|began| began.reason);
+    let reason = reason.map_or_else(String::new, |reason| format!(", since {reason}"));
+    format!(" by run {run}{reason}")
 }
 
 /// Tells whether a run resumes the run `id`, or a run that resumes it.

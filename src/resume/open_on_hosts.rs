@@ -152,10 +152,12 @@ impl Commands<'_> {
             });
             let on = names::list(&run.hosts, ", ", names::MOST);
             let why = format!("run {id} is under way on {on}{operator}");
-            let command = format!("hello history {id} --gather {}", self.arguments());
+            let look = format!("hello history {id} --gather {}", self.arguments());
+            let take_over = format!("{} --take-over", self.command(id));
             return Err(Abort::new(Verdict::Busy, why).with_hint(
-                "nothing was touched; let it end, and then look at what it did:",
-                vec![command],
+                "nothing was touched; let it end, and then look at what it did; or continue it now, \
+                 if its coordinator is gone:",
+                vec![look, take_over],
             ));
         }
         match last_of_chains(&open).as_slice() {

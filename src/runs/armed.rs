@@ -14,9 +14,14 @@ pub(crate) struct Armed {
     pub(crate) left: Duration,
 }
 
-/// Returns the timer of an open run; none if it has none, or has touched nothing yet.
+/// Returns the timer of an open run; none if it has none, has touched nothing yet, or was told its
+/// end. A run that ended mixed is open, and rolls nothing back any more.
 #[must_use]
 pub(crate) fn armed(state: &Path, run: &str) -> Option<Armed> {
+    let info = RunInfo::of(state, run);
+    if !info.open || info.end.is_some() {
+        return None;
+    }
     let mut seconds = None;
     let mut heard = None;
     let lines = events(state, run).into_iter().flatten();
@@ -28,9 +33,8 @@ pub(crate) fn armed(state: &Path, run: &str) -> Option<Armed> {
         }
     }
     let seconds = seconds?;
-    let began = RunInfo::of(state, run).began?;
     let silence = match heard {
-        Some(heard) if began.boot_id == boot_id() => since_boot().saturating_sub(heard),
+        Some(heard) if info.began?.boot_id == boot_id() => since_boot().saturating_sub(heard),
         _ => since_boot(),
     };
     let left = Duration::from_secs(seconds).saturating_sub(silence);

@@ -25,7 +25,7 @@ fn demo(args: &[&str]) -> String {
     let status = demo.stdout(file()).stderr(file()).status().unwrap();
     let text = std::fs::read_to_string(log.path()).unwrap();
     assert!(status.success(), "{text}");
-    assert!(text.contains("\n17 passed, 0 failed\n"), "{text}");
+    assert!(text.contains("\n26 passed, 0 failed\n"), "{text}");
     let left: Vec<_> = std::fs::read_dir(temporary.path()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
     let folder = temporary.path().to_str().unwrap();

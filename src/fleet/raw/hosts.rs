@@ -49,7 +49,7 @@ pub(super) struct RawHosts {
     /// The hosts that are worked on at once, up to 1000. Default: 64.
     #[schemars(with = "Option<usize>")]
     parallel: Option<Spanned<usize>>,
-    /// The longest time in which a host sends nothing, from `"5s"` to `"1h"`. Default: `"20s"`.
+    /// The longest time in which a host sends nothing, from `"1s"` to `"1h"`. Default: `"20s"`.
     #[schemars(with = "Option<DurationText>")]
     silence: Option<Spanned<String>>,
     /// The hosts that a run may go without because they are not reached. Default: 0.

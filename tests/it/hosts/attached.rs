@@ -191,16 +191,13 @@ fn a_timer_that_is_shorter_than_the_lease_or_too_long_is_refused_and_nothing_is_
 #[test]
 fn a_new_agent_goes_on_with_the_timer_of_a_killed_one() {
     let bed = Bed::start(&[1]);
-    bed.between(
-        0,
-        &[rule_after("end", "<", r#""a":3,"#), rule("kill", "<", ".")],
-    );
+    bed.between(0, &[rule_after("kill", "<", r#""a":3,"#)]);
     let args = [
         "broadcast",
         "--set",
         "message=two",
         "--commit-confirmed",
-        "4s",
+        "5s",
     ];
     // The agent must not hold the pipes of a coordinator that is waited for to its end.
     let mut coordinator = bed.command(&args);
@@ -245,4 +242,72 @@ fn a_new_agent_goes_on_with_the_run_of_a_killed_one() {
             (0..2).for_each(|host| bed.assert_clean(host));
         }
     }
+}
+
+#[test]
+fn the_end_of_a_mixed_run_disarms_the_timer_of_each_host_that_gets_it() {
+    let bed = Bed::start(&[1, 1]);
+    bed.between(1, &[rule("cut", "<", r#""a":3,"#)]);
+    let args = ["--commit-confirmed", "2s", "--on-failure", "stop"];
+    let end = bed.broadcast("two", &args);
+    assert_eq!(end.code, Some(7), "{:#} {}", end.json, end.stderr);
+    assert!(bed.serves(0, "two"), "{:#}", end.json);
+    let end = run_to_end(&mut bed.agent_command(0, &["--resume-armed"]));
+    assert_eq!(end.code, Some(0), "{}", end.stderr);
+    assert_eq!(bed.open_runs(0).len(), 1);
+    assert!(bed.serves(0, "two"));
+}
+
+#[test]
+fn the_timer_of_a_run_goes_on_with_a_resume_that_dies_before_it_touches_the_host() {
+    let bed = Bed::start(&[1, 1]);
+    bed.between(1, &[rule_after("kill", "<", r#""a":3,"#)]);
+    let args = [
+        "broadcast",
+        "--set",
+        "message=two",
+        "--commit-confirmed",
+        "4s",
+    ];
+    let end = run_to_end(&mut bed.command(&args));
+    assert_eq!(end.code, None, "{:#}", end.json);
+    bed.between(1, &[rule_after("kill", "<", r#""a":2,"#)]);
+    run_to_end(&mut bed.command(&["resume"]));
+    until("both hosts serve the old config", || bed.all_serve("one"));
+    bed.wait_for_agents();
+    assert_eq!(bed.open_runs(0), [""; 0]);
+    assert_eq!(bed.open_runs(1), [""; 0]);
+}
+
+#[test]
+fn a_new_agent_ends_the_rollback_of_a_killed_one() {
+    let bed = Bed::start(&[2]);
+    bed.between(0, &[rule_after("kill", "<", r#""a":3,"#)]);
+    let args = [
+        "broadcast",
+        "--set",
+        "message=two",
+        "--commit-confirmed",
+        "2s",
+    ];
+    let end = run_to_end(&mut bed.command(&args));
+    assert_eq!(end.code, None, "{:#}", end.json);
+    bed.kill_agents(0);
+    bed.wait_for_agents();
+    let mut agent = bed.agent_command(0, &["--resume-armed"]).spawn().unwrap();
+    until("the rollback has begun, or has ended", || {
+        let runs = bed.hosts[0].path("state/runs");
+        let rollback = bed
+            .runs(0)
+            .get(1)
+            .map(|run| runs.join(run).join("events.jsonl"));
+        let text = rollback.and_then(|path| std::fs::read_to_string(path).ok());
+        text.is_some_and(|text| text.contains(r#""event":"intent""#))
+    });
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    let end = run_to_end(&mut bed.agent_command(0, &["--resume-armed"]));
+    assert_eq!(end.code, Some(0), "{}", end.stderr);
+    assert!(bed.all_serve("one"));
+    assert_eq!(bed.open_runs(0), [""; 0]);
 }
