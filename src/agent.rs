@@ -119,7 +119,7 @@ impl Agent {
                     match self.frame(frame, &mut hosted, &mut input).await {
                         Ok(true) => {}
                         // Nothing but the `finish` of its run disarms a timer.
-                        Ok(false) if hosted.control.armed.is_some() => input.close(),
+                        Ok(false) if hosted.is_guarded() => input.close(),
                         Ok(false) => hosted.control.end(EndedBy::Coordinator),
                         Err(why) => break Err(why),
                     }
@@ -138,14 +138,15 @@ impl Agent {
                 Heard::Terminated => hosted.control.end(EndedBy::Terminated),
             }
         };
+        let is_guarded = hosted.is_guarded();
         let Hosted {
             run,
             interrupts,
             mut control,
         } = hosted;
         let by = control.ended_by.take();
-        let armed = control.armed.zip(control.card.as_ref());
-        let armed = armed.map(|(_, card)| card.id.clone());
+        let armed = control.card.as_ref().filter(|_| is_guarded);
+        let armed = armed.map(|card| card.id.clone());
         if let Some(run) = run {
             run.abandon(&self.output, &interrupts, by.clone()).await;
         }

@@ -45,7 +45,7 @@ mod supersede;
 mod syslog;
 
 pub(crate) use self::{
-    armed::{Armed, armed},
+    armed::{Armed, armed, taken_over_by},
     close_index::close_index,
     doubts::{next, unreadable},
     forget::{NotForgotten, OpenRuns, check_bytes, check_run, forget_bytes, forget_run},

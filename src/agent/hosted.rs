@@ -91,6 +91,13 @@ pub(super) struct Hosted {
 }
 
 impl Hosted {
+    /// Tells whether the run has begun here and has an armed timer. Nothing but its `finish` ends
+    /// that. A run that has not begun leaves the timer of the run that it continues as it was.
+    pub(super) fn is_guarded(&self) -> bool {
+        let has_begun = self.run.as_ref().is_some_and(AgentRun::has_begun);
+        has_begun && self.control.armed.is_some()
+    }
+
     pub(super) fn new(lease: Duration) -> Self {
         let (level, interrupts) = watch::channel(0);
         Self {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     protocol::{Answer, FrameReader, FrameWriter, Refused, RefusedKind, Request, TakeOver},
-    runs::RunInfo,
+    runs::{self, RunInfo},
 };
 
 /// The longest wait for a session that ends: it finishes what it carries out first.
@@ -29,8 +29,8 @@ impl Agent {
             None => None,
         };
         let Some(session) = session else {
-            let text = self.why_ended(run);
-            self.output.send(&Answer::refused(RefusedKind::Ended, text));
+            let (kind, text) = self.why_ended(run);
+            self.output.send(&Answer::refused(kind, text));
             return false;
         };
         let (read, write) = session.into_split();
@@ -57,15 +57,23 @@ impl Agent {
         }
     }
 
-    /// Returns a sentence about a run that has no session here.
-    fn why_ended(&self, run: &str) -> String {
-        let state = self.options.state.as_deref();
-        let known = state.map(|state| RunInfo::of(state, run));
-        match known.filter(|info| info.began.is_some()) {
-            Some(info) if info.open => "its agent has ended, and the run is open there".into(),
-            Some(info) => format!("the run is over there: {}", info.verdict()),
-            None => "no session of the run is there".into(),
+    /// Returns why a run has no session here.
+    fn why_ended(&self, run: &str) -> (RefusedKind, String) {
+        let Some(state) = self.options.state.as_deref() else {
+            let text = "there is no state directory on this host";
+            return (RefusedKind::Ended, text.into());
+        };
+        if let Some(operator) = runs::taken_over_by(state, run) {
+            let text = format!("another coordinator took the session over: {operator}");
+            return (RefusedKind::TakenOver, text);
         }
+        let info = RunInfo::of(state, run);
+        let text = match &info.began {
+            Some(_) if info.open => "its agent has ended, and the run is open there".into(),
+            Some(_) => format!("the run is over there: {}", info.verdict()),
+            None => "no session of the run is there".into(),
+        };
+        (RefusedKind::Ended, text)
     }
 
     /// Ends the sessions of other coordinators that are meant, and waits until they hold nothing.

@@ -96,6 +96,11 @@ impl AgentRun {
         seconds.map(Duration::from_secs)
     }
 
+    /// Returns true if its journal has begun, and not ended.
+    pub(super) fn has_begun(&self) -> bool {
+        matches!(self.stage, Stage::Running(_))
+    }
+
     /// Keeps in the journal that the coordinator was heard.
     pub(super) fn stamp(&mut self) {
         if let Stage::Running(session) = &mut self.stage {

@@ -112,6 +112,7 @@ pub(super) struct BroadcastArgs {
     /// [hosts].
     #[arg(
         help_heading = "Rollout",
+        hide_short_help = true,
         long,
         value_name = "TIME",
         conflicts_with = "now",

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::connection::{Connection, Route, Unanswered};
-use crate::protocol::{Greeting, RefusedKind, Request};
+use crate::protocol::{Greeting, Refused, RefusedKind, Request};
 
 /// The pauses before the attempts to connect again; the last one stands for all others.
 const PAUSES: [Duration; 5] = [
@@ -33,7 +33,7 @@ pub(super) struct Attached {
     connection: Connection,
     greeting: Greeting,
     /// The fencing token; none if there is no session, with the agent's reason.
-    epoch: Result<u64, String>,
+    epoch: Result<u64, Refused>,
 }
 
 /// The way to the session of one host.
@@ -65,7 +65,13 @@ pub(super) enum Again {
     /// The same session; with its fencing token.
     Session(u64),
     /// There is none; with the reason of the new agent.
-    None { why: String, is_open: bool },
+    None {
+        why: String,
+        /// The run is open there, and no coordinator has it.
+        is_left: bool,
+        /// Another coordinator has it.
+        is_taken: bool,
+    },
 }
 
 impl SessionLink {
@@ -166,9 +172,11 @@ impl SessionLink {
         self.link = Link::Connected(Box::new(connection));
         Some(match epoch {
             Ok(epoch) => Again::Session(epoch),
-            Err(why) => Again::None {
-                why,
-                is_open: greeting.open.iter().any(|open| open.run == *self.run),
+            Err(refused) => Again::None {
+                why: refused.text,
+                is_left: refused.kind == RefusedKind::Ended
+                    && greeting.open.iter().any(|open| open.run == *self.run),
+                is_taken: refused.kind == RefusedKind::TakenOver,
             },
         })
     }
@@ -218,11 +226,11 @@ async fn connect_again(
         };
         let epoch = match connection.query(&attach).await {
             Ok(answer) => answer.result.get("epoch").and_then(|epoch| epoch.as_u64()),
-            Err(Unanswered::Refused(refused)) if refused.kind == RefusedKind::Ended => {
+            Err(Unanswered::Refused(refused)) if ends_session(refused.kind) => {
                 return Attached {
                     connection,
                     greeting,
-                    epoch: Err(refused.text),
+                    epoch: Err(refused),
                 };
             }
             Err(why) => {
@@ -243,6 +251,11 @@ async fn connect_again(
             epoch: Ok(epoch),
         };
     }
+}
+
+/// Tells whether a refusal means that there is no session to go on with.
+fn ends_session(kind: RefusedKind) -> bool {
+    matches!(kind, RefusedKind::Ended | RefusedKind::TakenOver)
 }
 
 impl Drop for SessionLink {

@@ -25,6 +25,8 @@ pub(super) struct Memory {
     begun: Option<RunVerb>,
     /// True if the run is open in the journal of its host.
     pub(super) is_open: bool,
+    /// True if another coordinator has taken the session over.
+    pub(super) is_taken: bool,
     /// The number of each instance in the first plan, by its number in that of a new agent. None if
     /// the agent is the first one.
     numbers: Option<Vec<u32>>,

@@ -215,10 +215,17 @@ impl RemoteRun {
                 }
             }
             // Nothing is staged there, and the new agent can survey as well.
-            Again::None { .. } if self.n == 1 && self.open.is_some() => {}
-            Again::None { why, is_open } => {
+            Again::None {
+                is_taken: false, ..
+            } if self.n == 1 && self.open.is_some() => {}
+            Again::None {
+                why,
+                is_left,
+                is_taken,
+            } => {
                 self.is_over = true;
-                self.memory.is_open = is_open;
+                self.memory.is_open = is_left;
+                self.memory.is_taken = is_taken;
                 return Err(CallError::Lost { why, is_sent });
             }
         }

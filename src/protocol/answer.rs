@@ -57,6 +57,8 @@ pub(crate) enum RefusedKind {
     Stale,
     /// The session is over, or there is none.
     Ended,
+    /// Another coordinator has taken the session over.
+    TakenOver,
     /// The bytes are not the candidate.
     BadDigest,
     /// A frame that the agent does not know.

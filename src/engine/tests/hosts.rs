@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 
 use super::*;
-use crate::protocol::{Lost, Scope, SessionAnswer};
+use crate::protocol::{Lost, Returned, Scope, SessionAnswer};
 
 mod claims;
 mod lost;
+mod returned;
 mod rounds;
 mod sweep;
 
@@ -24,6 +25,10 @@ pub(super) enum Fault {
     LostUnsent,
     /// The connection has broken before the request, and the run hears it.
     LostIdle,
+    /// The host carries it out, and its answer comes when the run looks for the host again.
+    Back,
+    /// The host carries it out when the run looks for the host again.
+    BackLater,
     /// It takes a minute to get there, and its answer takes another.
     Late,
 }
@@ -78,9 +83,16 @@ pub(super) struct ScriptedLink {
     fault: Option<(usize, Fault)>,
     requests: usize,
     is_lost: bool,
+    /// What a host that is there again has for the run.
+    pending: Option<Pending>,
     moments: Rc<RefCell<Vec<Moment>>>,
     /// The waves of the instances.
     waves: [usize; 2],
+}
+
+enum Pending {
+    Answer(SessionAnswer),
+    Request(SessionRequest),
 }
 
 /// A journal that a test reads.
@@ -166,6 +178,20 @@ impl HostLink for ScriptedLink {
         Ok(())
     }
 
+    async fn returned(&mut self, emit: &mut dyn FnMut(&Event)) -> Option<Returned> {
+        let answer = match self.pending.take()? {
+            Pending::Answer(answer) => answer,
+            Pending::Request(request) => {
+                let (_sender, interrupts) = tokio::sync::watch::channel(0);
+                let answer = self.session.request(request, &interrupts, emit).await;
+                answer.ok()?
+            }
+        };
+        self.is_lost = false;
+        let answer = Some(answer);
+        Some(Returned { answer })
+    }
+
     async fn request(
         &mut self,
         request: SessionRequest,
@@ -184,12 +210,20 @@ impl HostLink for ScriptedLink {
         let fault = fault.map(|(_, fault)| fault);
         match fault {
             Some(Fault::LostBefore) => return Err(self.lose(what)),
+            Some(Fault::BackLater) => {
+                self.pending = Some(Pending::Request(request));
+                return Err(self.lose(what));
+            }
             Some(Fault::Late) => tokio::time::sleep(MINUTE).await,
             _ => {}
         }
         let answer = self.session.request(request, interrupts, emit).await;
         match fault {
             Some(Fault::LostAfter) => return Err(self.lose(what)),
+            Some(Fault::Back) => {
+                self.pending = answer.ok().map(Pending::Answer);
+                return Err(self.lose(what));
+            }
             Some(Fault::Late) => tokio::time::sleep(MINUTE).await,
             _ => {}
         }
@@ -321,6 +355,7 @@ impl HostsCase {
                 fault: fault.map(|(_, at, fault)| (at, fault)),
                 requests: 0,
                 is_lost: false,
+                pending: None,
                 moments: moments.clone(),
                 waves: self.waves[place],
             };

@@ -23,6 +23,9 @@ impl RemoteRun {
         let Some(open) = self.open.take() else {
             return Err(lost(why));
         };
+        if self.memory.is_taken {
+            return Err(lost(why));
+        }
         if matches!(open.verb, RunVerb::Finish(_)) && !self.memory.is_open {
             // Its last line is synced before its mark is removed.
             return Ok(Some(RunAnswer::Finished));

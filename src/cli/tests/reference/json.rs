@@ -32,6 +32,7 @@ const ROWS: &[(Subject, &str, &str, &str)] = &[
     (Subject::Result, "ReloadsBy", "An instance", "reloads_by"),
     (Subject::Events, "Direction", "Events", "intent"),
     (Subject::Events, "HostState", "Events", "host"),
+    (Subject::Events, "SessionEnd", "Events", "session_ended"),
     (Subject::Events, "Verb", "Events", "began"),
     (Subject::Events, "Operator", "Events", "began"),
     (Subject::Events, "ClaimedOperator", "Events", "began"),
@@ -178,7 +179,8 @@ fn every_event_and_its_keys_are_documented_once() {
             assert_eq!(found.get(key), Some(&1), "event {name}: `{key}`");
         }
         // Words of a value may stand behind its key.
-        let words = ["Direction", "HostState"].map(|name| words_of(definitions(&document)[name]));
+        let words = ["Direction", "HostState", "SessionEnd"]
+            .map(|name| words_of(definitions(&document)[name]));
         let words: BTreeSet<String> = words.into_iter().flatten().collect();
         for key in found.keys().filter(|key| !words.contains(*key)) {
             assert!(known.contains(key), "event {name} has no `{key}`");

@@ -11,7 +11,7 @@ fn last_times_out(place: Place, script: &mut ScriptHost) {
 }
 
 /// Loses the first host at the request that has this verb.
-fn lose_first_at(
+pub(super) fn lose_first_at(
     case: HostsCase,
     wanted: &str,
     fault: Fault,
