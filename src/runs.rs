@@ -37,6 +37,7 @@ mod over_hosts;
 mod proof_cache;
 mod retention;
 mod run_name;
+mod session_end;
 mod staged;
 mod state_dir;
 mod store;
@@ -65,6 +66,7 @@ pub(crate) use self::{
     proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload},
     retention::{Retention, prune},
     run_name::{Matches, ShortIds, digits, find, whole_id},
+    session_end::session_end,
     staged::{Stage, Staging, sweep},
     state_dir::{private_folder, replace, sync, trusted},
     store::{ContentUse, is_secret, stored, uses},

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     protocol::{Answer, FrameReader, FrameWriter, Refused, RefusedKind, Request, TakeOver},
-    runs::RunInfo,
+    runs::{RunInfo, session_end},
 };
 
 /// The longest wait for a session that ends: it finishes what it carries out first.
@@ -61,10 +61,14 @@ impl Agent {
     fn why_ended(&self, run: &str) -> String {
         let state = self.options.state.as_deref();
         let known = state.map(|state| RunInfo::of(state, run));
-        match known.filter(|info| info.began.is_some()) {
+        let text = match known.filter(|info| info.began.is_some()) {
             Some(info) if info.open => "its agent has ended, and the run is open there".into(),
             Some(info) => format!("the run is over there: {}", info.verdict()),
             None => "no session of the run is there".into(),
+        };
+        match state.and_then(|state| session_end(state, run)) {
+            Some(end) => format!("{text}; {end}"),
+            None => text,
         }
     }
 
