@@ -38,6 +38,7 @@ mod over_hosts;
 mod proof_cache;
 mod retention;
 mod run_name;
+mod session_end;
 mod staged;
 mod state_dir;
 mod store;
@@ -45,7 +46,7 @@ mod supersede;
 mod syslog;
 
 pub(crate) use self::{
-    armed::{Armed, armed, taken_over_by},
+    armed::{Armed, armed},
     close_index::close_index,
     doubts::{next, unreadable},
     forget::{NotForgotten, OpenRuns, check_bytes, check_run, forget_bytes, forget_run},
@@ -67,6 +68,7 @@ pub(crate) use self::{
     proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload},
     retention::{Retention, prune},
     run_name::{Matches, ShortIds, digits, find, whole_id},
+    session_end::{is_taken_over, session_end},
     staged::{Stage, Staging, sweep},
     state_dir::{private_folder, replace, sync, trusted},
     store::{ContentUse, is_secret, stored, uses},

@@ -63,17 +63,22 @@ impl Agent {
             let text = "there is no state directory on this host";
             return (RefusedKind::Ended, text.into());
         };
-        if let Some(operator) = runs::taken_over_by(state, run) {
-            let text = format!("another coordinator took the session over: {operator}");
-            return (RefusedKind::TakenOver, text);
-        }
         let info = RunInfo::of(state, run);
         let text = match &info.began {
             Some(_) if info.open => "its agent has ended, and the run is open there".into(),
             Some(_) => format!("the run is over there: {}", info.verdict()),
             None => "no session of the run is there".into(),
         };
-        (RefusedKind::Ended, text)
+        let text = match runs::session_end(state, run) {
+            Some(end) => format!("{text}; {end}"),
+            None => text,
+        };
+        let kind = if runs::is_taken_over(state, run) {
+            RefusedKind::TakenOver
+        } else {
+            RefusedKind::Ended
+        };
+        (kind, text)
     }
 
     /// Ends the sessions of other coordinators that are meant, and waits until they hold nothing.

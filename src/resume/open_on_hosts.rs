@@ -155,8 +155,8 @@ impl Commands<'_> {
             let look = format!("hello history {id} --gather {}", self.arguments());
             let take_over = format!("{} --take-over", self.command(id));
             return Err(Abort::new(Verdict::Busy, why).with_hint(
-                "nothing was touched; let it end, and then look at what it did; or continue it now, \
-                 if its coordinator is gone:",
+                "nothing was touched; let it end, and then look at what it did; or continue it \
+                 now, if its coordinator is gone:",
                 vec![look, take_over],
             ));
         }

@@ -1,12 +1,9 @@
-//! The commit-confirmed timer of a run, and the end of its session, as its journal has them.
+//! The commit-confirmed timer of a run, as its journal has it.
 
 use std::{path::Path, time::Duration};
 
 use super::{RunInfo, boot_id, info::events};
-use crate::{
-    event::{Event, SessionEnd},
-    kernel::since_boot,
-};
+use crate::{event::Event, kernel::since_boot};
 
 /// An armed timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,16 +39,4 @@ pub(crate) fn armed(state: &Path, run: &str) -> Option<Armed> {
     };
     let left = Duration::from_secs(seconds).saturating_sub(silence);
     Some(Armed { seconds, left })
-}
-
-/// Returns the operator of the coordinator that took the session of a run over, if one did.
-#[must_use]
-pub(crate) fn taken_over_by(state: &Path, run: &str) -> Option<String> {
-    let lines = events(state, run).into_iter().flatten();
-    let ends = lines.filter_map(|line| match serde_json::from_value(line) {
-        Ok(Event::SessionEnded { by, operator }) => Some((by, operator)),
-        _ => None,
-    });
-    let (by, operator) = ends.last()?;
-    (by == SessionEnd::TakeOver).then(|| operator.unwrap_or_default())
 }

@@ -83,8 +83,9 @@ pub(super) struct ScriptedLink {
     fault: Option<(usize, Fault)>,
     requests: usize,
     is_lost: bool,
-    /// What a host that is there again has for the run.
+    /// What a host that is there again has for the run, and the request that it was lost in.
     pending: Option<Pending>,
+    lost_in: Option<(&'static str, usize)>,
     moments: Rc<RefCell<Vec<Moment>>>,
     /// The waves of the instances.
     waves: [usize; 2],
@@ -131,8 +132,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 const BAKE: Duration = Duration::from_secs(8);
 
 impl ScriptedLink {
-    fn lose(&mut self, (verb, wave): (&str, usize)) -> Lost {
+    fn lose(&mut self, (verb, wave): (&'static str, usize)) -> Lost {
         self.is_lost = true;
+        self.lost_in = Some((verb, wave));
         // A recheck and a rollback are of each wave so far.
         let is_due = |of: usize| of == wave || (verb != "commit" && of < wave);
         if ["commit", "recheck", "roll back"].contains(&verb) {
@@ -188,6 +190,11 @@ impl HostLink for ScriptedLink {
             }
         };
         self.is_lost = false;
+        let mut moments = self.moments.borrow_mut();
+        moments.retain(|moment| !matches!(moment, Moment::Failed(of, _) if *of == self.place));
+        if let Some((verb, wave)) = self.lost_in {
+            moments.push(Moment::Answered(self.place, verb, wave));
+        }
         let answer = Some(answer);
         Some(Returned { answer })
     }
@@ -356,6 +363,7 @@ impl HostsCase {
                 requests: 0,
                 is_lost: false,
                 pending: None,
+                lost_in: None,
                 moments: moments.clone(),
                 waves: self.waves[place],
             };

@@ -155,7 +155,12 @@ impl HostsRan {
                     if *host == host_name(place))
             };
             let named = self.events.iter().filter(is_lost).count();
-            assert_eq!(named, usize::from(host.lost.is_some()), "{context}");
+            let is_back = |(_, event): &&(HostName, Event)| {
+                matches!(event, Event::Host { host, state: HostState::Ready, .. }
+                    if *host == host_name(place))
+            };
+            let back = self.events.iter().filter(is_back).count();
+            assert_eq!(named - back, usize::from(host.lost.is_some()), "{context}");
         }
     }
 
