@@ -37,15 +37,20 @@ impl Earlier {
             let why = format!("nothing is known of run {}", of.run);
             return refuse(RefusedKind::NoRun, why);
         };
-        let info = RunInfo::of(state, &id);
+        let armed_s = || runs::armed(state, &id).map(|armed| armed.seconds);
+        // A new agent has gone on with the run under another id, or an operator has resumed it.
+        let latest = latest(state, &id);
+        let info = RunInfo::of(state, latest.as_deref().unwrap_or(&id));
         let began = info.began.as_ref();
         let part_of = began.and_then(|began| began.part_of.clone());
         if of.revert || info.open || info.running {
             return Ok(Self {
-                run: of.run.clone(),
+                armed_s: runs::armed(state, &info.id)
+                    .map(|armed| armed.seconds)
+                    .or_else(armed_s),
+                run: info.id,
                 is_over: false,
                 part_of,
-                armed_s: runs::armed(state, &id).map(|armed| armed.seconds),
             });
         }
         let end = info.verdict().to_owned();
@@ -62,6 +67,13 @@ impl Earlier {
             }
         }
     }
+}
+
+/// Returns the last open run that resumes the run `id`.
+fn latest(state: &Path, id: &str) -> Option<String> {
+    let open = runs::open_runs(state).into_iter();
+    let later = open.filter(|run| run.id != id && resumes(state, run, id));
+    later.last().map(|run| run.id)
 }
 
 /// Tells whether a run resumes the run `id`, or a run that resumes it.

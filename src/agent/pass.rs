@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     protocol::{Answer, FrameReader, FrameWriter, Refused, RefusedKind, Request, TakeOver},
-    runs::RunInfo,
+    runs::{RunEnded, RunInfo},
 };
 
 /// The longest wait for a session that ends: it finishes what it carries out first.
@@ -29,8 +29,7 @@ impl Agent {
             None => None,
         };
         let Some(session) = session else {
-            let text = self.why_ended(run);
-            self.output.send(&Answer::refused(RefusedKind::Ended, text));
+            self.output.send(&self.why_ended(run));
             return false;
         };
         let (read, write) = session.into_split();
@@ -57,14 +56,31 @@ impl Agent {
         }
     }
 
-    /// Returns a sentence about a run that has no session here.
-    fn why_ended(&self, run: &str) -> String {
-        let state = self.options.state.as_deref();
-        let known = state.map(|state| RunInfo::of(state, run));
-        match known.filter(|info| info.began.is_some()) {
-            Some(info) if info.open => "its agent has ended, and the run is open there".into(),
-            Some(info) => format!("the run is over there: {}", info.verdict()),
-            None => "no session of the run is there".into(),
+    /// Returns the answer about a run that has no session here.
+    fn why_ended(&self, run: &str) -> Answer {
+        let Some(state) = self.options.state.as_deref() else {
+            return Answer::refused(RefusedKind::Ended, "no session of the run is there");
+        };
+        let info = RunInfo::of(state, run);
+        match &info.end {
+            Some(RunEnded::SupersededBy { .. }) => {
+                let text = "the run is over there: another run has taken its place";
+                Answer::refused(RefusedKind::OtherEnd, text)
+            }
+            Some(RunEnded::Finished { .. }) => {
+                let text = format!("the run is over there: {}", info.verdict());
+                Answer::refused(RefusedKind::Finished, text)
+            }
+            None if attach::was_taken_over(state, run) => {
+                let text = "another coordinator has taken the run over there";
+                Answer::refused(RefusedKind::OtherEnd, text)
+            }
+            None if info.open => {
+                let text = "its agent has ended, and the run is open there";
+                Answer::refused(RefusedKind::Ended, text)
+            }
+            // Its mark comes last: without one, nothing is touched.
+            None => Answer::refused(RefusedKind::Ended, "the run has not begun there"),
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::connection::{Connection, Route, Unanswered};
-use crate::protocol::{Greeting, RefusedKind, Request};
+use crate::protocol::{Greeting, Refused, RefusedKind, Request};
 
 /// The pauses before the attempts to connect again; the last one stands for all others.
 const PAUSES: [Duration; 5] = [
@@ -32,8 +32,8 @@ const LOST: u32 = 3;
 pub(super) struct Attached {
     connection: Connection,
     greeting: Greeting,
-    /// The fencing token; none if there is no session, with the agent's reason.
-    epoch: Result<u64, String>,
+    /// The fencing token; none if there is no session, with the agent's answer.
+    epoch: Result<u64, Refused>,
 }
 
 /// The way to the session of one host.
@@ -64,8 +64,29 @@ pub(super) struct SessionLink {
 pub(super) enum Again {
     /// The same session; with its fencing token.
     Session(u64),
-    /// There is none; with the reason of the new agent.
-    None { why: String, is_open: bool },
+    /// There is none.
+    None(NoSession),
+}
+
+/// A new agent that has no session of the run.
+#[derive(Debug)]
+pub(super) struct NoSession {
+    /// Its reason.
+    pub(super) why: String,
+    pub(super) run: RunThere,
+}
+
+/// A run without a session, as the journal of its host has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RunThere {
+    /// It has not begun.
+    None,
+    /// It is open.
+    Open,
+    /// It has recorded its end.
+    Finished,
+    /// Another run, or another coordinator, has taken its place.
+    Replaced,
 }
 
 impl SessionLink {
@@ -166,10 +187,17 @@ impl SessionLink {
         self.link = Link::Connected(Box::new(connection));
         Some(match epoch {
             Ok(epoch) => Again::Session(epoch),
-            Err(why) => Again::None {
-                why,
-                is_open: greeting.open.iter().any(|open| open.run == *self.run),
-            },
+            Err(refused) => {
+                let is_open = greeting.open.iter().any(|open| open.run == *self.run);
+                let run = match refused.kind {
+                    RefusedKind::Finished => RunThere::Finished,
+                    RefusedKind::OtherEnd => RunThere::Replaced,
+                    _ if is_open => RunThere::Open,
+                    _ => RunThere::None,
+                };
+                let why = refused.text;
+                Again::None(NoSession { why, run })
+            }
         })
     }
 
@@ -218,11 +246,11 @@ async fn connect_again(
         };
         let epoch = match connection.query(&attach).await {
             Ok(answer) => answer.result.get("epoch").and_then(|epoch| epoch.as_u64()),
-            Err(Unanswered::Refused(refused)) if refused.kind == RefusedKind::Ended => {
+            Err(Unanswered::Refused(refused)) if is_over(refused.kind) => {
                 return Attached {
                     connection,
                     greeting,
-                    epoch: Err(refused.text),
+                    epoch: Err(refused),
                 };
             }
             Err(why) => {
@@ -243,6 +271,16 @@ async fn connect_again(
             epoch: Ok(epoch),
         };
     }
+}
+
+/// Tells whether an agent refuses to attach because there is no session any more.
+fn is_over(kind: RefusedKind) -> bool {
+    let kinds = [
+        RefusedKind::Ended,
+        RefusedKind::Finished,
+        RefusedKind::OtherEnd,
+    ];
+    kinds.contains(&kind)
 }
 
 impl Drop for SessionLink {

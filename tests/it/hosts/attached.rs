@@ -191,10 +191,9 @@ fn a_timer_that_is_shorter_than_the_lease_or_too_long_is_refused_and_nothing_is_
 #[test]
 fn a_new_agent_goes_on_with_the_timer_of_a_killed_one() {
     let bed = Bed::start(&[1]);
-    bed.between(
-        0,
-        &[rule_after("end", "<", r#""a":3,"#), rule("kill", "<", ".")],
-    );
+    let mut kill = rule("kill", "<", ".");
+    kill["connection"] = json!(2);
+    bed.between(0, &[rule_after("end", "<", r#""a":3,"#), kill]);
     let args = [
         "broadcast",
         "--set",
@@ -244,5 +243,26 @@ fn a_new_agent_goes_on_with_the_run_of_a_killed_one() {
             assert!(bed.all_serve("two"), "{rule}");
             (0..2).for_each(|host| bed.assert_clean(host));
         }
+    }
+}
+
+#[test]
+fn what_a_killed_agent_has_rolled_back_is_reported_by_the_new_one() {
+    for line in [
+        r#""verb":"conclude""#,
+        r#""q":"close_up""#,
+        r#""q":"finish""#,
+    ] {
+        let bed = Bed::start(&[1, 1]);
+        bed.fleet(
+            "[rollout]\nwaves = [\"100%\"]\nbake = \"0s\"\ngate = [\"sh\", \"-c\", \"exit 1\"]\n",
+        );
+        bed.between(1, &[back(rule("end", ">", line))]);
+        let end = bed.broadcast("two", &[]);
+        assert_eq!(bed.acts(1).len(), 1, "{line}");
+        assert_eq!(end.code, Some(6), "{line} {:#} {}", end.json, end.stderr);
+        assert_eq!(outcomes(&end.json, "h1"), ["reverted"], "{line}");
+        assert!(bed.all_serve("one"), "{line}");
+        bed.assert_clean(1);
     }
 }
