@@ -18,6 +18,7 @@ mod forget;
 mod history;
 mod interrupted;
 mod killed;
+mod lab;
 mod links;
 mod locks;
 mod lost;
