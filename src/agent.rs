@@ -151,6 +151,11 @@ impl Agent {
             run.abandon(&self.output, &interrupts, by.clone()).await;
         }
         input.listener = None;
+        if let Some(EndedBy::TakeOver(_)) = by
+            && let (Some(state), Some(card)) = (&self.options.state, &control.card)
+        {
+            attach::mark_taken_over(state, &card.id);
+        }
         control.successors.into_iter().for_each(Successor::answer);
         self.output.finish();
         if let Some(run) = armed

@@ -23,6 +23,7 @@ pub(crate) use self::{
     operator::{claimed_operator, this_machine},
     query::{Absence, Gathered, QueryError, for_each_host, gather_answers, of_host, worst},
     remote::{CandidateBytes, RemoteRun, dismiss},
+    running::NotFinished,
     selected::{SelectFault, select},
     settled::{ClosedIndex, close_indexes},
     survey::{FleetSurvey, ReadyHost, UnreadyHost, survey_hosts},

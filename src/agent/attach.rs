@@ -40,6 +40,13 @@ const FOLDER: &str = "agents";
 /// The end of the name of a socket: the run stands before it.
 const ENDING: &str = ".sock";
 
+/// The end of the name of a mark: another coordinator has ended the session of a run that had not
+/// begun, so that no journal says it.
+const TAKEN: &str = ".taken";
+
+/// The time for which a mark is kept. A coordinator that has lost a session asks for it at once.
+const KEPT: Duration = Duration::from_hours(24);
+
 /// A connection to the socket of a session, and what it wants.
 #[derive(Debug)]
 pub(super) struct Visitor {
@@ -97,6 +104,7 @@ impl Listener {
         let folder = runs::private_folder(state, FOLDER)?;
         // Sockets of killed agents are removed.
         drop(sessions(state).await);
+        remove_old_marks(&folder);
         let path = folder.join(format!("{run}{ENDING}"));
         let listener = match bind(&folder, &path) {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse && !is_alive(&path).await => {
@@ -186,6 +194,32 @@ async fn receive(stream: UnixStream) -> Option<Visitor> {
         reader,
         writer,
     })
+}
+
+fn mark_of(state: &Path, run: &str) -> PathBuf {
+    state.join(FOLDER).join(format!(".{run}{TAKEN}"))
+}
+
+/// Notes that another coordinator has ended the session of a run.
+pub(super) fn mark_taken_over(state: &Path, run: &str) {
+    // Without the mark, the coordinator of the session may survey the host once more.
+    let _ = File::create(mark_of(state, run));
+}
+
+/// Returns true if another coordinator has ended the session of a run that had not begun.
+pub(super) fn was_taken_over(state: &Path, run: &str) -> bool {
+    !run.contains('/') && mark_of(state, run).exists()
+}
+
+fn remove_old_marks(folder: &Path) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|e| e.file_name().to_string_lossy().ends_with(TAKEN)) {
+        let age = entry.metadata().and_then(|found| found.modified());
+        let age = age.ok().and_then(|since| since.elapsed().ok());
+        if age.is_some_and(|age| age > KEPT) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Connects to the session of a run on this host; none if there is none.

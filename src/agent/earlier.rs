@@ -37,17 +37,20 @@ impl Earlier {
             let why = format!("nothing is known of run {}", of.run);
             return refuse(RefusedKind::NoRun, why);
         };
-        let info = RunInfo::of(state, &id);
+        let armed_s = || runs::armed(state, &id).map(|armed| armed.seconds);
+        // A new agent has gone on with the run under another id, or an operator has resumed it.
+        let latest = latest(state, &id);
+        let info = RunInfo::of(state, latest.as_deref().unwrap_or(&id));
         let began = info.began.as_ref();
         let part_of = began.and_then(|began| began.part_of.clone());
         if of.revert || info.open || info.running {
-            let run = continued(state, &id).unwrap_or_else(|| id.clone());
-            let armed = runs::armed(state, &run).or_else(|| runs::armed(state, &id));
             return Ok(Self {
-                run,
+                armed_s: runs::armed(state, &info.id)
+                    .map(|armed| armed.seconds)
+                    .or_else(armed_s),
+                run: info.id,
                 is_over: false,
                 part_of,
-                armed_s: armed.map(|armed| armed.seconds),
             });
         }
         let end = info.verdict().to_owned();
@@ -67,14 +70,6 @@ impl Earlier {
     }
 }
 
-/// Returns the newest open run that resumes the run `id`: a new agent went on with it after the
-/// first one was killed.
-fn continued(state: &Path, id: &str) -> Option<String> {
-    let mut open = runs::open_runs(state).into_iter();
-    let later = open.rfind(|run| run.open && run.id != id && resumes(state, run, id));
-    later.map(|run| run.id)
-}
-
 /// Returns which run has taken the place of a run, and why; empty if none has.
 fn superseded_by(state: &Path, info: &RunInfo) -> String {
     let Some(RunEnded::SupersededBy { run, .. }) = &info.end else {
@@ -83,6 +78,13 @@ fn superseded_by(state: &Path, info: &RunInfo) -> String {
     let reason = RunInfo::of(state, run).began.and_then(|began| began.reason);
     let reason = reason.map_or_else(String::new, |reason| format!(", since {reason}"));
     format!(" by run {run}{reason}")
+}
+
+/// Returns the last open run that resumes the run `id`.
+fn latest(state: &Path, id: &str) -> Option<String> {
+    let open = runs::open_runs(state).into_iter();
+    let later = open.filter(|run| run.id != id && resumes(state, run, id));
+    later.last().map(|run| run.id)
 }
 
 /// Tells whether a run resumes the run `id`, or a run that resumes it.

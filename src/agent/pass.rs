@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     protocol::{Answer, FrameReader, FrameWriter, Refused, RefusedKind, Request, TakeOver},
-    runs::{self, RunInfo},
+    runs::{self, RunEnded, RunInfo},
 };
 
 /// The longest wait for a session that ends: it finishes what it carries out first.
@@ -29,8 +29,7 @@ impl Agent {
             None => None,
         };
         let Some(session) = session else {
-            let (kind, text) = self.why_ended(run);
-            self.output.send(&Answer::refused(kind, text));
+            self.output.send(&self.why_ended(run));
             return false;
         };
         let (read, write) = session.into_split();
@@ -57,28 +56,36 @@ impl Agent {
         }
     }
 
-    /// Returns why a run has no session here.
-    fn why_ended(&self, run: &str) -> (RefusedKind, String) {
+    /// Returns the answer about a run that has no session here.
+    fn why_ended(&self, run: &str) -> Answer {
         let Some(state) = self.options.state.as_deref() else {
-            let text = "there is no state directory on this host";
-            return (RefusedKind::Ended, text.into());
+            return Answer::refused(RefusedKind::Ended, "no session of the run is there");
         };
         let info = RunInfo::of(state, run);
-        let text = match &info.began {
-            Some(_) if info.open => "its agent has ended, and the run is open there".into(),
-            Some(_) => format!("the run is over there: {}", info.verdict()),
-            None => "no session of the run is there".into(),
-        };
-        let text = match runs::session_end(state, run) {
+        let with_end = |text: String| match runs::session_end(state, run) {
             Some(end) => format!("{text}; {end}"),
             None => text,
         };
-        let kind = if runs::is_taken_over(state, run) {
-            RefusedKind::TakenOver
-        } else {
-            RefusedKind::Ended
-        };
-        (kind, text)
+        match &info.end {
+            Some(RunEnded::SupersededBy { .. }) => {
+                let text = with_end("the run is over there: another one took its place".into());
+                Answer::refused(RefusedKind::OtherEnd, text)
+            }
+            Some(RunEnded::Finished { .. }) => {
+                let text = format!("the run is over there: {}", info.verdict());
+                Answer::refused(RefusedKind::Finished, text)
+            }
+            None if attach::was_taken_over(state, run) || runs::is_taken_over(state, run) => {
+                let text = with_end("another coordinator has taken the run over there".into());
+                Answer::refused(RefusedKind::OtherEnd, text)
+            }
+            None if info.open => {
+                let text = with_end("its agent has ended, and the run is open there".into());
+                Answer::refused(RefusedKind::Ended, text)
+            }
+            // Its mark comes last: without one, nothing is touched.
+            None => Answer::refused(RefusedKind::Ended, "the run has not begun there"),
+        }
     }
 
     /// Ends the sessions of other coordinators that are meant, and waits until they hold nothing.

@@ -251,9 +251,9 @@ impl AgentRun {
                 Ok(RunAnswer::Rows(rows))
             }
             (RunVerb::Finish(end), Stage::Running(session)) => {
-                session.finish(end, interrupts, emit).await;
+                let is_recorded = session.finish(end, interrupts, emit).await;
                 self.stage = Stage::Ended;
-                Ok(RunAnswer::Finished)
+                Ok(RunAnswer::Finished { is_recorded })
             }
             (_, stage) => {
                 self.stage = stage;

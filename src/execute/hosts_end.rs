@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     engine::{FleetPlan, RunEnd, RunHost},
-    event::{Abort, Event, HostState, Interrupts, Verdict},
-    hosts::RemoteRun,
+    event::{Abort, Event, Failure, HostState, Instance, Interrupts, Outcome, Verdict},
+    hosts::{NotFinished, RemoteRun},
     inventory::HostName,
     names,
     protocol::{Finish, HostLink, HostRows},
@@ -51,7 +51,7 @@ impl HostsEnd<'_> {
             index.record(host, event);
             on_event(host, event);
         };
-        let (links, rows) = self.close_up(plan, &mut report).await;
+        let (links, mut rows) = self.close_up(plan, &mut report).await;
         let (verdict, reason, gates) = match &self.ended {
             Ok(end) => {
                 let reasons = Reasons::new(self.run, &rows.instances, self.has_work)
@@ -70,6 +70,9 @@ impl HostsEnd<'_> {
             _ => verdict,
         };
         let unfinished = self.finish(links, (recorded, &reason), &mut report).await;
+        if let Some(timer) = self.timer.filter(|_| self.ended.is_ok()) {
+            unprove(&mut rows.instances, (&unfinished, timer), &mut report);
+        }
         let (verdict, reason) = self.after_finish((verdict, reason), &unfinished);
         let report = RunReport {
             run: self.run.id.clone(),
@@ -167,7 +170,7 @@ impl HostsEnd<'_> {
         links: Vec<RemoteRun>,
         (verdict, reason): (Verdict, &str),
         report: &mut dyn FnMut(&HostName, &Event),
-    ) -> Vec<HostName> {
+    ) -> Vec<(HostName, NotFinished)> {
         let timer = self.timer.filter(|_| self.ended.is_ok());
         let end = Finish {
             verdict,
@@ -191,10 +194,10 @@ impl HostsEnd<'_> {
             .await;
         let mut unfinished = Vec::new();
         for (name, finished) in finished {
-            if let Err(lost) = finished {
-                let why = format!("{}; the run stays open there", lost.why);
+            if let Err(not_finished) = finished {
+                let why = format!("{not_finished}; the run stays open there");
                 report.borrow_mut()(&name, &host_lost(&name, &why));
-                unfinished.push(name.clone());
+                unfinished.push((name.clone(), not_finished));
                 self.absent.lose(name, why);
             }
         }
@@ -202,25 +205,64 @@ impl HostsEnd<'_> {
     }
 
     /// Returns the verdict once every host was told of it. A host that was not, and whose timer is
-    /// armed, rolls back by itself: the run is on two configs then.
+    /// armed, rolls back by itself: the run is on two configs then. A host that could not record
+    /// the end has the run open: that is partial at best.
     fn after_finish(
         &self,
         (verdict, reason): (Verdict, String),
-        unfinished: &[HostName],
+        unfinished: &[(HostName, NotFinished)],
     ) -> (Verdict, String) {
-        let Some(timer) = self.timer.filter(|_| !unfinished.is_empty()) else {
-            return (verdict, reason);
-        };
-        if self.ended.is_err() || verdict == Verdict::Mixed {
+        if self.ended.is_err() || verdict == Verdict::Mixed || unfinished.is_empty() {
             return (verdict, reason);
         }
-        let hosts = names::list(unfinished.iter().map(ToString::to_string), ", ", MOST);
-        let why = format!(
-            "{hosts} did not get the end of the run, and may have rolled back by the timer of {}s; \
-             on the other hosts: {reason}",
-            timer.as_secs()
-        );
-        (Verdict::Mixed, why)
+        let list = |is_meant: fn(&NotFinished) -> bool| {
+            let meant = unfinished.iter().filter(|(_, why)| is_meant(why));
+            names::list(meant.map(|(host, _)| host.to_string()), ", ", MOST)
+        };
+        if let Some(timer) = self.timer {
+            let why = format!(
+                "{} did not get the end of the run, and may have rolled back by the timer of {}s; \
+                 on the other hosts: {reason}",
+                list(|_| true),
+                timer.as_secs()
+            );
+            return (Verdict::Mixed, why);
+        }
+        let unrecorded = list(|why| matches!(why, NotFinished::Unrecorded));
+        if unrecorded.is_empty() {
+            return (verdict, reason);
+        }
+        let verdict = match verdict {
+            Verdict::Converged | Verdict::Unproven => Verdict::Partial,
+            verdict => verdict,
+        };
+        let why = format!("{reason}; the journal did not take the end of the run on {unrecorded}");
+        (verdict, why)
+    }
+}
+
+/// Takes the proofs from the instances of hosts that may roll back by their timer.
+fn unprove(
+    instances: &mut [Instance],
+    (unfinished, timer): (&[(HostName, NotFinished)], Duration),
+    report: &mut dyn FnMut(&HostName, &Event),
+) {
+    for instance in instances {
+        let host = unfinished.iter().find(|(host, _)| *host == instance.host);
+        let is_new = matches!(instance.outcome, Outcome::Confirmed | Outcome::Unconfirmed);
+        let Some((host, why)) = host.filter(|_| is_new) else {
+            continue;
+        };
+        instance.outcome = Outcome::TimedOut;
+        instance.proof = None;
+        instance.failure = Some(Failure {
+            kind: Outcome::TimedOut.into(),
+            text: format!(
+                "{why}; its host may have rolled back by the timer of {}s",
+                timer.as_secs()
+            ),
+        });
+        report(host, &Event::of(instance));
     }
 }
 

@@ -32,7 +32,7 @@ const LOST: u32 = 3;
 pub(super) struct Attached {
     connection: Connection,
     greeting: Greeting,
-    /// The fencing token; none if there is no session, with the agent's reason.
+    /// The fencing token; none if there is no session, with the agent's answer.
     epoch: Result<u64, Refused>,
 }
 
@@ -64,14 +64,29 @@ pub(super) struct SessionLink {
 pub(super) enum Again {
     /// The same session; with its fencing token.
     Session(u64),
-    /// There is none; with the reason of the new agent.
-    None {
-        why: String,
-        /// The run is open there, and no coordinator has it.
-        is_left: bool,
-        /// Another coordinator has it.
-        is_taken: bool,
-    },
+    /// There is none.
+    None(NoSession),
+}
+
+/// A new agent that has no session of the run.
+#[derive(Debug)]
+pub(super) struct NoSession {
+    /// Its reason.
+    pub(super) why: String,
+    pub(super) run: RunThere,
+}
+
+/// A run without a session, as the journal of its host has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RunThere {
+    /// It has not begun.
+    None,
+    /// It is open.
+    Open,
+    /// It has recorded its end.
+    Finished,
+    /// Another run, or another coordinator, has taken its place.
+    Replaced,
 }
 
 impl SessionLink {
@@ -172,12 +187,17 @@ impl SessionLink {
         self.link = Link::Connected(Box::new(connection));
         Some(match epoch {
             Ok(epoch) => Again::Session(epoch),
-            Err(refused) => Again::None {
-                why: refused.text,
-                is_left: refused.kind == RefusedKind::Ended
-                    && greeting.open.iter().any(|open| open.run == *self.run),
-                is_taken: refused.kind == RefusedKind::TakenOver,
-            },
+            Err(refused) => {
+                let is_open = greeting.open.iter().any(|open| open.run == *self.run);
+                let run = match refused.kind {
+                    RefusedKind::Finished => RunThere::Finished,
+                    RefusedKind::OtherEnd => RunThere::Replaced,
+                    _ if is_open => RunThere::Open,
+                    _ => RunThere::None,
+                };
+                let why = refused.text;
+                Again::None(NoSession { why, run })
+            }
         })
     }
 
@@ -226,7 +246,7 @@ async fn connect_again(
         };
         let epoch = match connection.query(&attach).await {
             Ok(answer) => answer.result.get("epoch").and_then(|epoch| epoch.as_u64()),
-            Err(Unanswered::Refused(refused)) if ends_session(refused.kind) => {
+            Err(Unanswered::Refused(refused)) if is_over(refused.kind) => {
                 return Attached {
                     connection,
                     greeting,
@@ -253,9 +273,14 @@ async fn connect_again(
     }
 }
 
-/// Tells whether a refusal means that there is no session to go on with.
-fn ends_session(kind: RefusedKind) -> bool {
-    matches!(kind, RefusedKind::Ended | RefusedKind::TakenOver)
+/// Tells whether an agent refuses to attach because there is no session any more.
+fn is_over(kind: RefusedKind) -> bool {
+    let kinds = [
+        RefusedKind::Ended,
+        RefusedKind::Finished,
+        RefusedKind::OtherEnd,
+    ];
+    kinds.contains(&kind)
 }
 
 impl Drop for SessionLink {

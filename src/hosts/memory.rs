@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::link::RunThere;
 use crate::{
     event::Outcome,
     protocol::{
-        ChangeOrder, ContinuedRun, HostPlan, Numbers, RunAnswer, RunVerb, Scope, SessionAnswer,
-        SessionRequest, SurveyOrder,
+        ChangeOrder, ContinuedRun, HostPlan, HostRows, Numbers, RunAnswer, RunVerb, Scope,
+        SessionAnswer, SessionRequest, SurveyOrder,
     },
 };
 
@@ -23,13 +24,13 @@ pub(super) struct Memory {
     unchanged: BTreeSet<u32>,
     /// The request that began the run.
     begun: Option<RunVerb>,
-    /// True if the run is open in the journal of its host.
-    pub(super) is_open: bool,
-    /// True if another coordinator has taken the session over.
-    pub(super) is_taken: bool,
+    /// The run in the journal of its host, since the last session has ended.
+    pub(super) there: Option<RunThere>,
     /// The number of each instance in the first plan, by its number in that of a new agent. None if
     /// the agent is the first one.
     numbers: Option<Vec<u32>>,
+    /// The last outcome of each instance, by its first number, that an agent has answered.
+    outcomes: BTreeMap<u32, Outcome>,
     /// Instances, by their first numbers, that the survey of a new agent has found on the new
     /// config. The next answer says so.
     proven: Vec<u32>,
@@ -59,8 +60,54 @@ impl Memory {
                 self.plan = None;
                 answer
             }
-            RunAnswer::Done(done) => RunAnswer::Done(self.restore(done)),
+            RunAnswer::Done(done) => {
+                let done = self.restore(done);
+                RunAnswer::Done(self.settle(done))
+            }
+            RunAnswer::Rows(rows) => RunAnswer::Rows(self.settle_rows(rows)),
             answer => answer,
+        }
+    }
+
+    /// Keeps the outcomes of an answer, with those that a new agent knows by its survey alone.
+    fn settle(&mut self, mut answer: SessionAnswer) -> SessionAnswer {
+        let mut settled: Vec<(Outcome, Numbers)> = Vec::new();
+        for (outcome, Numbers(numbers)) in answer.outcomes {
+            for number in numbers {
+                let outcome = self.settled(number, outcome);
+                self.outcomes.insert(number, outcome);
+                match settled.last_mut() {
+                    Some((last, Numbers(named))) if *last == outcome => named.push(number),
+                    _ => settled.push((outcome, Numbers(vec![number]))),
+                }
+            }
+        }
+        answer.outcomes = settled;
+        answer
+    }
+
+    /// Gives the rows of a new agent the outcomes of the run.
+    fn settle_rows(&self, mut rows: HostRows) -> HostRows {
+        for instance in &mut rows.instances {
+            let id = (instance.pid, instance.started);
+            let number = (0..).zip(&self.instances).find(|(_, known)| **known == id);
+            if let Some((number, _)) = number {
+                instance.outcome = self.settled(number, instance.outcome);
+            }
+        }
+        rows
+    }
+
+    /// Returns the outcome of an instance. A new agent takes one that the first one has rolled back
+    /// for untouched, and one that it has confirmed for unchanged.
+    fn settled(&self, number: u32, outcome: Outcome) -> Outcome {
+        let known = self.outcomes.get(&number).copied();
+        match (known.filter(|_| self.numbers.is_some()), outcome) {
+            (Some(Outcome::Reverted), Outcome::Untouched) => Outcome::Reverted,
+            (Some(known @ (Outcome::Confirmed | Outcome::Unconfirmed)), Outcome::Unchanged) => {
+                known
+            }
+            _ => outcome,
         }
     }
 

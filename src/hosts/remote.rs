@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::{
     connection::{Connection, Route, Unanswered},
-    link::{Again, SessionLink},
+    link::{Again, NoSession, RunThere, SessionLink},
     memory::Memory,
 };
 use crate::{
@@ -180,8 +180,10 @@ impl RemoteRun {
         let line = self.answer(waiting).await?;
         // The remembered answer has the token of the connection that it was made for.
         self.epoch = self.epoch.max(Some(line.epoch));
+        // One that cannot be read is asked for again.
+        let answer = line.ok.ok_or(Unanswered::Ended)?;
         self.open = None;
-        line.ok.ok_or(Unanswered::Ended)
+        Ok(answer)
     }
 
     /// Waits for another connection after one that broke.
@@ -215,17 +217,11 @@ impl RemoteRun {
                 }
             }
             // Nothing is staged there, and the new agent can survey as well.
-            Again::None {
-                is_taken: false, ..
-            } if self.n == 1 && self.open.is_some() => {}
-            Again::None {
-                why,
-                is_left,
-                is_taken,
-            } => {
+            Again::None(none)
+                if self.n == 1 && self.open.is_some() && none.run == RunThere::None => {}
+            Again::None(NoSession { why, run }) => {
                 self.is_over = true;
-                self.memory.is_open = is_left;
-                self.memory.is_taken = is_taken;
+                self.memory.there = Some(run);
                 return Err(CallError::Lost { why, is_sent });
             }
         }
@@ -290,7 +286,9 @@ impl RemoteRun {
         }
         if self.link.connection().is_none() {
             let again = self.link.again_now()?;
-            self.resumed(again, true, emit).ok()?;
+            if self.resumed(again, true, emit).is_err() {
+                return self.finished_there().map(Some);
+            }
         }
         if self.open.is_none() {
             return Some(None);
@@ -303,7 +301,7 @@ impl RemoteRun {
             emit,
         };
         match timeout(LATE_ANSWER, self.exchange(&mut true, &mut waiting)).await {
-            Ok(Ok(answer)) => Some(Some(answer)),
+            Ok(Ok(answer)) => Some(Some(self.memory.take(answer))),
             Ok(Err(Unanswered::Refused(_))) => {
                 self.is_over = true;
                 None

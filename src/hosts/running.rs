@@ -93,19 +93,16 @@ impl RemoteRun {
     /// again for the time of its commit-confirmed timer.
     ///
     /// # Errors
-    /// Fails if the host is lost: the run stays open there.
+    /// Fails if the host is lost, or if its journal does not take the end: the run stays open there.
     pub(crate) async fn finish(
         mut self,
         (end, timer): (Finish, Option<Duration>),
         interrupts: &Interrupts,
         emit: &mut dyn FnMut(&Event),
-    ) -> Result<(), Lost> {
+    ) -> Result<(), NotFinished> {
         let lost = match self.ask(RunVerb::Finish(end), interrupts, emit).await {
-            Ok(RunAnswer::Finished) => {
-                self.bye().await;
-                return Ok(());
-            }
-            other => lost(other),
+            Ok(RunAnswer::Finished { is_recorded }) => return self.finished(is_recorded).await,
+            other => NotFinished::Lost(lost(other).why),
         };
         let Some(timer) = timer else {
             return Err(lost);
@@ -116,9 +113,9 @@ impl RemoteRun {
                 () = sleep(AGAIN) => {}
                 () = interrupted(interrupts, 0) => break,
             }
-            if let Some(Some(RunAnswer::Finished)) = self.returned_answer(emit).await {
-                self.bye().await;
-                return Ok(());
+            let answer = self.returned_answer(emit).await;
+            if let Some(Some(RunAnswer::Finished { is_recorded })) = answer {
+                return self.finished(is_recorded).await;
             }
             if self.is_over() {
                 break;
@@ -126,6 +123,26 @@ impl RemoteRun {
         }
         Err(lost)
     }
+
+    /// Ends the conversation with a host that has answered to the end of the run.
+    async fn finished(self, is_recorded: bool) -> Result<(), NotFinished> {
+        self.bye().await;
+        if is_recorded {
+            return Ok(());
+        }
+        Err(NotFinished::Unrecorded)
+    }
+}
+
+/// Why a run has not come to its end on a host.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotFinished {
+    /// It is not known whether the host has recorded it.
+    #[error("{0}")]
+    Lost(String),
+    /// The journal of the host did not take it.
+    #[error("the journal of the host did not take the end of the run")]
+    Unrecorded,
 }
 
 /// Returns the abort of a run by the answer of a host that has touched nothing.

@@ -47,7 +47,7 @@ pub(crate) enum RefusedKind {
     Skewed,
     /// The host knows nothing of the earlier run.
     NoRun,
-    /// The earlier run ended there, and has not reached its goal.
+    /// The run ended there, and not as its coordinator wants it: another run has taken its place.
     OtherEnd,
     /// The number of a request is below the last one.
     Old,
@@ -55,10 +55,10 @@ pub(crate) enum RefusedKind {
     Gap,
     /// Another fencing token holds.
     Stale,
-    /// The session is over, or there is none.
+    /// The session is over, or there is none. The run has not come to its end.
     Ended,
-    /// Another coordinator has taken the session over.
-    TakenOver,
+    /// The run has recorded its end there.
+    Finished,
     /// The bytes are not the candidate.
     BadDigest,
     /// A frame that the agent does not know.

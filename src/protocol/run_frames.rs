@@ -100,7 +100,10 @@ pub(crate) enum RunAnswer {
     /// To [`RunVerb::CloseUp`].
     Rows(HostRows),
     /// To a finish.
-    Finished,
+    Finished {
+        /// False if the journal of the host did not take the end: the run is open there.
+        is_recorded: bool,
+    },
 }
 
 /// One line of an answer: the answer, why there is none, or a piece of its text.

@@ -194,6 +194,7 @@ impl Journal {
             state_dir::sync(state)?;
         }
         let dir = runs.join(record.id);
+        remove_unbegun(state, record.id, &dir);
         let created = Self::create(state, &dir, record, interrupts).await;
         created.inspect_err(|_| {
             // The run has not begun, and its files take space that the disk may lack.
@@ -326,6 +327,15 @@ impl Journal {
             let _ = std::fs::remove_file(&self.mark);
         }
         self.syslog.send(end);
+    }
+}
+
+/// Removes what a process that was killed has left of this run before it began. Without a mark,
+/// such a run has touched nothing.
+fn remove_unbegun(state: &Path, id: &str, dir: &Path) {
+    let is_begun = layout::mark_of(state, id).exists() || RunInfo::of(state, id).end.is_some();
+    if !is_begun {
+        let _ = std::fs::remove_dir_all(dir);
     }
 }
 

@@ -44,13 +44,14 @@ impl RunningSession {
         rows(&session.plan, &session.host)
     }
 
-    /// Records how the run ended, and what it has proven.
+    /// Records how the run ended, and what it has proven. Returns false if the journal did not take
+    /// the end: the run stays open then.
     pub(crate) async fn finish(
         mut self,
         end: Finish,
         interrupts: &Interrupts,
         emit: &mut dyn FnMut(&Event),
-    ) {
+    ) -> bool {
         let kept = self.keep_final_proofs(interrupts, emit).await;
         if kept == ProofsKept::Yes && end.supersedes {
             for event in self.close_earlier_runs(end.verdict, interrupts).await {
@@ -66,13 +67,14 @@ impl RunningSession {
         };
         // The verdict stands, whether or not the last line of the journal can be written.
         let mut journal = self.session.journal;
-        let _ = journal.record(&finished);
+        let is_recorded = journal.record(&finished).is_ok();
         journal.close(&finished, kept);
         let until = interrupted(interrupts, 0);
         let options = &self.context.options;
         if let Err(e) = runs::prune(&options.state, options.keep, &options.id, until).await {
             emit(&Event::NotPruned { why: e.to_string() });
         }
+        is_recorded
     }
 
     /// Closes the runs that this one takes the place of. These are the run that it continues and,

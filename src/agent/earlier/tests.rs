@@ -105,3 +105,18 @@ fn a_resume_after_another_end_is_refused() {
         assert!(!find(state.path(), true).unwrap().is_over);
     }
 }
+
+#[test]
+fn an_open_run_that_resumed_another_is_continued_in_its_place() {
+    for end in [vec![], vec![superseded(SECOND)]] {
+        let state = tempfile::tempdir().unwrap();
+        add(state.path(), FIRST, ("broadcast", None), &end);
+        add(state.path(), SECOND, ("resume", Some(FIRST)), &[]);
+        std::fs::create_dir(state.path().join("open")).unwrap();
+        std::fs::write(state.path().join("open").join(SECOND), "").unwrap();
+        for revert in [false, true] {
+            let earlier = find(state.path(), revert).unwrap();
+            assert_eq!((earlier.run.as_str(), earlier.is_over), (SECOND, false));
+        }
+    }
+}

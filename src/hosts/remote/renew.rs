@@ -2,10 +2,13 @@
 
 use super::{CallError, CandidateBytes, RemoteRun, Waiting};
 use crate::{
-    hosts::connection::Unanswered,
+    hosts::{connection::Unanswered, link::RunThere},
     protocol::{RunAnswer, RunVerb},
     runs,
 };
+
+/// The answer of a host that has recorded the end of a run.
+const RECORDED: RunAnswer = RunAnswer::Finished { is_recorded: true };
 
 impl RemoteRun {
     /// Goes on with the run by the new agent of the present connection. The open request is the
@@ -23,32 +26,35 @@ impl RemoteRun {
         let Some(open) = self.open.take() else {
             return Err(lost(why));
         };
-        if self.memory.is_taken {
-            return Err(lost(why));
-        }
-        if matches!(open.verb, RunVerb::Finish(_)) && !self.memory.is_open {
-            // Its last line is synced before its mark is removed.
-            return Ok(Some(RunAnswer::Finished));
-        }
         let is_plan = matches!(open.verb, RunVerb::Plan { .. });
-        let renewed = if self.memory.is_open {
-            self.continue_open(waiting).await
-        } else if is_plan {
-            self.survey_again(waiting).await
-        } else {
-            None
+        let is_open = self.memory.there == Some(RunThere::Open);
+        let renewed = match self.memory.there {
+            Some(RunThere::Finished) if matches!(open.verb, RunVerb::Finish(_)) => {
+                return Ok(Some(RECORDED));
+            }
+            Some(RunThere::Open) => self.continue_open(waiting).await,
+            Some(RunThere::None) if is_plan => self.survey_again(waiting).await,
+            _ => None,
         };
         if renewed.is_none() {
             self.open = Some(open);
             return Err(lost(why));
         }
         self.is_over = false;
-        if is_plan && self.memory.is_open {
+        if is_plan && is_open {
             return Ok(Some(RunAnswer::Accepted));
         }
         self.notes = open.notes;
         self.open_request(open.verb);
         Ok(None)
+    }
+
+    /// Returns the answer to the end of the run, if the journal of the host has that end.
+    pub(super) fn finished_there(&self) -> Option<RunAnswer> {
+        let verb = self.open.as_ref().map(|open| &open.verb);
+        let is_finish = matches!(verb, Some(RunVerb::Finish(_)));
+        let is_there = self.memory.there == Some(RunThere::Finished);
+        (is_finish && is_there).then_some(RECORDED)
     }
 
     /// Surveys the host again. Nothing was touched there, so its plan must be the same.

@@ -311,3 +311,24 @@ fn a_new_agent_ends_the_rollback_of_a_killed_one() {
     assert!(bed.all_serve("one"));
     assert_eq!(bed.open_runs(0), [""; 0]);
 }
+
+#[test]
+fn what_a_killed_agent_has_rolled_back_is_reported_by_the_new_one() {
+    for line in [
+        r#""verb":"conclude""#,
+        r#""q":"close_up""#,
+        r#""q":"finish""#,
+    ] {
+        let bed = Bed::start(&[1, 1]);
+        bed.fleet(
+            "[rollout]\nwaves = [\"100%\"]\nbake = \"0s\"\ngate = [\"sh\", \"-c\", \"exit 1\"]\n",
+        );
+        bed.between(1, &[back(rule("end", ">", line))]);
+        let end = bed.broadcast("two", &[]);
+        assert_eq!(bed.acts(1).len(), 1, "{line}");
+        assert_eq!(end.code, Some(6), "{line} {:#} {}", end.json, end.stderr);
+        assert_eq!(outcomes(&end.json, "h1"), ["reverted"], "{line}");
+        assert!(bed.all_serve("one"), "{line}");
+        bed.assert_clean(1);
+    }
+}

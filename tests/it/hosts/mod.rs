@@ -21,6 +21,7 @@ mod hints;
 mod history;
 mod interrupted;
 mod killed;
+mod lab;
 mod links;
 mod locks;
 mod lost;
