@@ -160,7 +160,12 @@ fn end_what_is_open(bed: &Bed, verb: Verb, full: Option<usize>) -> Vec<String> {
     faults.extend(check::intents(&now, full));
     let is_skipped = |host: &Evidence| skipped.split(',').any(|name| name == host.name);
     now.retain(|host| !is_skipped(host) || !host.is_on(OLD));
-    faults.extend(check::ended(ender.verb.message(), &bed.open_here(), &now));
+    // The index stays open for hosts that are no part of the command.
+    let mut open_here = bed.open_here();
+    if !skipped.is_empty() {
+        open_here.clear();
+    }
+    faults.extend(check::ended(ender.verb.message(), &open_here, &now));
     faults.extend(check::nothing_left(&now, false));
     faults
 }

@@ -106,9 +106,12 @@ impl Both {
     }
 }
 
+/// Tries every phase in a full test, and every third one in a sample.
 fn try_phases(phases: &[Phase], mut try_one: impl FnMut(Phase) -> Result<(), String>) {
+    let is_full = std::env::var_os("HELLO_TEST_FULL").is_some();
     let failed: Vec<String> = phases
         .iter()
+        .step_by(if is_full { 1 } else { 3 })
         .filter_map(|phase| {
             eprintln!("{phase:?}");
             try_one(*phase).err()
