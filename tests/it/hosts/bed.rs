@@ -18,8 +18,8 @@ use crate::{
 /// The attempts to load a config that a server counts at its start.
 pub(super) const AT_START: u64 = 1;
 
-/// The time after which a host is silent.
-const SILENCE: &str = "2s";
+/// The line with the time after which a host is silent.
+const SILENCE: &str = "silence = \"2s\"";
 
 /// The lines of `[agent]` of every host.
 const AGENT: &str = "lease = \"1s\"\n";
@@ -99,11 +99,19 @@ impl Bed {
         let dir = self.dir.path();
         let last = self.hosts.len() - 1;
         let text = format!(
-            "version = 1\n[hosts]\nlist = [\"h[0-{last}]\"]\nsilence = \"{SILENCE}\"\n\
+            "version = 1\n[hosts]\nlist = [\"h[0-{last}]\"]\n{SILENCE}\n\
              connect = [\"sh\", \"{}/{{name}}.sh\"]\n{more}",
             dir.display()
         );
         write(&self.path("fleet.toml"), &text);
+    }
+
+    /// Sets the time after which a host is silent.
+    pub(super) fn silence(&self, silence: &str) {
+        let path = self.path("fleet.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let changed = text.replace(SILENCE, &format!("silence = \"{silence}\""));
+        write(&path, &changed);
     }
 
     fn agent(&self, host: usize) -> String {
@@ -130,7 +138,11 @@ impl Bed {
     /// Returns a command of the agent of a host, with another mode than `--stdio`.
     pub(super) fn agent_command(&self, host: usize, args: &[&str]) -> Command {
         let fleet = &self.hosts[host];
-        let mut agent = Command::new(env!("CARGO_BIN_EXE_hello"));
+        let exe = env!("CARGO_BIN_EXE_hello");
+        let mut agent = match &self.mounts[host] {
+            Some(mounts) => mounts.command(&[exe]),
+            None => Command::new(exe),
+        };
         without_cargo(&mut agent)
             .arg("agent")
             .args(args)

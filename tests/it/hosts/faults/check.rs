@@ -204,6 +204,32 @@ pub(super) fn ended(message: &str, open_here: &[String], now: &[Evidence]) -> Ve
     faults
 }
 
+/// Checks that each run whose timer was armed on a host has ended there, or was rolled back by the
+/// host: as its journal says, unless its agent was killed.
+pub(super) fn timers(now: &[Evidence], is_agent_killed: bool) -> Vec<String> {
+    let mut faults = Vec::new();
+    for host in now {
+        for journal in host.journals.iter().filter(|journal| journal.is_armed()) {
+            if journal.has("finished") {
+                continue;
+            }
+            let run = &journal.run;
+            let ended = journal.named("session_ended").next();
+            let is_by_timer = ended.is_some_and(|event| event["by"] == "timer");
+            if !is_by_timer && !is_agent_killed {
+                faults.push(format!(
+                    "{}: no timer has ended {run}: {ended:?}",
+                    host.name
+                ));
+            }
+            if !journal.has("superseded_by") || host.open.contains(run) || !host.is_on(OLD) {
+                faults.push(format!("{}: {run} is not rolled back: {host:?}", host.name));
+            }
+        }
+    }
+    faults
+}
+
 /// Checks that each server has acted on this number of signals.
 pub(super) fn signals(wanted: &[u64], now: &[Evidence]) -> Vec<String> {
     now.iter()

@@ -24,14 +24,14 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Resume => "resume",
             Self::Revert => "revert",
         }
     }
 
-    fn message(self) -> &'static str {
+    pub(super) fn message(self) -> &'static str {
         match self {
             Self::Resume => NEW,
             Self::Revert => OLD,
@@ -58,6 +58,8 @@ pub(super) fn run(bed: &Bed, args: &[&str]) -> CommandEnd {
 /// Ends what is open by one `resume` or `revert`, and checks what is left of it. Afterwards every
 /// host takes a new config. `full` is a host whose journal could not take everything.
 pub(super) fn end_everything(bed: &Bed, verb: Verb, full: Option<usize>) -> Vec<String> {
+    // No fault is left: a busy machine alone is no reason to lose a host.
+    bed.silence("20s");
     let mut faults = end_what_is_open(bed, verb, full);
     if faults.is_empty() {
         let set = format!("message={LAST}");
@@ -89,6 +91,15 @@ impl Ender {
 
     /// Returns the command for what is open; none if nothing is.
     fn find(bed: &Bed, verb: Verb) -> Option<Self> {
+        // A run that was rolled back cannot be resumed.
+        let is_reverted = |event: &Value| event["verdict"] == "reverted";
+        let now = Evidence::all(bed);
+        let mut journals = now.iter().flat_map(|host| &host.journals);
+        let verb = if journals.any(|journal| journal.named("finished").any(is_reverted)) {
+            Verb::Revert
+        } else {
+            verb
+        };
         if !bed.open_here().is_empty() {
             return Some(Self::new(verb, &[], &[0]));
         }
@@ -99,10 +110,7 @@ impl Ender {
         let runs = bed.open_runs(*open.first()?);
         let known = bed.runs_here();
         if let Some(run) = runs.iter().find(|run| known.contains(run)) {
-            // The host could not record that the run has come to its end. One that was rolled back
-            // cannot be resumed.
-            let is_reverted = Evidence::all(bed).iter().all(|host| host.is_on(OLD));
-            let verb = if is_reverted { Verb::Revert } else { verb };
+            // The host could not record that the run has come to its end.
             return Some(Self::new(verb, &[run], &[0]));
         }
         // The coordinator ended before it had an index. Nothing is touched, and some hosts know of
@@ -152,7 +160,12 @@ fn end_what_is_open(bed: &Bed, verb: Verb, full: Option<usize>) -> Vec<String> {
     faults.extend(check::intents(&now, full));
     let is_skipped = |host: &Evidence| skipped.split(',').any(|name| name == host.name);
     now.retain(|host| !is_skipped(host) || !host.is_on(OLD));
-    faults.extend(check::ended(ender.verb.message(), &bed.open_here(), &now));
+    // The index stays open for hosts that are no part of the command.
+    let mut open_here = bed.open_here();
+    if !skipped.is_empty() {
+        open_here.clear();
+    }
+    faults.extend(check::ended(ender.verb.message(), &open_here, &now));
     faults.extend(check::nothing_left(&now, false));
     faults
 }

@@ -71,10 +71,23 @@ impl Journal {
         names(&runs).into_iter().map(read).collect()
     }
 
+    /// Iterates over the events of this name.
+    pub(super) fn named(&self, name: &str) -> impl Iterator<Item = &Value> {
+        self.events.iter().filter(move |e| e["event"] == name)
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.named(name).next().is_some()
+    }
+
+    /// Returns true if the run has begun to touch the host, and has armed a timer with that.
+    pub(super) fn is_armed(&self) -> bool {
+        self.named("intent").any(|e| !e["armed_s"].is_null())
+    }
+
     /// Returns the processes that each intent names, in the order of the events.
     pub(super) fn intents(&self) -> Vec<(i64, u64)> {
-        let intents = self.events.iter().filter(|e| e["event"] == "intent");
-        intents.flat_map(processes).collect()
+        self.named("intent").flat_map(processes).collect()
     }
 }
 

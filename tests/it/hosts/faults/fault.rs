@@ -6,6 +6,10 @@ use crate::hosts::bed::Bed;
 
 /// The seconds of a pause that outlasts two leases.
 pub(super) const TWO_LEASES: f64 = 8.5;
+/// The commit-confirmed timer of a run that has one.
+pub(super) const TIMER: &str = "3s";
+/// The seconds of a link that is down for longer than the timer, and not until its host is lost.
+const PAST_THE_TIMER: f64 = 4.5;
 /// The seconds of a line that comes late, and not so late that its host is silent.
 const LATE: f64 = 0.7;
 /// The bytes of a line that is too long.
@@ -21,6 +25,7 @@ pub(super) enum Fault {
     DownBack,
     /// The connection ends, and no other one is made.
     CutForGood,
+    /// The agent is killed, and the next connection starts a new one.
     AgentKilled,
     /// The agent is killed, and no connection is made after it.
     AgentKilledForGood,
@@ -43,6 +48,13 @@ pub(super) enum Fault {
     Long,
     /// A word in the line is one that no version knows.
     Unknown,
+    /// As above, in a run whose hosts roll back by themselves.
+    ArmedCutForGood,
+    /// The connection ends, and the next one is made after the end of the timer.
+    ArmedDown,
+    ArmedCoordinatorKilled,
+    ArmedAgentKilledForGood,
+    ArmedRebooted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +79,7 @@ pub(super) enum Side {
     Second,
 }
 
-pub(super) const FAULTS: [Fault; 18] = [
+pub(super) const FAULTS: [Fault; 23] = [
     Fault::CutBack,
     Fault::HalfOpenBack,
     Fault::DownBack,
@@ -86,6 +98,11 @@ pub(super) const FAULTS: [Fault; 18] = [
     Fault::Garbled,
     Fault::Long,
     Fault::Unknown,
+    Fault::ArmedCutForGood,
+    Fault::ArmedDown,
+    Fault::ArmedCoordinatorKilled,
+    Fault::ArmedAgentKilledForGood,
+    Fault::ArmedRebooted,
 ];
 
 pub(super) const PHASES: [Phase; 9] = [
@@ -109,6 +126,13 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Returns an act as a rule for the line.
+    pub(super) fn rule(self, mut act: Value) -> Value {
+        act["way"] = json!(self.way);
+        act["line"] = json!(self.line);
+        act
+    }
+
     /// Returns true if the line is progress, which may be lost.
     pub(super) fn is_progress(self) -> bool {
         self.line.starts_with(r#""event""#) || self.line.starts_with(r#""phase""#)
@@ -153,14 +177,35 @@ impl Phase {
 impl Fault {
     /// Returns true if the host needs a mount namespace.
     pub(super) fn needs_namespaces(self) -> bool {
-        matches!(self, Self::Rebooted | Self::StateFull)
+        matches!(self, Self::Rebooted | Self::ArmedRebooted | Self::StateFull)
     }
 
     /// Returns true if the agent ends where it stands: what it has staged stays until the next one.
     pub(super) fn ends_the_agent(self) -> bool {
         matches!(
             self,
-            Self::AgentKilled | Self::AgentKilledForGood | Self::Rebooted
+            Self::AgentKilled
+                | Self::AgentKilledForGood
+                | Self::ArmedAgentKilledForGood
+                | Self::Rebooted
+                | Self::ArmedRebooted
+        )
+    }
+
+    /// Returns true if the host has another boot id afterwards.
+    pub(super) fn reboots(self) -> bool {
+        matches!(self, Self::Rebooted | Self::ArmedRebooted)
+    }
+
+    /// Returns true if the hosts of the run roll back by themselves after [`TIMER`].
+    pub(super) fn is_armed(self) -> bool {
+        matches!(
+            self,
+            Self::ArmedCutForGood
+                | Self::ArmedDown
+                | Self::ArmedCoordinatorKilled
+                | Self::ArmedAgentKilledForGood
+                | Self::ArmedRebooted
         )
     }
 
@@ -170,14 +215,17 @@ impl Fault {
             Self::CutBack => json!({ "act": "cut" }),
             Self::HalfOpenBack => json!({ "act": "cut", "open": 1 }),
             Self::DownBack => json!({ "act": "cut", "down": { "refuse": 1 } }),
-            Self::CutForGood => json!({ "act": "cut", "down": {} }),
+            Self::CutForGood | Self::ArmedCutForGood => json!({ "act": "cut", "down": {} }),
             Self::AgentKilled => json!({ "act": "end", "lost": true }),
-            Self::AgentKilledForGood => json!({ "act": "end", "lost": true, "down": {} }),
-            Self::Rebooted => {
+            Self::ArmedDown => json!({ "act": "cut", "down": { "seconds": PAST_THE_TIMER } }),
+            Self::AgentKilledForGood | Self::ArmedAgentKilledForGood => {
+                json!({ "act": "end", "lost": true, "down": {} })
+            }
+            Self::Rebooted | Self::ArmedRebooted => {
                 let text = format!("kill -9 {}", bed.hosts[place.host].pid(0));
                 json!({ "act": "end", "lost": true, "down": {}, "text": text })
             }
-            Self::CoordinatorKilled => json!({ "act": "kill" }),
+            Self::CoordinatorKilled | Self::ArmedCoordinatorKilled => json!({ "act": "kill" }),
             Self::CoordinatorPaused => json!({ "act": "pause", "seconds": TWO_LEASES }),
             Self::StateFull => {
                 json!({ "act": "shell", "text": bed.mounts(place.host).fill() })
@@ -191,10 +239,8 @@ impl Fault {
             Self::Long => json!({ "act": "long", "bytes": LONG }),
             Self::Unknown => unknown(place),
         };
-        rule["way"] = json!(place.way);
-        rule["line"] = json!(place.line);
         rule["back"] = json!(true);
-        rule
+        place.rule(rule)
     }
 }
 

@@ -4,16 +4,24 @@ use super::{
     check::{self, NEW, OLD},
     end::{Verb, end_everything, settle, story},
     evidence::Evidence,
-    fault::{FAULTS, Fault, PHASES, Phase, Side},
+    fault::{FAULTS, Fault, PHASES, Phase, Side, TIMER},
     has_namespaces,
 };
-use crate::{hosts::bed::Bed, support::run_to_end};
+use crate::{
+    hosts::bed::Bed,
+    support::{CommandEnd, run_to_end},
+};
 
 /// The hosts of each cell, with one server each.
 const HOSTS: usize = 3;
 
 /// The lease of each host.
 const LEASE: &str = "4s";
+/// The lease of each host in a run whose timer is armed.
+const SHORT_LEASE: &str = "2s";
+
+/// The silence of hosts whose links are down for longer than a timer: they are not lost meanwhile.
+const LONG_SILENCE: &str = "5s";
 
 #[derive(Debug, Clone, Copy)]
 struct Cell {
@@ -40,7 +48,7 @@ impl Cell {
     fn expected(self) -> End {
         let is_progress = self.phase.place(self.side).is_progress();
         match self.fault {
-            Fault::CoordinatorKilled => End::Killed,
+            Fault::CoordinatorKilled | Fault::ArmedCoordinatorKilled => End::Killed,
             Fault::CutBack
             | Fault::HalfOpenBack
             | Fault::DownBack
@@ -50,16 +58,33 @@ impl Cell {
             | Fault::Late
             | Fault::Reordered
             | Fault::Garbled
-            | Fault::Long => End::Same,
+            | Fault::Long
+            | Fault::AgentKilled => End::Same,
             Fault::CoordinatorPaused => End::Any,
-            Fault::Unknown if is_progress => End::Same,
+            Fault::Unknown if is_progress || self.side == Side::Second => End::Same,
             Fault::StateFull => self.full(),
-            Fault::Unknown if self.side == Side::First => match self.phase {
+            Fault::Unknown => match self.phase {
                 Phase::Survey | Phase::Plan => End::Exit(&[5]),
                 _ => self.lost(),
             },
+            Fault::ArmedDown if !self.is_armed_there() || self.is_finished_there() => End::Same,
+            fault if fault.is_armed() && self.phase == Phase::Finish => End::Exit(&[7]),
             _ => self.lost(),
         }
+    }
+
+    /// Returns true if the host has begun a commit when the fault comes.
+    fn is_armed_there(self) -> bool {
+        match self.phase {
+            Phase::Survey | Phase::Plan => false,
+            Phase::BeforeInstall => self.side == Side::Second,
+            _ => true,
+        }
+    }
+
+    /// Returns true if the host has recorded the end of the run when the fault comes.
+    fn is_finished_there(self) -> bool {
+        self.phase == Phase::Finish && self.side == Side::Second
     }
 
     /// Returns how a run ends that loses the host in this phase.
@@ -77,15 +102,17 @@ impl Cell {
         match self.phase {
             Phase::Survey => End::Exit(&[1]),
             Phase::Plan if self.side == Side::First => End::Exit(&[1]),
-            // After the last check nothing is touched, and the verdict stands.
-            Phase::Conclude | Phase::Finish => End::Exit(&[0]),
+            // After the last check nothing is touched. The host cannot record the end.
+            Phase::Finish if self.side == Side::Second => End::Exit(&[0]),
+            Phase::Conclude | Phase::Finish => End::Exit(&[8]),
             Phase::BetweenWaves | Phase::Rollback => End::Exit(&[6]),
             // The answer to a commit says whether the journal took it.
             Phase::Plan | Phase::BeforeInstall if !self.phase.place(self.side).is_progress() => {
                 End::Exit(&[6])
             }
-            // The commit may be over before the directory is full.
-            _ => End::Exit(&[0, 6]),
+            // The commit may be over before the directory is full, or the journal may have got a page
+            // that takes its end.
+            _ => End::Exit(&[0, 6, 8]),
         }
     }
 
@@ -105,26 +132,60 @@ impl Cell {
             Bed::start(&[1; HOSTS])
         };
         bed.fleet(self.phase.rollout());
-        bed.lease(LEASE);
+        bed.lease(if self.fault.is_armed() {
+            SHORT_LEASE
+        } else {
+            LEASE
+        });
+        if self.fault == Fault::ArmedDown {
+            bed.silence(LONG_SILENCE);
+        }
         let place = self.phase.place(self.side);
         bed.between(place.host, &[self.fault.rule(&bed, place)]);
         bed
     }
 
-    /// Returns the command that ends what the cell has left: each in half of the cells.
+    /// Returns the command that ends what the cell has left: each in half of the cells. A run that a
+    /// timer has rolled back on a host cannot be resumed there.
     fn verb(self) -> Verb {
         match self.side {
-            Side::First => Verb::Resume,
-            Side::Second => Verb::Revert,
+            Side::First if !self.fault.is_armed() => Verb::Resume,
+            _ => Verb::Revert,
         }
+    }
+
+    fn broadcast(self, bed: &Bed) -> CommandEnd {
+        let set = format!("message={NEW}");
+        let mut args = vec!["broadcast", "--set", &set];
+        if self.fault.is_armed() {
+            args.extend(["--commit-confirmed", TIMER]);
+        }
+        run_to_end(&mut bed.command(&args))
+    }
+
+    /// Starts what a unit starts on a host whose agent has ended, and checks what became of timers.
+    fn check_timers(self, bed: &Bed, host: usize) -> Vec<String> {
+        if !self.fault.is_armed() {
+            return Vec::new();
+        }
+        let mut faults = Vec::new();
+        let is_killed = self.fault.ends_the_agent();
+        if is_killed {
+            let end = run_to_end(&mut bed.agent_command(host, &["--resume-armed"]));
+            if end.code != Some(0) {
+                let CommandEnd { code, stderr, .. } = end;
+                faults.push(format!("--resume-armed ends with {code:?}: {stderr}"));
+            }
+        }
+        faults.extend(check::timers(&Evidence::all(bed), is_killed));
+        faults
     }
 
     /// Runs the cell. Returns what is wrong, with everything that explains it.
     fn run(self) -> Result<(), String> {
         let mut bed = self.bed();
         let before = Evidence::all(&bed);
-        let set = format!("message={NEW}");
-        let end = run_to_end(&mut bed.command(&["broadcast", "--set", &set]));
+        let end = self.broadcast(&bed);
         let host = self.phase.place(self.side).host;
         let mut faults = Vec::new();
         if bed.acts(host).is_empty() {
@@ -133,7 +194,7 @@ impl Cell {
         let full = (self.fault == Fault::StateFull).then_some(host);
         let is_same = self.expected() == End::Same;
         faults.extend(self.judge(end.code));
-        if self.fault == Fault::Rebooted {
+        if self.fault.reboots() {
             settle(&bed);
             bed.reboot(host);
         }
@@ -150,6 +211,7 @@ impl Cell {
         faults.extend(check::one_config(&end.json, &bed.open_here(), &settled));
         faults.extend(check::nothing_left(&settled, self.fault.ends_the_agent()));
         faults.extend(check::intents(&settled, full));
+        faults.extend(self.check_timers(&bed, host));
         if is_same {
             faults.extend(check::signals(&self.signals(), &settled));
             let message = if self.phase == Phase::Rollback {
@@ -184,6 +246,7 @@ impl Cell {
 }
 
 /// Returns the cells of a fault: two, or all in a full test. Those of all faults have every phase.
+/// An armed host takes longer, so one cell is enough.
 fn cells(fault: Fault) -> Vec<Cell> {
     let sides = [Side::First, Side::Second];
     let all = PHASES.iter().flat_map(|phase| {
@@ -198,9 +261,12 @@ fn cells(fault: Fault) -> Vec<Cell> {
         return all;
     }
     let number = FAULTS.iter().position(|one| *one == fault).unwrap();
+    let count = if fault.is_armed() { 1 } else { 2 };
     [number * 2 + 5, number * 5 + 12]
+        .iter()
+        .take(count)
         .map(|number| all[number % all.len()])
-        .to_vec()
+        .collect()
 }
 
 fn try_fault(fault: Fault) {
@@ -265,4 +331,9 @@ faults! {
     a_garbled_line_in_any_phase: Garbled,
     a_line_of_two_mebibytes_in_any_phase: Long,
     an_unknown_word_in_any_phase: Unknown,
+    a_cut_for_good_of_an_armed_host_in_any_phase: ArmedCutForGood,
+    a_link_that_is_down_for_longer_than_the_timer_in_any_phase: ArmedDown,
+    a_killed_coordinator_of_armed_hosts_in_any_phase: ArmedCoordinatorKilled,
+    a_killed_agent_of_an_armed_host_in_any_phase: ArmedAgentKilledForGood,
+    a_reboot_of_an_armed_host_in_any_phase: ArmedRebooted,
 }

@@ -8,5 +8,6 @@ mod fault;
 mod matrix;
 mod mounts;
 mod schedules;
+mod second;
 
 pub(super) use mounts::{Mounts, has_namespaces};

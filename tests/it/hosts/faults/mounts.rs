@@ -79,7 +79,8 @@ impl Mounts {
         serve
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    /// Returns a command that runs in the namespace, with these first words.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let enter = self.enter();
         let mut all = enter.split_whitespace();
         let mut command = Command::new(all.next().unwrap());

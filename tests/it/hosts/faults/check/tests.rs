@@ -133,3 +133,20 @@ fn a_second_signal_is_found() {
     assert!(signals(&[1], &[host(NEW, 1)]).is_empty());
     assert_eq!(signals(&[1], &[host(NEW, 2)]).len(), 1);
 }
+
+#[test]
+fn an_armed_run_that_neither_ended_nor_was_rolled_back_is_found() {
+    let mut armed = intent();
+    armed["armed_s"] = json!(3);
+    let by_timer = json!({ "event": "session_ended", "by": "timer" });
+    let replaced = json!({ "event": "superseded_by", "run": "02" });
+    let mut now = host(NEW, 1);
+    now.journals = journal(std::slice::from_ref(&armed));
+    assert_eq!(timers(&[now.clone()], false).len(), 2);
+    assert_eq!(timers(&[now.clone()], true).len(), 1);
+    now.journals = journal(&[armed.clone(), json!({ "event": "finished" })]);
+    assert!(timers(&[now], false).is_empty());
+    let mut back = host(OLD, 2);
+    back.journals = journal(&[armed, by_timer, replaced]);
+    assert!(timers(&[back], false).is_empty());
+}
