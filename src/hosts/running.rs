@@ -93,7 +93,8 @@ impl RemoteRun {
     /// again for the time of its commit-confirmed timer.
     ///
     /// # Errors
-    /// Fails if the host is lost, or if its journal does not take the end: the run stays open there.
+    /// Fails if the host is lost, or if its journal does not take the end: the run stays open
+    /// there.
     pub(crate) async fn finish(
         mut self,
         (end, timer): (Finish, Option<Duration>),

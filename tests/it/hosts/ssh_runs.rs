@@ -272,7 +272,7 @@ fn a_run_with_an_agent_of_another_version_is_refused_and_names_both_versions() {
     let script = hosts.sshd.testbed.text_path("other_version");
     write(
         script.as_ref(),
-        "\"$@\" | sed -u '/^{\"hello\":/s/\"v\":1,\"min\":1,\"version\":\"[^\"]*\"/\
+        "\"$@\" | sed -u '/^{\"hello\":/s/\"v\":[0-9]*,\"min\":[0-9]*,\"version\":\"[^\"]*\"/\
          \"v\":9,\"min\":9,\"version\":\"99.1.2\"/'\n",
     );
     hosts.fleet(Some(&format!("sh {script} AGENT")));

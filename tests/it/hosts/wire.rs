@@ -248,8 +248,9 @@ fn an_agent_answers_a_repeated_request_again_and_refuses_other_orders() {
     );
     let end = || json!({"q": "finish", "verdict": "converged", "reason": "x", "supersedes": true});
     assert_eq!(talk.ask(4, epoch, json!({"q": "close_up"}))["a"], 4);
-    assert_eq!(talk.ask(5, epoch, end())["ok"], "finished");
-    assert_eq!(talk.ask(5, epoch, end())["ok"], "finished");
+    let finished = json!({"finished": {"is_recorded": true}});
+    assert_eq!(talk.ask(5, epoch, end())["ok"], finished);
+    assert_eq!(talk.ask(5, epoch, end())["ok"], finished);
     assert_eq!(kind(&talk.ask(6, epoch, commit())), "not_allowed");
     talk.end();
     assert_eq!(bed.hosts[0].attempts(), [AT_START + 1]);
