@@ -144,7 +144,7 @@ fn another_coordinator_waits_for_the_lease_or_takes_over_knowingly() {
 #[test]
 fn an_armed_host_whose_coordinator_died_rolls_back_by_itself_and_says_so() {
     let bed = Bed::start(&[1, 1]);
-    let kill = rule_after("kill", "<", r#""a":3,"#);
+    let kill = rule("kill", "<", r#""a":3,"#);
     bed.between(1, std::slice::from_ref(&kill));
     let args = [
         "broadcast",
@@ -191,7 +191,7 @@ fn a_timer_that_is_shorter_than_the_lease_or_too_long_is_refused_and_nothing_is_
 #[test]
 fn a_new_agent_goes_on_with_the_timer_of_a_killed_one() {
     let bed = Bed::start(&[1]);
-    bed.between(0, &[rule_after("kill", "<", r#""a":3,"#)]);
+    bed.between(0, &[rule("kill", "<", r#""a":3,"#)]);
     let args = [
         "broadcast",
         "--set",
@@ -261,7 +261,7 @@ fn the_end_of_a_mixed_run_disarms_the_timer_of_each_host_that_gets_it() {
 #[test]
 fn the_timer_of_a_run_goes_on_with_a_resume_that_dies_before_it_touches_the_host() {
     let bed = Bed::start(&[1, 1]);
-    bed.between(1, &[rule_after("kill", "<", r#""a":3,"#)]);
+    bed.between(1, &[rule("kill", "<", r#""a":3,"#)]);
     let args = [
         "broadcast",
         "--set",
@@ -271,7 +271,7 @@ fn the_timer_of_a_run_goes_on_with_a_resume_that_dies_before_it_touches_the_host
     ];
     let end = run_to_end(&mut bed.command(&args));
     assert_eq!(end.code, None, "{:#}", end.json);
-    bed.between(1, &[rule_after("kill", "<", r#""a":2,"#)]);
+    bed.between(1, &[rule("kill", "<", r#""a":2,"#)]);
     run_to_end(&mut bed.command(&["resume"]));
     until("both hosts serve the old config", || bed.all_serve("one"));
     bed.wait_for_agents();
@@ -282,7 +282,7 @@ fn the_timer_of_a_run_goes_on_with_a_resume_that_dies_before_it_touches_the_host
 #[test]
 fn a_new_agent_ends_the_rollback_of_a_killed_one() {
     let bed = Bed::start(&[2]);
-    bed.between(0, &[rule_after("kill", "<", r#""a":3,"#)]);
+    bed.between(0, &[rule("kill", "<", r#""a":3,"#)]);
     let args = [
         "broadcast",
         "--set",

@@ -214,10 +214,14 @@ def changed(rule, line):
 def act(rule, to, line):
     global stopped
     kind = rule["act"]
-    if rule.get("after"):
+    # The coordinator must have no time to hear what comes of the line.
+    kills_first = kind == "kill" and rule["way"] == ">"
+    if rule.get("after") and not kills_first:
         send(to, line)
     if kind == "kill":
         tell(coordinator, signal.SIGKILL)
+        if rule.get("after") and kills_first:
+            send(to, line)
     elif kind == "int":
         tell(coordinator, signal.SIGINT)
     elif kind == "pause":
