@@ -68,7 +68,7 @@ pub(crate) use self::{
     proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload},
     retention::{Retention, prune},
     run_name::{Matches, ShortIds, digits, find, whole_id},
-    session_end::{is_taken_over, session_end},
+    session_end::session_end,
     staged::{Stage, Staging, sweep},
     state_dir::{private_folder, replace, sync, trusted},
     store::{ContentUse, is_secret, stored, uses},

@@ -106,13 +106,7 @@ impl Listener {
         drop(sessions(state).await);
         remove_old_marks(&folder);
         let path = folder.join(format!("{run}{ENDING}"));
-        let listener = match bind(&folder, &path) {
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse && !is_alive(&path).await => {
-                std::fs::remove_file(&path)?;
-                bind(&folder, &path)?
-            }
-            bound => bound?,
-        };
+        let listener = bind(&folder, &path)?;
         let (sender, visitors) = mpsc::channel(WAITING);
         let task = spawn_local(async move {
             loop {
@@ -173,10 +167,6 @@ async fn connect(path: &Path) -> io::Result<UnixStream> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let (_open, short) = short(folder, path)?;
     UnixStream::connect(short).await
-}
-
-async fn is_alive(path: &Path) -> bool {
-    connect(path).await.is_ok()
 }
 
 /// Reads the first frame of a connection.

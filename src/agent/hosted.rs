@@ -15,7 +15,7 @@ use crate::{event::Interrupts, kernel::since_boot};
 /// The stamps in the journal in the time of a commit-confirmed timer.
 const STAMPS: u32 = 4;
 
-/// What holds a session, and what ends it.
+/// The lease, the timer and the end of a session.
 #[derive(Debug)]
 pub(super) struct Control {
     level: watch::Sender<u8>,

@@ -70,7 +70,7 @@ impl Drop for Frames {
     }
 }
 
-/// What the agent waits for.
+/// The connection, the socket and the signals that the agent waits for.
 #[derive(Debug)]
 pub(super) struct Input {
     /// None once the connection has ended.
@@ -144,12 +144,20 @@ impl Input {
                     None => Heard::Closed(None),
                 },
                 _ = terminated => Heard::Terminated,
-                () = sleep(left.unwrap_or(LOOK).min(LOOK)) => continue,
+                () = wait(left) => continue,
             };
             if matches!(heard, Heard::Closed(_)) {
                 self.frames = None;
             }
             return heard;
         }
+    }
+}
+
+/// Waits until the clock since boot is to be read again; for ever without a limit.
+async fn wait(left: Option<Duration>) {
+    match left {
+        Some(left) => sleep(left.min(LOOK)).await,
+        None => std::future::pending().await,
     }
 }

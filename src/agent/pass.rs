@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 use tokio::{net::UnixStream, time::timeout};
 
 use super::{
@@ -75,7 +75,7 @@ impl Agent {
                 let text = format!("the run is over there: {}", info.verdict());
                 Answer::refused(RefusedKind::Finished, text)
             }
-            None if attach::was_taken_over(state, run) || runs::is_taken_over(state, run) => {
+            None if attach::was_taken_over(state, run) => {
                 let text = with_end("another coordinator has taken the run over there".into());
                 Answer::refused(RefusedKind::OtherEnd, text)
             }
@@ -91,7 +91,7 @@ impl Agent {
     /// Ends the sessions of other coordinators that are meant, and waits until they hold nothing.
     pub(super) async fn take_over(&self, order: &TakeOver) -> Result<Vec<Answer>, Refused> {
         let Some(state) = self.options.state.as_deref() else {
-            return Ok(vec![ended(Vec::new())]);
+            return Ok(vec![Answer::of([("ended", json!([]))])]);
         };
         let mut runs = Vec::new();
         for session in attach::sessions(state).await {
@@ -108,7 +108,7 @@ impl Agent {
                 }
             }
         }
-        Ok(vec![ended(runs)])
+        Ok(vec![Answer::of([("ended", Value::Array(runs))])])
     }
 }
 
@@ -124,16 +124,5 @@ async fn end(session: UnixStream, order: &TakeOver) -> Option<Value> {
         }
         let mut answer: Answer = serde_json::from_value(frame).ok()?;
         return answer.result.remove("run").filter(|_| answer.no.is_none());
-    }
-}
-
-/// Returns the answer with the runs whose sessions were ended.
-fn ended(runs: Vec<Value>) -> Answer {
-    Answer {
-        a: 0,
-        rows: Vec::new(),
-        result: Map::from_iter([("ended".to_owned(), Value::Array(runs))]),
-        no: None,
-        more: false,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::attach::SocketWriter;
 use crate::protocol::Answer;
@@ -22,18 +22,7 @@ impl Successor {
 
     /// Says that the session holds nothing any more.
     pub(super) fn answer(self) {
-        send(self.writer, &answer([("run", json!(self.run))]));
-    }
-}
-
-/// Returns the answer to a query.
-pub(super) fn answer<const N: usize>(result: [(&str, Value); N]) -> Answer {
-    Answer {
-        a: 0,
-        rows: Vec::new(),
-        result: Map::from_iter(result.map(|(key, value)| (key.to_owned(), value))),
-        no: None,
-        more: false,
+        send(self.writer, &Answer::of([("run", json!(self.run))]));
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     host_agent::Agent,
     hosted::Control,
     input::Input,
-    successor::{Successor, answer, send},
+    successor::{Successor, send},
 };
 use crate::{
     event::{Interrupts, interrupted},
@@ -45,15 +45,15 @@ impl Agent {
                 if self.output.replace(writer).is_ok() {
                     input.replace(reader);
                     let (epoch, n) = (card.epoch.get(), card.n.get());
-                    self.output
-                        .send(&answer([("epoch", json!(epoch)), ("n", json!(n))]));
+                    let attached = Answer::of([("epoch", json!(epoch)), ("n", json!(n))]);
+                    self.output.send(&attached);
                     leave_stdio();
                 }
             }
             Request::TakeOver(order) if is_meant(&order, &card) => {
                 let operator = order.operator.host.as_deref().unwrap_or("another host");
                 let by = format!("uid {} on {operator}", order.operator.uid);
-                control.ended_by.get_or_insert(EndedBy::TakeOver(by));
+                control.end(EndedBy::TakeOver(by));
                 let successor = Successor::new(writer, &card.id);
                 control.successors.push(successor);
             }

@@ -37,7 +37,7 @@ pub(crate) fn entry_of(assertions: &[Assertion], index: usize) -> Range<usize> {
         .unwrap_or(index..index)
 }
 
-/// What an alternative compares with, and so which moment it needs a reading from.
+/// The moment whose reading an alternative is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Basis {
     /// A text that stands in `fleet.toml` or in the config.

@@ -14,9 +14,6 @@ use crate::{
     protocol::{HostLink, InstanceEntry, Scope, SessionRequest},
 };
 
-/// The most hosts that a reason names.
-const MOST: usize = 10;
-
 /// The number of hosts that a run may go without.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReachBudget {
@@ -132,7 +129,7 @@ impl<L: HostLink> FleetPlan<L> {
             let why = host.lost.as_deref().unwrap_or_default();
             format!("{}: {why}", host.link.name())
         });
-        names::list(texts, "; ", MOST)
+        names::list(texts, "; ", names::MOST)
     }
 
     /// Returns the reaction of the strictest group of the hosts that are skipped.

@@ -1,9 +1,9 @@
-//! What ends the session of a run on a host.
+//! The causes that end the session of a run on a host.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What ended the session of a run on a host before its `finish`.
+/// The cause that ended the session of a run on a host before its `finish`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionEnd {

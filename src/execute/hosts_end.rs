@@ -19,9 +19,6 @@ use crate::{
     report::RunReport,
 };
 
-/// The most hosts that a reason names.
-const MOST: usize = 10;
-
 /// How the engine ended, and what else decides the verdict.
 pub(super) struct HostsEnd<'a> {
     pub(super) run: &'a FleetRun,
@@ -217,7 +214,7 @@ impl HostsEnd<'_> {
         }
         let list = |is_meant: fn(&NotFinished) -> bool| {
             let meant = unfinished.iter().filter(|(_, why)| is_meant(why));
-            names::list(meant.map(|(host, _)| host.to_string()), ", ", MOST)
+            names::list(meant.map(|(host, _)| host.to_string()), ", ", names::MOST)
         };
         if let Some(timer) = self.timer {
             let why = format!(

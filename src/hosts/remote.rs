@@ -139,7 +139,8 @@ impl RemoteRun {
                 }
                 Err(why) => why,
             };
-            match self.go_on(&why, is_sent, &mut waiting).await {
+            self.break_off(&why, waiting.emit);
+            match self.go_on(interrupts, is_sent, waiting.emit).await {
                 Err(CallError::Lost { why, .. }) if self.is_over => {
                     if let Some(answer) = self.renew(&mut waiting, why, is_sent).await? {
                         return Ok(answer);
@@ -186,17 +187,14 @@ impl RemoteRun {
         Ok(answer)
     }
 
-    /// Waits for another connection after one that broke.
-    async fn go_on<C>(
-        &mut self,
-        why: &Unanswered,
-        is_sent: bool,
-        waiting: &mut Waiting<'_, C>,
-    ) -> Result<(), CallError> {
+    /// Leaves a connection that broke, and says so.
+    fn break_off(&mut self, why: &Unanswered, emit: &mut dyn FnMut(&Event)) {
         let text = self.link.break_off(why);
-        (waiting.emit)(&self.silent(format!("{text}; connecting again")));
-        let again = self.again(waiting.interrupts).await;
-        self.go_on_with(again, is_sent, waiting.emit)
+        emit(&Event::Host {
+            host: self.name.clone(),
+            state: HostState::Silent,
+            why: Some(format!("{text}; connecting again")),
+        });
     }
 
     /// Goes on with a session over a new connection.
@@ -246,26 +244,23 @@ impl RemoteRun {
         if self.link.connection().is_some() {
             return Ok(());
         }
-        let again = self.again(interrupts).await;
-        self.go_on_with(again, false, emit)
+        self.go_on(interrupts, false, emit).await
     }
 
-    /// Waits for the next connection; none if the host is lost, or if the operator leaves at once.
-    async fn again(&mut self, interrupts: &Interrupts) -> Option<Again> {
-        tokio::select! {
-            again = self.link.again() => again,
-            () = interrupted(interrupts, 1) => None,
-        }
-    }
-
+    /// Waits for the next connection after one that broke, unless the operator leaves at once.
+    ///
     /// # Errors
-    /// Fails if there is no other connection, or no session.
-    fn go_on_with(
+    /// Fails if the host is lost, or if there is no session to go on with.
+    async fn go_on(
         &mut self,
-        again: Option<Again>,
+        interrupts: &Interrupts,
         is_sent: bool,
         emit: &mut dyn FnMut(&Event),
     ) -> Result<(), CallError> {
+        let again = tokio::select! {
+            again = self.link.again() => again,
+            () = interrupted(interrupts, 1) => None,
+        };
         match again {
             Some(again) => self.resumed(again, is_sent, emit),
             None => Err(CallError::Lost {
@@ -319,14 +314,6 @@ impl RemoteRun {
         self.is_over
     }
 
-    fn silent(&self, why: String) -> Event {
-        Event::Host {
-            host: self.name.clone(),
-            state: HostState::Silent,
-            why: Some(why),
-        }
-    }
-
     /// Reads what has come since the last answer. A connection that broke is made again meanwhile.
     ///
     /// # Errors
@@ -339,8 +326,7 @@ impl RemoteRun {
             let Err(why) = connection.hear().await else {
                 return Ok(());
             };
-            let text = self.link.break_off(&why);
-            emit(&self.silent(format!("{text}; connecting again")));
+            self.break_off(&why, emit);
             return Ok(());
         }
         match self.link.again_now() {

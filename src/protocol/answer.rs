@@ -71,6 +71,18 @@ pub(crate) enum RefusedKind {
 }
 
 impl Answer {
+    /// Returns the answer to a query that has no rows.
+    pub(crate) fn of<const N: usize>(result: [(&str, Value); N]) -> Self {
+        Self {
+            result: result
+                .map(|(key, value)| (key.to_owned(), value))
+                .into_iter()
+                .collect(),
+            more: false,
+            ..Self::part(Vec::new())
+        }
+    }
+
     /// Returns a refusal of the query.
     pub(crate) fn refused(kind: RefusedKind, text: impl Into<String>) -> Self {
         Self {

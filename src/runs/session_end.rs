@@ -1,4 +1,4 @@
-//! What ended the session of a run on this host, as its journal has it.
+//! The end of the session of a run on this host, as its journal has it.
 
 use std::path::Path;
 
@@ -9,7 +9,13 @@ use crate::event::{Event, SessionEnd};
 /// if nothing did.
 #[must_use]
 pub(crate) fn session_end(state: &Path, run: &str) -> Option<String> {
-    let (by, operator) = last_end(state, run)?;
+    let lines = events(state, run).into_iter().flatten();
+    let events = lines.filter_map(|line| serde_json::from_value::<Event>(line).ok());
+    let ends = events.filter_map(|event| match event {
+        Event::SessionEnded { by, operator } => Some((by, operator)),
+        _ => None,
+    });
+    let (by, operator) = ends.last()?;
     Some(match by {
         SessionEnd::Coordinator => "the coordinator left".into(),
         SessionEnd::Lease => "nothing was heard of the coordinator for the lease".into(),
@@ -20,22 +26,6 @@ pub(crate) fn session_end(state: &Path, run: &str) -> Option<String> {
         }
         SessionEnd::Terminated => "its agent got SIGTERM".into(),
     })
-}
-
-/// Tells whether another coordinator has taken the last session of a run over.
-#[must_use]
-pub(crate) fn is_taken_over(state: &Path, run: &str) -> bool {
-    last_end(state, run).is_some_and(|(by, _)| by == SessionEnd::TakeOver)
-}
-
-fn last_end(state: &Path, run: &str) -> Option<(SessionEnd, Option<String>)> {
-    let lines = events(state, run).into_iter().flatten();
-    let events = lines.filter_map(|line| serde_json::from_value::<Event>(line).ok());
-    let ends = events.filter_map(|event| match event {
-        Event::SessionEnded { by, operator } => Some((by, operator)),
-        _ => None,
-    });
-    ends.last()
 }
 
 #[cfg(test)]

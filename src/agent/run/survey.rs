@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// What the journal of this host says of the run that is continued.
+/// The run that is continued, as the journal of this host has it.
 #[derive(Debug, Default)]
 struct EarlierRun {
     is_over: bool,

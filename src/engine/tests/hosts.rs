@@ -83,7 +83,7 @@ pub(super) struct ScriptedLink {
     fault: Option<(usize, Fault)>,
     requests: usize,
     is_lost: bool,
-    /// What a host that is there again has for the run, and the request that it was lost in.
+    /// The answer or request of a host that is there again, and the request that it was lost in.
     pending: Option<Pending>,
     lost_in: Option<(&'static str, usize)>,
     moments: Rc<RefCell<Vec<Moment>>>,

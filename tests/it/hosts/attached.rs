@@ -34,6 +34,17 @@ fn events(journal: &[Value], name: &str) -> Vec<Value> {
         .collect()
 }
 
+/// Returns the arguments of a broadcast with a commit-confirmed timer.
+fn armed(timer: &str) -> [&str; 5] {
+    [
+        "broadcast",
+        "--set",
+        "message=two",
+        "--commit-confirmed",
+        timer,
+    ]
+}
+
 fn assert_no_socket(bed: &Bed, host: usize) {
     let sockets = std::fs::read_dir(bed.hosts[host].path("state/agents"));
     let left: Vec<_> = sockets.into_iter().flatten().flatten().collect();
@@ -146,13 +157,7 @@ fn an_armed_host_whose_coordinator_died_rolls_back_by_itself_and_says_so() {
     let bed = Bed::start(&[1, 1]);
     let kill = rule("kill", "<", r#""a":3,"#);
     bed.between(1, std::slice::from_ref(&kill));
-    let args = [
-        "broadcast",
-        "--set",
-        "message=two",
-        "--commit-confirmed",
-        "2s",
-    ];
+    let args = armed("2s");
     let end = run_to_end(&mut bed.command(&args));
     assert_eq!(end.code, None, "{:#}", end.json);
     until("both hosts serve the old config", || bed.all_serve("one"));
@@ -192,13 +197,7 @@ fn a_timer_that_is_shorter_than_the_lease_or_too_long_is_refused_and_nothing_is_
 fn a_new_agent_goes_on_with_the_timer_of_a_killed_one() {
     let bed = Bed::start(&[1]);
     bed.between(0, &[rule("kill", "<", r#""a":3,"#)]);
-    let args = [
-        "broadcast",
-        "--set",
-        "message=two",
-        "--commit-confirmed",
-        "5s",
-    ];
+    let args = armed("5s");
     // The agent must not hold the pipes of a coordinator that is waited for to its end.
     let mut coordinator = bed.command(&args);
     let coordinator = coordinator.stdout(Stdio::null()).stderr(Stdio::null());
@@ -262,13 +261,7 @@ fn the_end_of_a_mixed_run_disarms_the_timer_of_each_host_that_gets_it() {
 fn the_timer_of_a_run_goes_on_with_a_resume_that_dies_before_it_touches_the_host() {
     let bed = Bed::start(&[1, 1]);
     bed.between(1, &[rule("kill", "<", r#""a":3,"#)]);
-    let args = [
-        "broadcast",
-        "--set",
-        "message=two",
-        "--commit-confirmed",
-        "4s",
-    ];
+    let args = armed("4s");
     let end = run_to_end(&mut bed.command(&args));
     assert_eq!(end.code, None, "{:#}", end.json);
     bed.between(1, &[rule("kill", "<", r#""a":2,"#)]);
@@ -283,13 +276,7 @@ fn the_timer_of_a_run_goes_on_with_a_resume_that_dies_before_it_touches_the_host
 fn a_new_agent_ends_the_rollback_of_a_killed_one() {
     let bed = Bed::start(&[2]);
     bed.between(0, &[rule("kill", "<", r#""a":3,"#)]);
-    let args = [
-        "broadcast",
-        "--set",
-        "message=two",
-        "--commit-confirmed",
-        "2s",
-    ];
+    let args = armed("2s");
     let end = run_to_end(&mut bed.command(&args));
     assert_eq!(end.code, None, "{:#}", end.json);
     bed.kill_agents(0);

@@ -55,6 +55,31 @@ pub(super) fn run(bed: &Bed, args: &[&str]) -> CommandEnd {
     end
 }
 
+/// Checks what a run has claimed and left, at its end and once every agent has ended. `ends_agent`
+/// tells that a fault has killed one, and `full` is a host whose journal could not take everything.
+/// Returns what is there then.
+pub(super) fn judge_run(
+    bed: &Bed,
+    (end, before): (&CommandEnd, &[Evidence]),
+    (ends_agent, full): (bool, Option<usize>),
+    faults: &mut Vec<String>,
+) -> Vec<Evidence> {
+    let at_end = Evidence::all(bed);
+    if let Some(code) = end.code {
+        faults.extend(check::claims(&end.json, before, &at_end));
+        faults.extend(check::exit_code(&end.json, code.into()));
+    }
+    settle(bed);
+    let settled = Evidence::all(bed);
+    if end.code.is_some() {
+        faults.extend(check::claims(&end.json, before, &settled));
+    }
+    faults.extend(check::one_config(&end.json, &bed.open_here(), &settled));
+    faults.extend(check::nothing_left(&settled, ends_agent));
+    faults.extend(check::intents(&settled, full));
+    settled
+}
+
 /// Ends what is open by one `resume` or `revert`, and checks what is left of it. Afterwards every
 /// host takes a new config. `full` is a host whose journal could not take everything.
 pub(super) fn end_everything(bed: &Bed, verb: Verb, full: Option<usize>) -> Vec<String> {

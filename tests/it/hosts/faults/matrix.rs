@@ -2,7 +2,7 @@
 
 use super::{
     check::{self, NEW, OLD},
-    end::{Verb, end_everything, settle, story},
+    end::{Verb, end_everything, judge_run, settle, story},
     evidence::Evidence,
     fault::{FAULTS, Fault, PHASES, Phase, Side, TIMER},
     has_namespaces,
@@ -198,19 +198,8 @@ impl Cell {
             settle(&bed);
             bed.reboot(host);
         }
-        let at_end = Evidence::all(&bed);
-        if let Some(code) = end.code {
-            faults.extend(check::claims(&end.json, &before, &at_end));
-            faults.extend(check::exit_code(&end.json, code.into()));
-        }
-        settle(&bed);
-        let settled = Evidence::all(&bed);
-        if end.code.is_some() {
-            faults.extend(check::claims(&end.json, &before, &settled));
-        }
-        faults.extend(check::one_config(&end.json, &bed.open_here(), &settled));
-        faults.extend(check::nothing_left(&settled, self.fault.ends_the_agent()));
-        faults.extend(check::intents(&settled, full));
+        let ended = (self.fault.ends_the_agent(), full);
+        let settled = judge_run(&bed, (&end, &before), ended, &mut faults);
         faults.extend(self.check_timers(&bed, host));
         if is_same {
             faults.extend(check::signals(&self.signals(), &settled));

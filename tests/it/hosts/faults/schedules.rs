@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde_json::{Value, json};
 
 use super::{
-    check::{self, NEW},
-    end::{Verb, end_everything, settle, story},
+    check::NEW,
+    end::{Verb, end_everything, judge_run, story},
     evidence::Evidence,
     fault::{Phase, TWO_LEASES},
 };
@@ -79,19 +79,8 @@ impl Schedule {
         let args = [&["broadcast", "--set", &set], self.args.as_slice()].concat();
         let end = run_to_end(&mut bed.command(&args));
         let mut faults = Vec::new();
-        let at_end = Evidence::all(&bed);
-        if let Some(code) = end.code {
-            faults.extend(check::claims(&end.json, &before, &at_end));
-            faults.extend(check::exit_code(&end.json, code.into()));
-        }
-        settle(&bed);
-        let settled = Evidence::all(&bed);
-        if end.code.is_some() {
-            faults.extend(check::claims(&end.json, &before, &settled));
-        }
-        faults.extend(check::one_config(&end.json, &bed.open_here(), &settled));
-        faults.extend(check::nothing_left(&settled, self.ends_an_agent()));
-        faults.extend(check::intents(&settled, None));
+        let ended = (self.ends_an_agent(), None);
+        judge_run(&bed, (&end, &before), ended, &mut faults);
         // What was not used yet would disturb the end.
         for host in 0..self.hosts {
             bed.connect_directly(host);
