@@ -85,10 +85,12 @@ impl Fleet {
     /// Starts `n` servers of one shared config, under an executable name that no other test uses.
     pub(crate) fn start(n: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        // The kernel keeps 15 bytes of a name, and a process of another user shows no more: the
+        // part that differs comes first.
         let name = format!(
             "hello-{}-{}",
-            std::process::id(),
-            COUNTER.fetch_add(1, Ordering::Relaxed)
+            COUNTER.fetch_add(1, Ordering::Relaxed),
+            std::process::id()
         );
         let exe = dir.path().join(&name);
         install_program(Path::new(env!("CARGO_BIN_EXE_hello")), &exe);

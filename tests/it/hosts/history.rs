@@ -186,7 +186,8 @@ fn the_index_of_a_run_counts_its_hosts_and_names_none_as_its_own() {
     let text = printed(&bed, &["history"]);
     assert!(text.contains("broadcast of web on 2 hosts"), "{text}");
     let text = printed(&bed, &["history", "@"]);
-    assert!(!text.contains("target"), "{text}");
+    // The path of the program may hold the word as well.
+    assert!(!text.contains(" target"), "{text}");
 }
 
 #[test]
