@@ -14,7 +14,7 @@ use crate::{
             workers::{SETTLED, kept},
         },
         proc::guard,
-        reload::{context::ProofContext, evidence::EarlierReload, second_end},
+        reload::{context::ProofContext, evidence::EarlierReload, second_end, young_clock},
     },
     step::{PlannedInstance, PriorReadings},
 };
@@ -231,6 +231,7 @@ async fn read_baseline(
 ) -> Vec<Option<String>> {
     let instance = &member.instance;
     let until = Instant::now() + member.timeout / 2;
+    let young_until = until.min(Instant::now() + young_clock::LIMIT);
     let mut is_silent = member.unresponsive;
     loop {
         let now = probe_baseline(member, assertions, until, is_silent, limits).await;
@@ -240,15 +241,22 @@ async fn read_baseline(
                 && reading.is_none()
                 && (only_now || !may_be_older(assertion))
         });
+        let is_young = !member.unresponsive && young_clock::is_among(assertions, &now);
+        let limit = if is_incomplete { until } else { young_until };
         if member.unresponsive
-            || !is_incomplete
-            || Instant::now() >= until
+            || !(is_incomplete || is_young)
+            || Instant::now() >= limit
             || !guard::is_same(instance.pid, instance.started, &instance.exe)
         {
             return now;
         }
-        is_silent = true;
-        tokio::time::sleep(SETTLED).await;
+        is_silent |= is_incomplete;
+        let pause = if is_incomplete {
+            SETTLED
+        } else {
+            young_clock::PAUSE
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -12,3 +12,4 @@ pub(crate) mod restart_command;
 pub(crate) mod second_end;
 pub(crate) mod signal;
 pub(crate) mod successor;
+mod young_clock;
