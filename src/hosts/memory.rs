@@ -155,9 +155,13 @@ impl Memory {
         answer
     }
 
-    /// Goes on with the plan of a new agent, in which each instance has this first number.
-    pub(super) fn renew(&mut self, plan: &HostPlan, numbers: Vec<u32>) {
+    /// Goes on with the plan of a new agent, in which each instance has this first number. The
+    /// journal of the host has that those of `reverted` were rolled back before.
+    pub(super) fn renew(&mut self, (plan, reverted): (&HostPlan, &Numbers), numbers: Vec<u32>) {
         let old = |new: u32| numbers.get(usize::try_from(new).ok()?).copied();
+        let reverted = reverted.0.iter().filter_map(|new| old(*new));
+        let reverted = reverted.map(|number| (number, Outcome::Reverted));
+        self.outcomes.extend(reverted);
         let proven = unchanged(plan).filter_map(old);
         self.proven = proven.filter(|old| !self.unchanged.contains(old)).collect();
         self.numbers = Some(numbers);

@@ -85,6 +85,10 @@ pub(crate) enum RunAnswer {
         /// The seconds of the commit-confirmed timer that the run takes over from the earlier one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         armed_s: Option<u64>,
+        /// The instances that the earlier run has signalled, and proven on the old config
+        /// afterwards.
+        #[serde(default)]
+        reverted: Numbers,
     },
     /// The run ends before anything is touched.
     Abort(Abort),

@@ -115,6 +115,7 @@ pub(crate) async fn survey_broadcast(
         now: order.now,
         back: false,
         unreplaced: None,
+        reverted: BTreeSet::new(),
         part_of: None,
         alone_in: None,
         options: order.options,

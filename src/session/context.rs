@@ -1,6 +1,6 @@
 //! What a host must know of a run besides its plan.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use crate::{
     fleet::{Group, Order},
@@ -61,6 +61,9 @@ pub(crate) struct RunContext {
     pub(crate) back: bool,
     /// Instances that have gone since the earlier run, for the reason of a good end.
     pub(crate) unreplaced: Option<String>,
+    /// The processes, by pid and start time, that the earlier run has signalled, and proven on the
+    /// old config afterwards.
+    pub(crate) reverted: BTreeSet<(i32, u64)>,
     /// The run over hosts that this one is a part of.
     pub(crate) part_of: Option<PartOf>,
     /// The run over hosts that the earlier run is a part of, where this run is of this host alone.

@@ -68,6 +68,7 @@ pub(crate) async fn survey_recovery(
         ensure_in_force(&order.options, &left, &found)?;
     }
     let unreplaced = unreplaced(&found, &left);
+    let reverted = left.reverted().collect();
     let plan = recovery_plan(options, &left, direction, at_once, found)?;
     let explain = if at_once {
         Explain::Unvalidated {
@@ -91,6 +92,7 @@ pub(crate) async fn survey_recovery(
         now: at_once,
         back,
         unreplaced,
+        reverted,
         part_of: None,
         alone_in: left.part_of.filter(|_| order.caller == Caller::Operator),
         options: order.options,

@@ -4,7 +4,9 @@ use super::{AgentRun, Stage, Timer};
 use crate::{
     agent::{earlier::Earlier, host_agent::Agent},
     event::{Abort, Event, Interrupts, Verdict},
-    protocol::{ChangeOrder, PartOf, Refused, RefusedKind, RunAnswer, SurveyOrder},
+    protocol::{
+        ChangeOrder, InstanceEntry, Numbers, PartOf, Refused, RefusedKind, RunAnswer, SurveyOrder,
+    },
     runs::Verb,
     session::{
         BroadcastOrder, Caller, Prepared, RecoverOrder, SessionOptions, survey_broadcast,
@@ -131,8 +133,16 @@ impl AgentRun {
             self.card.epoch.set(self.card.epoch.get().max(epoch));
         }
         let context = prepared.context();
+        let plan = prepared.host_plan();
+        let entries = (0..).zip(&plan.entries);
+        let is_reverted = |entry: &InstanceEntry| {
+            let id = (entry.pid, entry.started);
+            context.reverted.contains(&id)
+        };
+        let reverted = entries.filter(|(_, entry)| is_reverted(entry));
+        let reverted = reverted.map(|(number, _)| number).collect();
         let answer = RunAnswer::Plan {
-            plan: prepared.host_plan(),
+            plan,
             rows: is_dry_run.then(|| prepared.preview()),
             unreplaced: context.unreplaced.clone(),
             back: context.back,
@@ -140,6 +150,7 @@ impl AgentRun {
             is_over: earlier.is_over,
             part_of: earlier.part_of,
             armed_s: earlier.armed_s,
+            reverted: Numbers(reverted),
         };
         self.stage = if is_dry_run {
             Stage::Ended

@@ -83,12 +83,13 @@ impl RemoteRun {
         self.n = 0;
         self.epoch = None;
         let survey = RunVerb::Survey(Box::new(order));
-        let RunAnswer::Plan { plan, .. } = self.ask_new(survey, waiting).await.ok()? else {
+        let RunAnswer::Plan { plan, reverted, .. } = self.ask_new(survey, waiting).await.ok()?
+        else {
             return None;
         };
         let numbers = self.memory.numbers_of(&plan)?;
         let begin = self.memory.beginning(&numbers)?;
-        self.memory.renew(&plan, numbers);
+        self.memory.renew((&plan, &reverted), numbers);
         match self.ask_new(begin, waiting).await.ok()? {
             RunAnswer::Accepted => Some(()),
             _ => None,

@@ -123,6 +123,17 @@ pub(crate) struct InterruptedRun {
     pub info: RunInfo,
 }
 
+impl InterruptedRun {
+    /// Iterates over the processes that were signalled, and proven on the old config afterwards.
+    pub(crate) fn reverted(&self) -> impl Iterator<Item = (i32, u64)> {
+        let is_reverted = |record: &SignalRecord| record.outcome == Some(Outcome::Reverted);
+        let touched = self.touched.iter().filter(|_| self.same_boot);
+        touched
+            .filter(move |(_, record)| is_reverted(record))
+            .map(|(id, _)| *id)
+    }
+}
+
 /// A target of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct RunTarget {
