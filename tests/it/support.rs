@@ -493,7 +493,11 @@ fn output(command: &mut Command) -> Output {
         Ok(output) => output.unwrap(),
         Err(_) => {
             let _ = kill(pid, Signal::SIGKILL);
-            panic!("not within {RUN_LIMIT:?}: {command:?}")
+            let stderr = match heard.recv_timeout(RUN_LIMIT) {
+                Ok(Ok(output)) => String::from_utf8_lossy(&output.stderr).into_owned(),
+                _ => "its pipes stay open".to_owned(),
+            };
+            panic!("not within {RUN_LIMIT:?}: {command:?}\n{stderr}")
         }
     }
 }

@@ -86,12 +86,20 @@ pub(super) fn named() -> Option<Named> {
                 named_zone("x.example")
             ),
         ));
-        let mut command = command("named");
-        command.arg("-g").arg("-c").arg(config);
-        let service = Service::start(Daemon::spawn(dir, &mut command), port, |s| {
+        let mut program = command("named");
+        program.arg("-g").arg("-c").arg(config);
+        let service = Service::start(Daemon::spawn(dir, &mut program), port, |s| {
             !soa(s, "x.example").is_empty()
         });
-        Named { service, control }
+        let named = Named { service, control };
+        // Its control channel listens some time after its zones answer.
+        let status = || {
+            let mut rndc = command("rndc");
+            rndc.args(named.rndc()).arg("status");
+            rndc.output().is_ok_and(|output| output.status.success())
+        };
+        until("named answers rndc", status);
+        named
     })
 }
 

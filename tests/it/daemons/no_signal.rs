@@ -213,7 +213,7 @@ fn caddy_reloads_by_a_command_of_its_group() {
     let caddy = caddy();
     let pid = caddy.pid();
     let asked = caddy.path("asked");
-    caddy.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"one\"\nkind = \"caddy\"\ninstances = [{{ pid = {pid} }}]\nreload_by = [\"touch\", \"{}\"]\ntimeout = \"200ms\"\n", asked.display()));
+    caddy.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"one\"\nkind = \"caddy\"\ninstances = [{{ pid = {pid} }}]\nreload_by = [\"touch\", \"{}\"]\ntimeout = \"5s\"\n", asked.display()));
     caddy.broadcast(&[]).expect(12);
     assert!(asked.exists());
 }
