@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use tokio::{
-    task::{JoinHandle, spawn_local},
+    task::{JoinError, JoinHandle, spawn_local},
     time::{sleep, timeout_at},
 };
 
@@ -165,7 +165,7 @@ impl SessionLink {
             return None;
         };
         let attached = timeout_at(lost_at.into(), task).await.ok()?;
-        self.take(attached.ok()?)
+        self.take(attached)
     }
 
     /// Returns what has come of the attempts to connect again; none as long as they go on.
@@ -174,15 +174,17 @@ impl SessionLink {
             return None;
         };
         let attached = task.now_or_never()?;
-        self.take(attached.ok()?)
+        self.take(attached)
     }
 
-    fn take(&mut self, attached: Attached) -> Option<Again> {
+    fn take(&mut self, attached: Result<Attached, JoinError>) -> Option<Again> {
+        // A task is not waited for again once it is over, however it has ended.
+        self.link = Link::Gone;
         let Attached {
             connection,
             greeting,
             epoch,
-        } = attached;
+        } = attached.ok()?;
         self.lease = Duration::from_secs(greeting.limits.lease_s);
         self.link = Link::Connected(Box::new(connection));
         Some(match epoch {
