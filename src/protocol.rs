@@ -20,7 +20,7 @@ pub(crate) use self::{
     framing::{FrameError, FrameReader, FrameWriter, MAX_BLOB, MAX_LINE},
     greeting::{Greeting, GroupGreeting, Limits, OpenRun, VERSION, common_version},
     order::{ChangeOrder, ContinuedRun, CountedGroups, PartOf, SurveyOrder, Validate},
-    request::{KeptItem, Operator, PIECE, Request, RunQuery, TakeOver},
+    request::{KeptItem, NEVER_BEGAN, Operator, PIECE, Request, RunQuery, TakeOver},
     run_frames::{Need, Progress, RunAnswer, RunFrame, RunLine, RunVerb},
     session::{
         Concluded, Finish, Freshness, HostLink, HostPlan, HostRows, InstanceEntry, Lost, Moment,

@@ -47,7 +47,7 @@ mod syslog;
 
 pub(crate) use self::{
     armed::{Armed, armed},
-    close_index::close_index,
+    close_index::{HostEnd, close_index},
     doubts::{next, unreadable},
     forget::{NotForgotten, OpenRuns, check_bytes, check_run, forget_bytes, forget_run},
     format::{OverHosts, Readings, RunBegan, RunEnded, first_event_schema},
@@ -63,7 +63,7 @@ pub(crate) use self::{
         left_over, listed as marked_ids, marked_runs, open_runs, targets as open_targets, unlisted,
     },
     operator::{ClaimedOperator, Operator},
-    order::raise as raise_counter,
+    order::{never_began, raise as raise_counter},
     over_hosts::{RunOverHosts, over_hosts},
     proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload},
     retention::{Retention, prune},

@@ -55,6 +55,7 @@ impl EarlierRun {
             absent.leave(host.clone(), why);
         }
         absent.is_continued = true;
+        absent.is_back = hosts.iter().any(|host| host.back);
         self.check_direction(hosts)?;
         let is_over = !hosts.is_empty() && hosts.iter().all(|host| host.is_over);
         if is_over && !self.run.is_open && self.verb == Verb::Resume {
@@ -73,7 +74,7 @@ impl EarlierRun {
     fn check_count(&self, ready: &[ReadyHost], absent: &mut Absent) -> Result<(), Abort> {
         let begun = ready.iter().filter_map(|host| host.part_of.as_ref());
         let begun = begun.map(|part_of| part_of.hosts).max().unwrap_or(0);
-        let missing = begun.saturating_sub(ready.len());
+        let missing = begun.saturating_sub(ready.len() + absent.not_begun().len());
         let unaware = absent.without_run();
         if missing > 0 && !unaware.is_empty() {
             let why = format!(
@@ -178,6 +179,9 @@ impl EarlierRun {
         let missing = absent.missing_text();
         let config = if back { "old" } else { "new" };
         let run = &self.run.id;
+        if !absent.knows_not_all() {
+            return self.next_without_missing(absent.not_begun());
+        }
         let (what, verb) = match verdict {
             Verdict::Mixed => (
                 format!(
@@ -207,6 +211,25 @@ impl EarlierRun {
         Hint {
             what,
             commands: vec![look, self.command(verb)],
+        }
+    }
+
+    /// Returns the next step where every host is accounted for, and the run never began on these.
+    fn next_without_missing(&self, hosts: &[HostName]) -> Hint {
+        let names = names::list(hosts, ", ", names::MOST);
+        let run = &self.run.id;
+        let on: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
+        let on = screen::quote(on.join(","));
+        Hint {
+            what: format!(
+                "every instance of the other hosts is proven on the new config, and run {run} \
+                 never began on {names}: a broadcast with --on changes them too; what happened, \
+                 and what they run:"
+            ),
+            commands: vec![
+                self.history(),
+                format!("hello status --on {on}{}", self.arguments),
+            ],
         }
     }
 

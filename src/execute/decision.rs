@@ -34,10 +34,14 @@ pub(super) struct Absent {
     skipped: Vec<HostName>,
     /// The hosts of the earlier run that are no part of the command.
     left: Vec<HostName>,
+    /// The hosts on which the earlier run never began, so that it has touched nothing there.
+    not_begun: Vec<HostName>,
     /// How many more hosts the earlier run has begun on, whose names are not known.
     pub(super) further: usize,
     /// The run continues an earlier one, which may have left its hosts on other configs.
     pub(super) is_continued: bool,
+    /// The config that the run installs is an old one.
+    pub(super) is_back: bool,
 }
 
 impl Absent {
@@ -57,7 +61,18 @@ impl Absent {
     pub(super) fn without_run(&self) -> Vec<HostName> {
         let is_excluded = |host: &&HostReport| host.state == HostState::Excluded;
         let excluded = self.hosts.iter().filter(is_excluded);
-        excluded.map(|host| host.name.clone()).collect()
+        let excluded = excluded.map(|host| host.name.clone());
+        excluded.filter(|host| !self.has_not_begun(host)).collect()
+    }
+
+    /// Tells whether the earlier run never began on this host.
+    pub(super) fn has_not_begun(&self, host: &HostName) -> bool {
+        self.not_begun.contains(host)
+    }
+
+    /// Returns the hosts on which the earlier run never began.
+    pub(super) fn not_begun(&self) -> &[HostName] {
+        &self.not_begun
     }
 
     /// Adds a host that was lost before a commit could reach it.
@@ -134,8 +149,14 @@ impl Absent {
         self.unreached().count()
     }
 
-    /// Tells whether the run goes without a host that it is about.
+    /// Tells whether the run goes without a host that it is about. A host on which the earlier run
+    /// never began has the old config.
     pub(super) fn misses_hosts(&self) -> bool {
+        self.knows_not_all() || !self.is_back && !self.not_begun.is_empty()
+    }
+
+    /// Tells whether the run goes without a host whose config is not known.
+    pub(super) fn knows_not_all(&self) -> bool {
         let named = self.left.iter().chain(&self.skipped);
         self.further > 0 || named.count() > 0 || self.unreached().next().is_some()
     }
@@ -145,7 +166,7 @@ impl Absent {
     pub(super) fn worsen(&self, verdict: Verdict) -> Verdict {
         match verdict {
             Verdict::Converged | Verdict::Unproven if self.misses_hosts() => Verdict::Partial,
-            Verdict::Reverted if self.is_continued && self.misses_hosts() => Verdict::Mixed,
+            Verdict::Reverted if self.is_continued && self.knows_not_all() => Verdict::Mixed,
             verdict => verdict,
         }
     }
@@ -174,6 +195,10 @@ impl Absent {
             (
                 "no part of this command",
                 self.left.iter().collect::<Vec<&HostName>>(),
+            ),
+            (
+                "the run never began and touched nothing on",
+                self.not_begun.iter().collect(),
             ),
         ] {
             if !hosts.is_empty() {
@@ -265,6 +290,8 @@ fn judge(ready: usize, unready: Vec<UnreadyHost>, budget: (usize, Share)) -> Res
         let none = || Abort::new(Verdict::NoMatch, "no host is part of the run");
         return Err(worst(why.collect()).unwrap_or_else(none));
     }
+    let not_begun = skipped.iter().filter(|host| host.never_began);
+    let not_begun: Vec<HostName> = not_begun.map(|host| host.name.clone()).collect();
     let hosts = skipped.into_iter().map(|host| HostReport {
         name: host.name,
         state: host.state,
@@ -274,6 +301,7 @@ fn judge(ready: usize, unready: Vec<UnreadyHost>, budget: (usize, Share)) -> Res
     });
     Ok(Absent {
         hosts: hosts.collect(),
+        not_begun,
         ..Absent::default()
     })
 }

@@ -116,10 +116,10 @@ impl Index {
         }
     }
 
-    /// Tells whether an earlier run has hosts that are no part of this one.
-    fn leaves_hosts(&self, earlier: &str) -> bool {
+    /// Tells whether an earlier run has begun on hosts that are no part of this one.
+    fn leaves_hosts(&self, earlier: &str, absent: &Absent) -> bool {
         let earlier = runs::over_hosts(&self.options.state, Some(earlier));
-        let is_left = |host: &HostName| !self.hosts.contains(host);
+        let is_left = |host: &HostName| !self.hosts.contains(host) && !absent.has_not_begun(host);
         earlier.is_some_and(|earlier| earlier.hosts.iter().any(is_left))
     }
 
@@ -137,7 +137,7 @@ impl Index {
         let mut of = self.of.clone();
         for _ in 0..MOST_RESUMES {
             let Some(earlier) = of.take() else { break };
-            if !is_over || absent.leaves_hosts() || self.leaves_hosts(&earlier) {
+            if !is_over || absent.leaves_hosts() || self.leaves_hosts(&earlier, absent) {
                 break;
             }
             let until = interrupted(interrupts, 1);

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, io, path::Path};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    protocol::RunQuery,
+    protocol::{NEVER_BEGAN, RunQuery},
     report::run_object,
     runs::{self, RunInfo},
 };
@@ -23,7 +23,8 @@ const MAX_EVENT: usize = 400 << 10;
 
 /// Returns the newest runs that a coordinator asks for, newest first, and in `kept` the number of
 /// all that fit. The last events of a single run follow its row, and `events` has the number of
-/// all of them.
+/// all of them. `never_began` is true where the host has surveyed the named run, and never begun
+/// it.
 ///
 /// # Errors
 /// Fails if the state directory cannot be read, or if it is not known which runs are open.
@@ -56,6 +57,12 @@ pub(crate) fn runs_of_host(
         rows.push(row);
     }
     let mut result = Map::from_iter([("kept".to_owned(), json!(ids.len()))]);
+    if let Some(run) = &query.run
+        && ids.is_empty()
+        && runs::never_began(state, run)
+    {
+        result.insert(NEVER_BEGAN.to_owned(), json!(true));
+    }
     if let ([id], true) = (ids.as_slice(), query.events > 0) {
         let (events, all) = last_events(state, id, query.events);
         rows.extend(events);

@@ -9,8 +9,8 @@ use super::query::gather_answers;
 use crate::{
     fleet::Hosts,
     inventory::{HostEntry, HostName},
-    protocol::{Request, RunQuery},
-    runs::{self, RunEnded},
+    protocol::{NEVER_BEGAN, Request, RunQuery},
+    runs::{self, HostEnd, RunEnded},
     screen,
 };
 
@@ -42,7 +42,8 @@ struct Row {
 
 /// Closes each open index under `state` whose run is `meant` and over on all of its hosts. A run
 /// one host of which is not among `entries` is not asked for. A host that knows nothing of the run
-/// leaves it open: what became of its part cannot be told.
+/// leaves it open, unless it has surveyed the run and never begun it: what became of its part
+/// cannot be told.
 pub(crate) async fn close_indexes(
     state: &Path,
     hosts: &Hosts,
@@ -76,7 +77,7 @@ async fn ends_of(
     hosts: &Hosts,
     entries: &[HostEntry],
     run: &str,
-) -> Option<Vec<(HostName, RunEnded)>> {
+) -> Option<Vec<(HostName, HostEnd)>> {
     let query = RunQuery {
         last: 1,
         run: Some(run.to_owned()),
@@ -84,10 +85,13 @@ async fn ends_of(
     };
     let gathered = gather_answers(hosts, entries, &Request::History(query), &[]).await;
     let ended = gathered.answers.into_iter().map(|(host, answered)| {
-        let row = answered.rows.into_iter().next()?;
+        let Some(row) = answered.rows.into_iter().next() else {
+            let never_began = answered.result.get(NEVER_BEGAN)?.as_bool()?;
+            return never_began.then_some((host, HostEnd::NeverBegan));
+        };
         let row: Row = serde_json::from_value(row).ok()?;
         let is_over = row.run == run && !row.open && !row.running;
-        Some((host, row.end.filter(|_| is_over)?))
+        Some((host, HostEnd::Recorded(row.end.filter(|_| is_over)?)))
     });
     let ended: Option<Vec<_>> = ended.collect();
     ended.filter(|ended| ended.len() == entries.len())

@@ -48,6 +48,8 @@ pub(crate) struct ReadyHost {
 pub(crate) struct UnreadyHost {
     pub(crate) name: HostName,
     pub(crate) state: HostState,
+    /// True if the earlier run never began there: it has touched nothing.
+    pub(crate) never_began: bool,
     /// The version of its agent, if it greeted.
     pub(crate) version: Option<String>,
     /// The end of the run by this host.
@@ -198,6 +200,7 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
                 is_over,
                 part_of,
                 armed_s,
+                ..
             }) => Ok(ReadyHost {
                 run,
                 greeting,
@@ -267,6 +270,7 @@ fn unready(entry: &HostEntry, state: HostState, abort: Abort) -> Box<UnreadyHost
     Box::new(UnreadyHost {
         name: entry.name.clone(),
         state,
+        never_began: false,
         version: None,
         abort,
     })
@@ -279,12 +283,20 @@ fn unanswered(entry: &HostEntry, error: &CallError, must_know: bool) -> Box<Unre
         }
         // A host without one of the groups is no part of the run.
         CallError::Refused(refused)
-            if matches!(refused.kind, RefusedKind::NoGroup | RefusedKind::NoRun) =>
+            if matches!(
+                refused.kind,
+                RefusedKind::NoGroup | RefusedKind::NoRun | RefusedKind::NeverBegan
+            ) =>
         {
             (HostState::Excluded, Verdict::NoMatch)
         }
         CallError::Refused(_) => (HostState::Refused, Verdict::Refused),
         CallError::Lost { .. } => (HostState::Unreachable, Verdict::Unreachable),
     };
-    unready(entry, state, Abort::new(verdict, error.to_string()))
+    let mut host = unready(entry, state, Abort::new(verdict, error.to_string()));
+    host.never_began = matches!(
+        error,
+        CallError::Refused(refused) if refused.kind == RefusedKind::NeverBegan
+    );
+    host
 }

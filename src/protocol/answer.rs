@@ -47,6 +47,8 @@ pub(crate) enum RefusedKind {
     Skewed,
     /// The host knows nothing of the earlier run.
     NoRun,
+    /// The host has surveyed the earlier run, and never begun it: nothing was touched there.
+    NeverBegan,
     /// The run ended there, and not as its coordinator wants it: another run has taken its place.
     OtherEnd,
     /// The number of a request is below the last one.

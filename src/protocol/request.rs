@@ -108,6 +108,10 @@ pub(crate) struct TakeOver {
     pub(crate) operator: Operator,
 }
 
+/// The key of an answer about one run: true where the host has surveyed the run, and never begun
+/// it.
+pub(crate) const NEVER_BEGAN: &str = "never_began";
+
 /// The runs of a host that a coordinator asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunQuery {

@@ -24,21 +24,33 @@ use crate::{
 /// Longest wait for another run that closes runs.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// Closes the index of the run `id`, which is open and not under way, by the ends that its hosts
-/// have recorded: `ends` has each of them. Returns these ends in words; none if the index stays
+/// The end of a run on one host.
+#[derive(Debug, Clone)]
+pub(crate) enum HostEnd {
+    /// As its journal has it.
+    Recorded(RunEnded),
+    /// The host was surveyed, and the run never began there.
+    NeverBegan,
+}
+
+/// Closes the index of the run `id`, which is open and not under way, by its ends on its hosts:
+/// `ends` has each of them. Returns these ends in words; none if the index stays
 /// open. Without `interrupted` the wait for other runs is limited.
 pub(crate) async fn close_index(
     state: &Path,
     id: &str,
-    ends: &[(HostName, RunEnded)],
+    ends: &[(HostName, HostEnd)],
     interrupted: impl Future<Output = ()>,
 ) -> Option<String> {
-    let events: Vec<(HostName, Event)> = ends
-        .iter()
+    let recorded = ends.iter().filter_map(|(host, end)| match end {
+        HostEnd::Recorded(end) => Some((host, end)),
+        HostEnd::NeverBegan => None,
+    });
+    let events: Vec<(HostName, Event)> = recorded
         .map(|(host, end)| Some((host.clone(), event_of(end)?)))
         .collect::<Option<_>>()?;
     let why = text(ends);
-    let last = joined(&events, &why)?;
+    let last = joined(&events, (ends.len(), &why))?;
     let lock = state.join("open.lock");
     let lock = state_dir::lock(&lock, Lock::Alone, LOCK_WAIT, interrupted).await;
     let _lock = lock.ok().flatten()?;
@@ -82,8 +94,9 @@ fn word<T: DeserializeOwned>(word: &str) -> Option<T> {
 }
 
 /// Returns the end of the run as a whole: the run that took its place, the one of most hosts where
-/// there are several; else the worst end that a host has recorded.
-fn joined(events: &[(HostName, Event)], why: &str) -> Option<Event> {
+/// there are several; else the worst end that a host has recorded. Where the run never began on
+/// some of its `hosts`, a good end of the others is partial.
+fn joined(events: &[(HostName, Event)], (hosts, why): (usize, &str)) -> Option<Event> {
     let mut later: BTreeMap<&String, usize> = BTreeMap::new();
     let mut worst: Option<Verdict> = None;
     let mut all: BTreeMap<Outcome, usize> = BTreeMap::new();
@@ -105,20 +118,27 @@ fn joined(events: &[(HostName, Event)], why: &str) -> Option<Event> {
     if let Some((run, _)) = later.into_iter().max_by_key(|(_, hosts)| *hosts) {
         return Some(Event::SupersededBy { run: run.clone() });
     }
+    let verdict = match worst? {
+        Verdict::Converged | Verdict::Unproven if events.len() < hosts => Verdict::Partial,
+        verdict => verdict,
+    };
     Some(Event::Finished {
-        verdict: worst?,
+        verdict,
         reason: why.to_owned(),
         counts: all,
     })
 }
 
 /// Returns the ends of the hosts in words: "superseded by run 0198..: h0, h1; converged: h2".
-fn text(ends: &[(HostName, RunEnded)]) -> String {
+fn text(ends: &[(HostName, HostEnd)]) -> String {
     let mut texts: BTreeMap<String, BTreeSet<&HostName>> = BTreeMap::new();
     for (host, end) in ends {
         let text = match end {
-            RunEnded::Finished { verdict, .. } => verdict.replace('_', " "),
-            RunEnded::SupersededBy { run, .. } => format!("superseded by run {run}"),
+            HostEnd::NeverBegan => "never began".to_owned(),
+            HostEnd::Recorded(RunEnded::Finished { verdict, .. }) => verdict.replace('_', " "),
+            HostEnd::Recorded(RunEnded::SupersededBy { run, .. }) => {
+                format!("superseded by run {run}")
+            }
         };
         texts.entry(text).or_default().insert(host);
     }

@@ -3,14 +3,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use super::state_dir::{self, Lock};
+use super::{
+    layout,
+    state_dir::{self, Lock},
+};
 use crate::config;
 
 /// Longest wait for another run that raises the counter.
@@ -20,10 +23,19 @@ const MAX_FILE: u64 = 16 << 20;
 /// From this size on, in bytes, the lines of runs that are not kept are removed.
 const COMPACT: u64 = 256 << 10;
 
-/// The counter of each run, as the file `order` has it: a line `COUNTER ID` for each.
+/// The last word of the second line of a run.
+const BEGUN: &str = " begun";
+const REMOVED: &str = " removed";
+/// The newest runs whose lines are kept without a journal: these may be about to begin.
+const MAX_NEW: u64 = 1000;
+
+/// The counter of each run, as the file `order` has it: a line `COUNTER ID` for each, another one
+/// with `begun` before its journal begins, and one with `removed` before its journal is removed.
 #[derive(Debug, Default)]
 pub(super) struct RunOrder {
     counters: BTreeMap<String, u64>,
+    /// The runs that have begun here, also those without a journal by now.
+    begun: BTreeSet<String>,
     /// The greatest counter, also of a torn line: the next one is greater in any case.
     last: u64,
 }
@@ -53,10 +65,17 @@ impl RunOrder {
             Some((id.to_owned(), counter.parse().ok()?))
         };
         let last = text.lines().filter_map(parse).map(|(_, counter)| counter);
-        Ok(Self {
+        let mut order = Self {
             last: last.max().unwrap_or(0),
-            counters: whole.lines().filter_map(parse).collect(),
-        })
+            ..Self::default()
+        };
+        for (id, counter) in whole.lines().filter_map(parse) {
+            match id.split_once(' ') {
+                Some((id, _)) => drop(order.begun.insert(id.to_owned())),
+                None => drop(order.counters.insert(id, counter)),
+            }
+        }
+        Ok(order)
     }
 
     /// Returns the place of a run. Those of an earlier version come first, in the order of their
@@ -116,21 +135,88 @@ pub(crate) async fn raise(
     Ok(counter)
 }
 
+/// Tells whether the run `id` was surveyed here, and never began. False where that is not known: a
+/// run whose journal was removed, or one that this host has not seen.
+#[must_use]
+pub(crate) fn never_began(state: &Path, id: &str) -> bool {
+    let order = RunOrder::read(state);
+    let is_away = |path: PathBuf| path.try_exists().is_ok_and(|there| !there);
+    order.counters.contains_key(id)
+        && !order.begun.contains(id)
+        && is_away(layout::folder_of(state, id))
+        && is_away(layout::mark_of(state, id))
+}
+
+/// Records that the journal of the run is about to begin: without its journal, which may be removed
+/// by hand, it would be taken for a run that never began. The line is not synced. The journal is,
+/// and [`record_removal`] syncs its own line.
+///
+/// # Errors
+/// Fails if the file cannot be written.
+pub(super) fn record_begin(state: &Path, id: &str) -> io::Result<()> {
+    let order = RunOrder::try_read(state)?;
+    append(state, &order, (&[id], BEGUN)).map(drop)
+}
+
+/// Records, synced, that the journals of these runs are about to be removed.
+///
+/// # Errors
+/// Fails if the file cannot be written. No journal may be removed then.
+pub(super) async fn record_removal(state: &Path, ids: &[&str]) -> io::Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let lock = state.join("order.lock");
+    let interrupted = std::future::pending();
+    let Some(_lock) = state_dir::lock(&lock, Lock::Alone, LOCK_WAIT, interrupted).await? else {
+        return Err(io::ErrorKind::TimedOut.into());
+    };
+    let order = RunOrder::try_read(state)?;
+    match append(state, &order, (ids, REMOVED))? {
+        Some(file) => file.sync_data(),
+        None => Ok(()),
+    }
+}
+
+/// Appends a line with `word` for each run that `order` has. Returns the file; none if there is no
+/// such run.
+fn append(
+    state: &Path,
+    order: &RunOrder,
+    (ids, word): (&[&str], &str),
+) -> io::Result<Option<File>> {
+    let line = |id: &&str| Some(format!("{} {id}{word}\n", order.counters.get(*id)?));
+    let lines: String = ids.iter().filter_map(line).collect();
+    if lines.is_empty() {
+        return Ok(None);
+    }
+    let path = path_of(state);
+    let end = if ends_torn(&path)? { "\n" } else { "" };
+    let mut file = OpenOptions::new().append(true).open(&path)?;
+    file.write_all(format!("{end}{lines}").as_bytes())?;
+    Ok(Some(file))
+}
+
 fn ends_torn(path: &Path) -> io::Result<bool> {
     let bytes = config::read(path, MAX_FILE).map_err(io::Error::other)?;
     Ok(bytes.last().is_some_and(|last| *last != b'\n'))
 }
 
-/// Removes the lines of runs that are not kept, but that of the last run: the counter never falls.
+/// Removes the lines of runs that are not kept, but those of the newest ones: such a run may be
+/// about to begin, and the counter never falls.
 fn compact(state: &Path, order: &RunOrder) -> io::Result<()> {
     let kept: BTreeSet<String> = state_dir::names(&state.join("runs"))?.into_iter().collect();
-    let last = order.last;
-    let lines: String = order
-        .counters
-        .iter()
-        .filter(|(id, counter)| kept.contains(*id) || **counter == last)
-        .map(|(id, counter)| format!("{counter} {id}\n"))
-        .collect();
+    let newest = order.last.saturating_sub(MAX_NEW);
+    let is_kept = |id: &String, counter: u64| kept.contains(id) || counter > newest;
+    let mut lines = String::new();
+    for (id, counter) in &order.counters {
+        if is_kept(id, *counter) {
+            lines += &format!("{counter} {id}\n");
+            if order.begun.contains(id) {
+                lines += &format!("{counter} {id}{BEGUN}\n");
+            }
+        }
+    }
     state_dir::replace(&path_of(state), &state.join(".order.new"), lines.as_bytes())?;
     state_dir::sync(state)
 }
@@ -185,15 +271,61 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_compacted_order_keeps_the_runs_that_are_kept_and_its_counter() {
+    async fn a_run_that_was_surveyed_and_has_no_journal_never_began() {
         let state = tempfile::tempdir().unwrap();
-        for id in ["a", "b", "c"] {
+        raised(state.path(), "a").await;
+        assert!(never_began(state.path(), "a"));
+        assert!(!never_began(state.path(), "b"));
+    }
+
+    #[tokio::test]
+    async fn a_run_with_a_journal_or_a_mark_has_begun() {
+        for folder in ["runs", "open"] {
+            let state = tempfile::tempdir().unwrap();
+            raised(state.path(), "a").await;
+            std::fs::create_dir_all(state.path().join(folder).join("a")).unwrap();
+            assert!(!never_began(state.path(), "a"), "{folder}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_that_began_has_begun_also_where_its_journal_was_removed_by_hand() {
+        let state = tempfile::tempdir().unwrap();
+        raised(state.path(), "a").await;
+        record_begin(state.path(), "a").unwrap();
+        record_begin(state.path(), "unknown").unwrap();
+        assert!(!never_began(state.path(), "a"));
+        assert_eq!(raised(state.path(), "b").await, 2);
+    }
+
+    #[tokio::test]
+    async fn a_run_whose_journal_was_removed_has_begun() {
+        let state = tempfile::tempdir().unwrap();
+        for id in ["a", "b"] {
             raised(state.path(), id).await;
         }
-        std::fs::create_dir_all(state.path().join("runs/a")).unwrap();
+        record_removal(state.path(), &["a", "unknown"])
+            .await
+            .unwrap();
+        assert!(!never_began(state.path(), "a"));
+        assert!(never_began(state.path(), "b"));
+        assert_eq!(raised(state.path(), "c").await, 3);
+    }
+
+    #[tokio::test]
+    async fn a_compacted_order_keeps_the_runs_that_are_kept_and_the_newest() {
+        let state = tempfile::tempdir().unwrap();
+        let many = MAX_NEW + 3;
+        let lines: String = (1..=many).map(|n| format!("{n} r{n}\n")).collect();
+        std::fs::write(path_of(state.path()), lines).unwrap();
+        record_begin(state.path(), "r1").unwrap();
+        std::fs::create_dir_all(state.path().join("runs/r1")).unwrap();
         compact(state.path(), &RunOrder::read(state.path())).unwrap();
         let order = RunOrder::read(state.path());
-        assert_eq!(order.counters.keys().collect::<Vec<_>>(), ["a", "c"]);
-        assert_eq!(raised(state.path(), "d").await, 4);
+        let is_there = |n: u64| order.counters.contains_key(&format!("r{n}"));
+        assert!(is_there(1) && order.begun.contains("r1"));
+        assert!(!is_there(2) && !is_there(3));
+        assert!(is_there(4) && is_there(many));
+        assert_eq!(raised(state.path(), "d").await, many + 1);
     }
 }

@@ -25,6 +25,11 @@ fn superseded(run: &str) -> RunEnded {
 
 /// Closes an index that has these ends, and returns its end.
 async fn closed(ends: &[RunEnded]) -> Option<RunEnded> {
+    let recorded = ends.iter().cloned().map(HostEnd::Recorded);
+    closed_by(&recorded.collect::<Vec<_>>()).await
+}
+
+async fn closed_by(ends: &[HostEnd]) -> Option<RunEnded> {
     let state = tempfile::tempdir().unwrap();
     let run = state.path().join("runs").join(ID);
     std::fs::create_dir_all(&run).unwrap();
@@ -32,11 +37,8 @@ async fn closed(ends: &[RunEnded]) -> Option<RunEnded> {
     std::fs::write(state.path().join("open").join(ID), "{}").unwrap();
     std::fs::write(run.join("events.jsonl"), "").unwrap();
     let name = |n: usize| HostName::new(&format!("h{n}")).unwrap();
-    let ends: Vec<_> = ends.iter().enumerate().collect();
-    let ends: Vec<_> = ends
-        .iter()
-        .map(|(n, end)| (name(*n), (*end).clone()))
-        .collect();
+    let ends = ends.iter().cloned().enumerate();
+    let ends: Vec<_> = ends.map(|(n, end)| (name(n), end)).collect();
     let why = close_index(state.path(), ID, &ends, std::future::pending()).await;
     let info = RunInfo::of(state.path(), ID);
     assert_eq!(info.open, why.is_none());
@@ -91,4 +93,28 @@ async fn an_index_stays_open_where_a_host_has_no_end_that_is_known() {
         assert_eq!(closed(&ends).await, None, "{end}");
     }
     assert_eq!(closed(&[]).await, None);
+}
+
+#[tokio::test]
+async fn a_host_on_which_the_run_never_began_makes_a_good_end_partial() {
+    for (recorded, whole) in [
+        ("converged", "partial"),
+        ("unproven", "partial"),
+        ("reverted", "reverted"),
+    ] {
+        let ends = [HostEnd::Recorded(finished(recorded)), HostEnd::NeverBegan];
+        let Some(RunEnded::Finished {
+            verdict, reason, ..
+        }) = closed_by(&ends).await
+        else {
+            panic!("{recorded}");
+        };
+        assert_eq!(verdict, whole);
+        assert!(reason.contains("never began: h1"), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn an_index_of_a_run_that_began_on_no_host_stays_open() {
+    assert_eq!(closed_by(&[HostEnd::NeverBegan]).await, None);
 }

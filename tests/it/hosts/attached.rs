@@ -319,3 +319,58 @@ fn what_a_killed_agent_has_rolled_back_is_reported_by_the_new_one() {
         bed.assert_clean(1);
     }
 }
+
+#[test]
+fn an_instance_that_was_rolled_back_before_its_session_ended_is_reverted() {
+    // The lease ends before the link is back, and the answer to the rollback is lost with it.
+    let cut = json!({
+        "act": "cut", "way": "<", "line": r#""a":5,"#, "back": true, "down": { "seconds": 2 },
+    });
+    let bed = Bed::start(&[1, 1]);
+    bed.fleet(
+        "[rollout]\nwaves = [\"100%\"]\nbake = \"0s\"\ngate = [\"sh\", \"-c\", \"exit 1\"]\n",
+    );
+    bed.lease("1s");
+    bed.between(1, &[cut]);
+    let end = bed.broadcast("two", &[]);
+    assert_eq!(bed.acts(1).len(), 1, "{:#}", end.json);
+    assert_eq!(end.code, Some(6), "{:#} {}", end.json, end.stderr);
+    assert_eq!(outcomes(&end.json, "h1"), ["reverted"], "{:#}", end.json);
+    assert!(bed.all_serve("one"));
+    bed.assert_clean(1);
+}
+
+#[test]
+fn a_run_that_never_began_on_a_host_is_ended_without_it() {
+    for (verb, code, message) in [("resume", 8, "two"), ("revert", 0, "one")] {
+        let bed = Bed::start(&[1, 1, 1]);
+        // The agent of the last host is gone before it begins the run, and the coordinator dies
+        // later.
+        bed.between(2, &[rule("cut", ">", r#""q":"plan""#)]);
+        bed.between(
+            1,
+            &[
+                rule("kill", "<", r#""verb":"commit""#),
+                rule("kill", "<", r#""a":3,"#),
+            ],
+        );
+        let args = [
+            "broadcast",
+            "--set",
+            "message=two",
+            "--max-unreachable",
+            "1",
+        ];
+        let end = run_to_end(&mut bed.command(&args));
+        assert_eq!(end.code, None, "{:#}", end.json);
+        (1..3).for_each(|host| bed.connect_directly(host));
+        let end = bed.run(&[verb]);
+        assert_eq!(end.code, Some(code), "{verb} {:#} {}", end.json, end.stderr);
+        let named = "the run never began and touched nothing on: h2";
+        let reason = end.json["reason"].as_str().unwrap();
+        assert!(reason.contains(named), "{verb} {reason}");
+        assert!(bed.serves(1, message) && bed.serves(2, "one"), "{verb}");
+        assert_eq!(bed.open_here(), [""; 0], "{verb}");
+        (0..3).for_each(|host| bed.assert_clean(host));
+    }
+}

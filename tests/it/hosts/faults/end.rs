@@ -87,17 +87,13 @@ pub(super) fn end_everything(bed: &Bed, verb: Verb, full: Option<usize>) -> Vec<
     bed.silence("20s");
     let mut faults = end_what_is_open(bed, verb, full);
     if faults.is_empty() {
-        // The index of a run that a host never began stays open here.
-        let known = bed.open_here();
         let set = format!("message={LAST}");
         let end = run(bed, &["broadcast", "--set", &set]);
         if end.code != Some(0) {
             faults.push(format!("the last run: {:#}\n{}", end.json, end.stderr));
         }
         let now = Evidence::all(bed);
-        let mut open_here = bed.open_here();
-        open_here.retain(|run| !known.contains(run));
-        faults.extend(check::ended(LAST, &open_here, &now));
+        faults.extend(check::ended(LAST, &bed.open_here(), &now));
         faults.extend(check::nothing_left(&now, false));
         faults.extend(check::intents(&now, full));
     }
@@ -155,12 +151,19 @@ impl Ender {
     }
 }
 
-/// Returns the hosts that know nothing of the run, if that is why a command was refused.
-fn ignorant(end: &CommandEnd) -> Option<String> {
-    let reason = end.json["reason"].as_str()?;
-    let (hosts, why) = reason.split_once(": ")?;
-    why.starts_with("nothing is known of run")
-        .then(|| hosts.replace(' ', ""))
+/// Returns the hosts on which the run never began: they have the old config.
+fn not_begun(end: &CommandEnd) -> Vec<String> {
+    let hosts = end.json["hosts"].as_array();
+    let hosts = hosts.into_iter().flatten();
+    let never_began = |host: &&Value| {
+        host["why"]
+            .as_str()
+            .is_some_and(|why| why.ends_with("never began there"))
+    };
+    let names = hosts
+        .filter(never_began)
+        .filter_map(|host| host["name"].as_str());
+    names.map(str::to_owned).collect()
 }
 
 fn end_what_is_open(bed: &Bed, verb: Verb, full: Option<usize>) -> Vec<String> {
@@ -168,14 +171,10 @@ fn end_what_is_open(bed: &Bed, verb: Verb, full: Option<usize>) -> Vec<String> {
     let Some(mut ender) = Ender::find(bed, verb) else {
         return nothing_is_open(bed);
     };
-    let mut end = ender.run(bed);
-    let mut skipped = String::new();
-    if let Some(hosts) = ignorant(&end) {
-        // They were lost before the run began there.
-        skipped = hosts;
-        ender.args.extend(["--except".into(), skipped.clone()]);
+    let end = ender.run(bed);
+    let not_begun = not_begun(&end);
+    if !not_begun.is_empty() && ender.verb == Verb::Resume {
         ender.codes = &[8];
-        end = ender.run(bed);
     }
     let mut faults = Vec::new();
     if !end.code.is_some_and(|code| ender.codes.contains(&code)) {
@@ -187,15 +186,11 @@ fn end_what_is_open(bed: &Bed, verb: Verb, full: Option<usize>) -> Vec<String> {
     }
     let mut now = Evidence::all(bed);
     faults.extend(check::intents(&now, full));
-    let is_skipped = |host: &Evidence| skipped.split(',').any(|name| name == host.name);
-    now.retain(|host| !is_skipped(host) || !host.is_on(OLD));
-    // The index stays open for hosts that are no part of the command.
-    let mut open_here = bed.open_here();
-    if !skipped.is_empty() {
-        open_here.clear();
-    }
-    faults.extend(check::ended(ender.verb.message(), &open_here, &now));
-    faults.extend(check::nothing_left(&now, false));
+    now.retain(|host| !not_begun.contains(&host.name) || !host.is_on(OLD));
+    faults.extend(check::ended(ender.verb.message(), &bed.open_here(), &now));
+    // A killed agent of a host that is no part of the command has left its files there.
+    let is_of_some = ender.args.iter().any(|arg| arg == "--on");
+    faults.extend(check::nothing_left(&now, is_of_some));
     faults
 }
 
