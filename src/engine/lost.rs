@@ -62,7 +62,7 @@ impl<L> RunHost<L> {
             match entry.outcome {
                 Outcome::Untouched if is_recovered => {
                     entry.outcome = Outcome::TimedOut;
-                    let why = format!("{why}; an earlier run may have signalled it");
+                    let why = format!("lost: {why}; an earlier run may have signalled it");
                     self.failures.insert(number, why);
                 }
                 // It ran the new config at the survey, and is not looked at once more.
@@ -85,7 +85,7 @@ impl<L> RunHost<L> {
         for (number, entry) in (0..).zip(&mut self.plan.entries) {
             if let Some(outcome) = lost_proof(entry.outcome) {
                 entry.outcome = outcome;
-                let why = format!("{why}; it was not checked at the end");
+                let why = format!("lost: {why}; it was not checked at the end");
                 self.failures.entry(number).or_insert(why);
             }
         }
@@ -111,7 +111,7 @@ impl<L> RunHost<L> {
                 self.reported.entry(number).or_insert(entry.outcome);
                 entry.outcome = outcome;
                 failed.insert(number);
-                self.failures.insert(number, why.to_owned());
+                self.failures.insert(number, format!("lost: {why}"));
             }
         }
         if let Some(SessionRequest::Commit { .. }) = request {

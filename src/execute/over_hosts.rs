@@ -70,7 +70,8 @@ pub(crate) async fn execute_over_hosts(
     let max_unreachable = order.max_unreachable.unwrap_or(order.hosts.max_unreachable);
     let ready = ready_to_go(order, surveyed, (&selected, max_unreachable))
         .await
-        .map_err(|abort| of_one_machine(abort, &order.options.id))?;
+        .map_err(|abort| of_one_machine(abort, &order.options.id))
+        .map_err(|abort| with_take_over(abort, order))?;
     let run = RunOverHosts {
         order,
         entries: entries_of(&selected, &ready.hosts),
@@ -93,6 +94,18 @@ fn of_one_machine(abort: Abort, run: &str) -> Abort {
         "remove one of its names from [hosts], or exclude it; the hosts:",
         vec!["hello hosts".into()],
     )
+}
+
+/// Adds to a refusal by the lock of another run how that run ends, unless the command ends it
+/// already.
+fn with_take_over(abort: Abort, order: &HostsOrder<'_>) -> Abort {
+    if abort.verdict != Verdict::Busy || order.take_over.is_some() {
+        return abort;
+    }
+    let what = "nothing was touched; a session whose coordinator has gone ends with its lease, and \
+                --take-over ends it at once; the open runs of the hosts:";
+    let command = format!("hello hosts {}", order.fleet.arguments());
+    abort.with_hint(what, vec![command])
 }
 
 /// Decides whether the run may begin, also by what its hosts know of the run that it continues.

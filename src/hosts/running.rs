@@ -169,7 +169,7 @@ fn lost(answer: Result<RunAnswer, CallError>) -> Lost {
 fn lost_by(error: &CallError) -> Lost {
     let is_unsent = matches!(error, CallError::Lost { is_sent: false, .. });
     Lost {
-        why: format!("lost: {error}"),
+        why: error.to_string(),
         is_sent: !is_unsent,
     }
 }

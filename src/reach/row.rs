@@ -88,6 +88,18 @@ pub(super) struct OpenRow {
     pub(super) run: String,
     /// How it ended: a verdict, or `open` or `unknown`.
     pub(super) verdict: String,
+    /// The seconds until its commit-confirmed timer rolls it back there; none without such a timer.
+    pub(super) armed_s: Option<u64>,
+}
+
+impl OpenRow {
+    /// Returns the run in a cell of a table. Hosts share a row, so it has no time.
+    pub(super) fn text(&self) -> String {
+        match self.armed_s {
+            Some(_) => format!("{} (armed)", self.run),
+            None => self.run.clone(),
+        }
+    }
 }
 
 impl HostRow {
@@ -138,6 +150,7 @@ impl HostRow {
                 .map(|open| OpenRow {
                     run: open.run,
                     verdict: open.verdict,
+                    armed_s: open.armed_s,
                 })
                 .collect(),
             ..Self::new(host, state)

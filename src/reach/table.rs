@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::row::{HostRow, State};
+use super::row::{HostRow, OpenRow, State};
 use crate::{
     names,
     screen::{Table, counted},
@@ -16,7 +16,7 @@ const SINGLE: usize = 20;
 pub(super) fn print(rows: &[HostRow]) {
     let mut table = Table::new(1, ["HOST", "STATE", "VERSION", "GROUPS", "OPEN RUNS"]);
     for (hosts, row) in grouped(rows) {
-        let open: Vec<&str> = row.open.iter().map(|open| &*open.run).collect();
+        let open: Vec<String> = row.open.iter().map(OpenRow::text).collect();
         table.row([
             &hosts,
             row.state.word(),
@@ -46,7 +46,7 @@ pub(super) fn grouped(rows: &[HostRow]) -> Vec<(String, &HostRow)> {
     let mut order: Vec<(&HostRow, Vec<&str>)> = Vec::new();
     let mut known: BTreeMap<_, usize> = BTreeMap::new();
     for row in rows {
-        let open: Vec<&str> = row.open.iter().map(|open| &*open.run).collect();
+        let open: Vec<String> = row.open.iter().map(OpenRow::text).collect();
         // The hint names the host itself, so it does not tell rows apart.
         let cells = (row.state, &row.version, row.groups_text(), open, &row.why);
         let index = *known.entry(cells).or_insert_with(|| {

@@ -143,7 +143,7 @@ impl ScriptedLink {
             self.moments.borrow_mut().extend(failed);
         }
         Lost {
-            why: format!("lost: cut at request {}", self.requests),
+            why: format!("cut at request {}", self.requests),
             is_sent: true,
         }
     }
@@ -153,7 +153,7 @@ impl ScriptedLink {
         self.is_lost = true;
         self.moments.borrow_mut().push(moment);
         Lost {
-            why: format!("lost: gone before request {}", self.requests),
+            why: format!("gone before request {}", self.requests),
             is_sent: false,
         }
     }

@@ -143,6 +143,16 @@ fn another_coordinator_waits_for_the_lease_or_takes_over_knowingly() {
     let mut other = bed.command_of("other", &["resume", &run]);
     let end = run_to_end(&mut other);
     assert_eq!(end.code, Some(9), "{:#} {}", end.json, end.stderr);
+    assert!(
+        end.stderr.contains("--take-over ends it at once"),
+        "{}",
+        end.stderr
+    );
+    assert!(
+        end.stderr.contains("\n  hello hosts --fleet "),
+        "{}",
+        end.stderr
+    );
     let mut other = bed.command_of("other", &["resume", &run, "--take-over"]);
     let end = run_to_end(&mut other);
     bed.wait_for_agents();
@@ -205,6 +215,9 @@ fn a_new_agent_goes_on_with_the_timer_of_a_killed_one() {
     bed.kill_agents(0);
     bed.wait_for_agents();
     assert_eq!(bed.served(0), ["two"], "nothing has guarded the timer yet");
+    let hosts = bed.run(&["hosts"]).json;
+    let left = hosts["hosts"][0]["open"][0]["armed_s"].as_u64();
+    assert!(left.is_some_and(|left| left <= 5), "{hosts:#}");
     let end = run_to_end(&mut bed.agent_command(0, &["--resume-armed"]));
     assert_eq!(end.code, Some(0), "{}", end.stderr);
     assert!(end.stderr.contains("timer"), "{}", end.stderr);
