@@ -34,10 +34,6 @@ impl Earlier {
     pub(super) fn find(state: &Path, of: &ContinuedRun) -> Result<Self, Refused> {
         let refuse = |kind, text| Err(Refused { kind, text });
         let Ok(id) = runs::find(state, &of.run) else {
-            if runs::never_began(state, &of.run) {
-                let why = format!("run {} never began there", of.run);
-                return refuse(RefusedKind::NeverBegan, why);
-            }
             let why = format!("nothing is known of run {}", of.run);
             return refuse(RefusedKind::NoRun, why);
         };

@@ -55,7 +55,6 @@ impl EarlierRun {
             absent.leave(host.clone(), why);
         }
         absent.is_continued = true;
-        absent.is_back = hosts.iter().any(|host| host.back);
         self.check_direction(hosts)?;
         let is_over = !hosts.is_empty() && hosts.iter().all(|host| host.is_over);
         if is_over && !self.run.is_open && self.verb == Verb::Resume {
@@ -74,7 +73,7 @@ impl EarlierRun {
     fn check_count(&self, ready: &[ReadyHost], absent: &mut Absent) -> Result<(), Abort> {
         let begun = ready.iter().filter_map(|host| host.part_of.as_ref());
         let begun = begun.map(|part_of| part_of.hosts).max().unwrap_or(0);
-        let missing = begun.saturating_sub(ready.len() + absent.not_begun().len());
+        let missing = begun.saturating_sub(ready.len());
         let unaware = absent.without_run();
         if missing > 0 && !unaware.is_empty() {
             let why = format!(
@@ -180,7 +179,7 @@ impl EarlierRun {
         let config = if back { "old" } else { "new" };
         let run = &self.run.id;
         if !absent.knows_not_all() {
-            return self.next_without_missing(absent.not_begun());
+            return self.next_without_missing(absent.not_begun(), config);
         }
         let (what, verb) = match verdict {
             Verdict::Mixed => (
@@ -215,16 +214,16 @@ impl EarlierRun {
     }
 
     /// Returns the next step where every host is accounted for, and the run never began on these.
-    fn next_without_missing(&self, hosts: &[HostName]) -> Hint {
+    fn next_without_missing(&self, hosts: &[HostName], config: &str) -> Hint {
         let names = names::list(hosts, ", ", names::MOST);
         let run = &self.run.id;
         let on: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
         let on = screen::quote(on.join(","));
         Hint {
             what: format!(
-                "every instance of the other hosts is proven on the new config, and run {run} \
-                 never began on {names}: a broadcast with --on changes them too; what happened, \
-                 and what they run:"
+                "every instance of the other hosts is proven on the {config} config, and run {run} \
+                 never began on {names} and left them as they were; what happened, and what they \
+                 run now:"
             ),
             commands: vec![
                 self.history(),

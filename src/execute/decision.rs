@@ -40,8 +40,6 @@ pub(super) struct Absent {
     pub(super) further: usize,
     /// The run continues an earlier one, which may have left its hosts on other configs.
     pub(super) is_continued: bool,
-    /// The config that the run installs is an old one.
-    pub(super) is_back: bool,
 }
 
 impl Absent {
@@ -149,13 +147,12 @@ impl Absent {
         self.unreached().count()
     }
 
-    /// Tells whether the run goes without a host that it is about. A host on which the earlier run
-    /// never began has the old config.
+    /// Tells whether the run goes without a host that it is about.
     pub(super) fn misses_hosts(&self) -> bool {
-        self.knows_not_all() || !self.is_back && !self.not_begun.is_empty()
+        self.knows_not_all() || !self.not_begun.is_empty()
     }
 
-    /// Tells whether the run goes without a host whose config is not known.
+    /// Tells whether the run goes without a host on which the earlier run may have done something.
     pub(super) fn knows_not_all(&self) -> bool {
         let named = self.left.iter().chain(&self.skipped);
         self.further > 0 || named.count() > 0 || self.unreached().next().is_some()

@@ -63,6 +63,10 @@ pub(crate) async fn execute_over_hosts(
         confirm_within: order.confirm_within,
         take_over: order.take_over.as_ref(),
         must_know: order.earlier.as_ref().is_some_and(EarlierRun::has_index),
+        is_first: order
+            .earlier
+            .as_ref()
+            .is_some_and(|earlier| earlier.has_index() && earlier.run.is_first),
         interrupts,
     };
     let surveyed = survey_hosts(&survey, &selected, on_event).await;
@@ -102,9 +106,11 @@ fn with_take_over(abort: Abort, order: &HostsOrder<'_>) -> Abort {
     if abort.verdict != Verdict::Busy || order.take_over.is_some() {
         return abort;
     }
-    let what = "nothing was touched; a session whose coordinator has gone ends with its lease, and \
-                --take-over ends it at once; the open runs of the hosts:";
-    let command = format!("hello hosts {}", order.fleet.arguments());
+    let what = "nothing was touched; wait for the other run with --lock-timeout 60s; a session \
+                whose coordinator has gone ends with its lease, or at once with --take-over; what \
+                each runs now:";
+    let arguments = order.fleet.arguments();
+    let command = format!("hello status {arguments}{}", order.options.state_args);
     abort.with_hint(what, vec![command])
 }
 

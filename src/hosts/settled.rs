@@ -42,8 +42,8 @@ struct Row {
 
 /// Closes each open index under `state` whose run is `meant` and over on all of its hosts. A run
 /// one host of which is not among `entries` is not asked for. A host that knows nothing of the run
-/// leaves it open, unless it has surveyed the run and never begun it: what became of its part
-/// cannot be told.
+/// leaves it open, unless it has surveyed the run and never begun it, and the run continues no
+/// other: what became of its part cannot be told.
 pub(crate) async fn close_indexes(
     state: &Path,
     hosts: &Hosts,
@@ -53,10 +53,12 @@ pub(crate) async fn close_indexes(
     let mut closed = Vec::new();
     for info in runs::open_runs(state) {
         let over = runs::over_hosts(state, Some(&info.id)).filter(|_| meant(&info.id));
-        let Some(of_run) = over.and_then(|over| all_of(&over.hosts, entries)) else {
+        let Some((over, of_run)) = over.and_then(|over| {
+            Some((all_of(&over.hosts, entries)?, over)).map(|(of, over)| (over, of))
+        }) else {
             continue;
         };
-        let Some(ends) = ends_of(hosts, &of_run, &info.id).await else {
+        let Some(ends) = ends_of(hosts, &of_run, (&info.id, over.is_first)).await else {
             continue;
         };
         let why = runs::close_index(state, &info.id, &ends, std::future::pending()).await;
@@ -76,7 +78,7 @@ fn all_of(hosts: &[HostName], entries: &[HostEntry]) -> Option<Vec<HostEntry>> {
 async fn ends_of(
     hosts: &Hosts,
     entries: &[HostEntry],
-    run: &str,
+    (run, is_first): (&str, bool),
 ) -> Option<Vec<(HostName, HostEnd)>> {
     let query = RunQuery {
         last: 1,
@@ -87,7 +89,7 @@ async fn ends_of(
     let ended = gathered.answers.into_iter().map(|(host, answered)| {
         let Some(row) = answered.rows.into_iter().next() else {
             let never_began = answered.result.get(NEVER_BEGAN)?.as_bool()?;
-            return never_began.then_some((host, HostEnd::NeverBegan));
+            return (never_began && is_first).then_some((host, HostEnd::NeverBegan));
         };
         let row: Row = serde_json::from_value(row).ok()?;
         let is_over = row.run == run && !row.open && !row.running;

@@ -72,6 +72,9 @@ pub(crate) struct FleetSurvey<'a, C> {
     pub(crate) take_over: Option<&'a TakeOver>,
     /// A host that does not know the earlier run is refused.
     pub(crate) must_know: bool,
+    /// Such a host is skipped if it says that the run never began there. What an earlier run has
+    /// left there is not known then, so the run must be the first one.
+    pub(crate) is_first: bool,
     pub(crate) interrupts: &'a Interrupts,
 }
 
@@ -229,12 +232,37 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
                 Err(unready(entry, HostState::Refused, abort))
             }
             Err(error) => {
-                let mut host = unanswered(entry, &error, self.must_know);
+                let mut host = self.unanswered(entry, &error);
                 run.bye().await;
                 host.version = version;
                 Err(host)
             }
         }
+    }
+}
+
+impl<C> FleetSurvey<'_, C> {
+    fn unanswered(&self, entry: &HostEntry, error: &CallError) -> Box<UnreadyHost> {
+        let refused = match error {
+            CallError::Refused(refused) => Some(refused.kind),
+            CallError::Lost { .. } => None,
+        };
+        let never_began = refused == Some(RefusedKind::NeverBegan);
+        let (state, verdict) = match refused {
+            // A host without one of the groups is no part of the run.
+            Some(RefusedKind::NoGroup) => (HostState::Excluded, Verdict::NoMatch),
+            Some(RefusedKind::NeverBegan) if self.is_first => {
+                (HostState::Excluded, Verdict::NoMatch)
+            }
+            Some(RefusedKind::NoRun | RefusedKind::NeverBegan) if !self.must_know => {
+                (HostState::Excluded, Verdict::NoMatch)
+            }
+            Some(_) => (HostState::Refused, Verdict::Refused),
+            None => (HostState::Unreachable, Verdict::Unreachable),
+        };
+        let mut host = unready(entry, state, Abort::new(verdict, error.to_string()));
+        host.never_began = never_began && self.is_first;
+        host
     }
 }
 
@@ -274,29 +302,4 @@ fn unready(entry: &HostEntry, state: HostState, abort: Abort) -> Box<UnreadyHost
         version: None,
         abort,
     })
-}
-
-fn unanswered(entry: &HostEntry, error: &CallError, must_know: bool) -> Box<UnreadyHost> {
-    let (state, verdict) = match error {
-        CallError::Refused(refused) if refused.kind == RefusedKind::NoRun && must_know => {
-            (HostState::Refused, Verdict::Refused)
-        }
-        // A host without one of the groups is no part of the run.
-        CallError::Refused(refused)
-            if matches!(
-                refused.kind,
-                RefusedKind::NoGroup | RefusedKind::NoRun | RefusedKind::NeverBegan
-            ) =>
-        {
-            (HostState::Excluded, Verdict::NoMatch)
-        }
-        CallError::Refused(_) => (HostState::Refused, Verdict::Refused),
-        CallError::Lost { .. } => (HostState::Unreachable, Verdict::Unreachable),
-    };
-    let mut host = unready(entry, state, Abort::new(verdict, error.to_string()));
-    host.never_began = matches!(
-        error,
-        CallError::Refused(refused) if refused.kind == RefusedKind::NeverBegan
-    );
-    host
 }

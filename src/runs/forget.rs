@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, future::pending, io, path::Path, time::Duration
 use super::{
     ProofCache,
     info::{self, RunInfo},
-    layout, open_runs, order, retention, state_dir,
+    layout, open_runs, retention, state_dir,
     state_dir::Lock,
     store,
 };
@@ -99,7 +99,6 @@ pub(crate) async fn forget_run(
     check_run(state, id, open)?;
     // Without its files it is not known any more which processes it may have signalled.
     ProofCache::forget(state, id).await?;
-    order::record_removal(state, &[id]).await?;
     let dropped = retention::remove(state, id, &ProofCache::digests(state))?;
     // The mark goes last: a mark without its run still counts as open, and can be abandoned again.
     match std::fs::remove_file(layout::mark_of(state, id)) {

@@ -233,7 +233,7 @@ impl Journal {
             state_dir::sync(dir)?;
         }
         check_interrupts(interrupts)?;
-        order::record_begin(state, record.id)?;
+        order::record_begin(state, record.id, interrupted(interrupts, 0)).await?;
         // The mark comes last: a run with a mark is complete.
         let targets: Vec<PathBuf> = record.targets.iter().map(|t| t.path.clone()).collect();
         let mark = layout::mark_of(state, record.id);

@@ -23,19 +23,21 @@ const MAX_FILE: u64 = 16 << 20;
 /// From this size on, in bytes, the lines of runs that are not kept are removed.
 const COMPACT: u64 = 256 << 10;
 
-/// The last word of the second line of a run.
-const BEGUN: &str = " begun";
-const REMOVED: &str = " removed";
+/// The last word of a line.
+const SURVEYED: &str = "surveyed";
+const BEGUN: &str = "begun";
+const SKIPPED: &str = "skipped";
 /// The newest runs whose lines are kept without a journal: these may be about to begin.
 const MAX_NEW: u64 = 1000;
 
-/// The counter of each run, as the file `order` has it: a line `COUNTER ID` for each, another one
-/// with `begun` before its journal begins, and one with `removed` before its journal is removed.
+/// The counter of each run, as the file `order` has it: a line `COUNTER ID surveyed` for each,
+/// another one with `begun` before its journal is complete, or one with `skipped` if a coordinator
+/// has ended the run without this host. Such a run never begins.
 #[derive(Debug, Default)]
 pub(super) struct RunOrder {
     counters: BTreeMap<String, u64>,
-    /// The runs that have begun here, also those without a journal by now.
-    begun: BTreeSet<String>,
+    /// The words of each run.
+    words: BTreeSet<(String, String)>,
     /// The greatest counter, also of a torn line: the next one is greater in any case.
     last: u64,
 }
@@ -69,13 +71,16 @@ impl RunOrder {
             last: last.max().unwrap_or(0),
             ..Self::default()
         };
-        for (id, counter) in whole.lines().filter_map(parse) {
-            match id.split_once(' ') {
-                Some((id, _)) => drop(order.begun.insert(id.to_owned())),
-                None => drop(order.counters.insert(id, counter)),
-            }
+        for (rest, counter) in whole.lines().filter_map(parse) {
+            let (id, word) = rest.split_once(' ').unwrap_or((&rest, ""));
+            order.counters.insert(id.to_owned(), counter);
+            order.words.insert((id.to_owned(), word.to_owned()));
         }
         Ok(order)
+    }
+
+    fn has(&self, id: &str, word: &str) -> bool {
+        self.words.contains(&(id.to_owned(), word.to_owned()))
     }
 
     /// Returns the place of a run. Those of an earlier version come first, in the order of their
@@ -87,6 +92,12 @@ impl RunOrder {
     /// Sorts runs, the oldest first.
     pub(super) fn sort(&self, ids: &mut [String]) {
         ids.sort_by(|one, other| self.place(one).cmp(&self.place(other)));
+    }
+
+    /// A run without its mark is not complete: it has touched nothing.
+    fn is_unbegun(&self, state: &Path, id: &str) -> bool {
+        let is_marked = layout::mark_of(state, id).try_exists();
+        self.has(id, SURVEYED) && !self.has(id, BEGUN) && is_marked.is_ok_and(|marked| !marked)
     }
 
     /// Tells whether the run `id` began after `other`.
@@ -106,10 +117,7 @@ pub(crate) async fn raise(
     interrupted: impl Future<Output = ()>,
 ) -> io::Result<u64> {
     state_dir::make(state)?;
-    let lock = state.join("order.lock");
-    let Some(_lock) = state_dir::lock(&lock, Lock::Alone, LOCK_WAIT, interrupted).await? else {
-        return Err(io::ErrorKind::TimedOut.into());
-    };
+    let _lock = lock(state, interrupted).await?;
     let order = RunOrder::try_read(state)?;
     if let Some(counter) = order.counters.get(id) {
         return Ok(*counter);
@@ -127,7 +135,7 @@ pub(crate) async fn raise(
         .open(&path)?;
     // A torn line ends here.
     let end = if ends_torn(&path)? { "\n" } else { "" };
-    file.write_all(format!("{end}{counter} {id}\n").as_bytes())?;
+    file.write_all(format!("{end}{counter} {id} {SURVEYED}\n").as_bytes())?;
     file.sync_data()?;
     if is_new {
         state_dir::sync(state)?;
@@ -135,66 +143,67 @@ pub(crate) async fn raise(
     Ok(counter)
 }
 
-/// Tells whether the run `id` was surveyed here, and never began. False where that is not known: a
-/// run whose journal was removed, or one that this host has not seen.
+/// Tells whether the run `id` was surveyed here, and never began: it has touched nothing. False
+/// where that is not known: an old line, or a run that this host has not seen.
 #[must_use]
 pub(crate) fn never_began(state: &Path, id: &str) -> bool {
-    let order = RunOrder::read(state);
-    let is_away = |path: PathBuf| path.try_exists().is_ok_and(|there| !there);
-    order.counters.contains_key(id)
-        && !order.begun.contains(id)
-        && is_away(layout::folder_of(state, id))
-        && is_away(layout::mark_of(state, id))
+    RunOrder::read(state).is_unbegun(state, id)
 }
 
-/// Records that the journal of the run is about to begin: without its journal, which may be removed
-/// by hand, it would be taken for a run that never began. The line is not synced. The journal is,
-/// and [`record_removal`] syncs its own line.
+/// Keeps a run that never began from beginning, synced: a coordinator ends it without this host.
+/// Returns false if the run has begun, or is not known.
 ///
 /// # Errors
-/// Fails if the file cannot be written.
-pub(super) fn record_begin(state: &Path, id: &str) -> io::Result<()> {
-    let order = RunOrder::try_read(state)?;
-    append(state, &order, (&[id], BEGUN)).map(drop)
-}
-
-/// Records, synced, that the journals of these runs are about to be removed.
-///
-/// # Errors
-/// Fails if the file cannot be written. No journal may be removed then.
-pub(super) async fn record_removal(state: &Path, ids: &[&str]) -> io::Result<()> {
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let lock = state.join("order.lock");
-    let interrupted = std::future::pending();
-    let Some(_lock) = state_dir::lock(&lock, Lock::Alone, LOCK_WAIT, interrupted).await? else {
-        return Err(io::ErrorKind::TimedOut.into());
-    };
-    let order = RunOrder::try_read(state)?;
-    match append(state, &order, (ids, REMOVED))? {
-        Some(file) => file.sync_data(),
-        None => Ok(()),
-    }
-}
-
-/// Appends a line with `word` for each run that `order` has. Returns the file; none if there is no
-/// such run.
-fn append(
+/// Fails if the state directory cannot be written, or if another run takes too long.
+pub(crate) async fn skip(
     state: &Path,
-    order: &RunOrder,
-    (ids, word): (&[&str], &str),
-) -> io::Result<Option<File>> {
-    let line = |id: &&str| Some(format!("{} {id}{word}\n", order.counters.get(*id)?));
-    let lines: String = ids.iter().filter_map(line).collect();
-    if lines.is_empty() {
-        return Ok(None);
+    id: &str,
+    interrupted: impl Future<Output = ()>,
+) -> io::Result<bool> {
+    let _lock = lock(state, interrupted).await?;
+    let order = RunOrder::try_read(state)?;
+    if !order.is_unbegun(state, id) {
+        return Ok(false);
     }
+    if !order.has(id, SKIPPED) {
+        append(state, &order, (id, SKIPPED))?;
+    }
+    Ok(true)
+}
+
+/// Records, synced, that the run is about to begin. Its journal may be removed later.
+///
+/// # Errors
+/// Fails if a coordinator has ended the run without this host, or if the state directory cannot be
+/// written. Nothing was touched then.
+pub(super) async fn record_begin(
+    state: &Path,
+    id: &str,
+    interrupted: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let _lock = lock(state, interrupted).await?;
+    let order = RunOrder::try_read(state)?;
+    if order.has(id, SKIPPED) {
+        let why = format!("another coordinator has ended run {id} without this host");
+        return Err(io::Error::other(why));
+    }
+    append(state, &order, (id, BEGUN))
+}
+
+async fn lock(state: &Path, interrupted: impl Future<Output = ()>) -> io::Result<File> {
+    let lock = state.join("order.lock");
+    let locked = state_dir::lock(&lock, Lock::Alone, LOCK_WAIT, interrupted).await?;
+    locked.ok_or_else(|| io::ErrorKind::TimedOut.into())
+}
+
+/// Appends a line of a run, and syncs it.
+fn append(state: &Path, order: &RunOrder, (id, word): (&str, &str)) -> io::Result<()> {
+    let counter = order.counters.get(id).copied().unwrap_or(0);
     let path = path_of(state);
     let end = if ends_torn(&path)? { "\n" } else { "" };
     let mut file = OpenOptions::new().append(true).open(&path)?;
-    file.write_all(format!("{end}{lines}").as_bytes())?;
-    Ok(Some(file))
+    file.write_all(format!("{end}{counter} {id} {word}\n").as_bytes())?;
+    file.sync_data()
 }
 
 fn ends_torn(path: &Path) -> io::Result<bool> {
@@ -209,12 +218,11 @@ fn compact(state: &Path, order: &RunOrder) -> io::Result<()> {
     let newest = order.last.saturating_sub(MAX_NEW);
     let is_kept = |id: &String, counter: u64| kept.contains(id) || counter > newest;
     let mut lines = String::new();
-    for (id, counter) in &order.counters {
-        if is_kept(id, *counter) {
-            lines += &format!("{counter} {id}\n");
-            if order.begun.contains(id) {
-                lines += &format!("{counter} {id}{BEGUN}\n");
-            }
+    for (id, word) in &order.words {
+        let counter = order.counters.get(id).copied().unwrap_or(0);
+        if is_kept(id, counter) {
+            let line = format!("{counter} {id} {word}");
+            lines += &format!("{}\n", line.trim_end());
         }
     }
     state_dir::replace(&path_of(state), &state.join(".order.new"), lines.as_bytes())?;
@@ -270,46 +278,55 @@ mod tests {
         assert_eq!(raised(state.path(), "c").await, 3);
     }
 
+    async fn begun(state: &Path, id: &str) -> io::Result<()> {
+        record_begin(state, id, std::future::pending()).await
+    }
+
+    async fn skipped(state: &Path, id: &str) -> bool {
+        skip(state, id, std::future::pending()).await.unwrap()
+    }
+
     #[tokio::test]
-    async fn a_run_that_was_surveyed_and_has_no_journal_never_began() {
+    async fn a_run_that_was_surveyed_and_did_not_begin_never_began() {
         let state = tempfile::tempdir().unwrap();
         raised(state.path(), "a").await;
         assert!(never_began(state.path(), "a"));
         assert!(!never_began(state.path(), "b"));
+        // An agent was killed while it made the folder.
+        std::fs::create_dir_all(state.path().join("runs/a")).unwrap();
+        assert!(never_began(state.path(), "a"));
     }
 
     #[tokio::test]
-    async fn a_run_with_a_journal_or_a_mark_has_begun() {
-        for folder in ["runs", "open"] {
-            let state = tempfile::tempdir().unwrap();
-            raised(state.path(), "a").await;
-            std::fs::create_dir_all(state.path().join(folder).join("a")).unwrap();
-            assert!(!never_began(state.path(), "a"), "{folder}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_run_that_began_has_begun_also_where_its_journal_was_removed_by_hand() {
+    async fn a_run_that_began_has_begun_also_without_its_journal() {
         let state = tempfile::tempdir().unwrap();
         raised(state.path(), "a").await;
-        record_begin(state.path(), "a").unwrap();
-        record_begin(state.path(), "unknown").unwrap();
+        begun(state.path(), "a").await.unwrap();
         assert!(!never_began(state.path(), "a"));
+        assert!(!skipped(state.path(), "a").await);
         assert_eq!(raised(state.path(), "b").await, 2);
     }
 
     #[tokio::test]
-    async fn a_run_whose_journal_was_removed_has_begun() {
+    async fn a_run_with_a_mark_or_an_old_line_is_not_known_to_be_unbegun() {
         let state = tempfile::tempdir().unwrap();
-        for id in ["a", "b"] {
-            raised(state.path(), id).await;
-        }
-        record_removal(state.path(), &["a", "unknown"])
-            .await
-            .unwrap();
+        raised(state.path(), "a").await;
+        std::fs::create_dir_all(state.path().join("open/a")).unwrap();
         assert!(!never_began(state.path(), "a"));
-        assert!(never_began(state.path(), "b"));
-        assert_eq!(raised(state.path(), "c").await, 3);
+        std::fs::write(path_of(state.path()), "1 b\n").unwrap();
+        assert!(!never_began(state.path(), "b"));
+    }
+
+    #[tokio::test]
+    async fn a_skipped_run_never_begins() {
+        let state = tempfile::tempdir().unwrap();
+        raised(state.path(), "a").await;
+        assert!(skipped(state.path(), "a").await);
+        assert!(skipped(state.path(), "a").await);
+        assert!(!skipped(state.path(), "unknown").await);
+        assert!(begun(state.path(), "a").await.is_err());
+        assert_eq!(raised(state.path(), "a").await, 1);
+        assert!(begun(state.path(), "a").await.is_err());
     }
 
     #[tokio::test]
@@ -318,12 +335,12 @@ mod tests {
         let many = MAX_NEW + 3;
         let lines: String = (1..=many).map(|n| format!("{n} r{n}\n")).collect();
         std::fs::write(path_of(state.path()), lines).unwrap();
-        record_begin(state.path(), "r1").unwrap();
+        begun(state.path(), "r1").await.unwrap();
         std::fs::create_dir_all(state.path().join("runs/r1")).unwrap();
         compact(state.path(), &RunOrder::read(state.path())).unwrap();
         let order = RunOrder::read(state.path());
         let is_there = |n: u64| order.counters.contains_key(&format!("r{n}"));
-        assert!(is_there(1) && order.begun.contains("r1"));
+        assert!(is_there(1) && order.has("r1", BEGUN));
         assert!(!is_there(2) && !is_there(3));
         assert!(is_there(4) && is_there(many));
         assert_eq!(raised(state.path(), "d").await, many + 1);

@@ -31,6 +31,8 @@ pub(crate) struct RunOverHosts {
     pub(crate) is_open: bool,
     /// True if it installs an old config.
     pub(crate) is_back: bool,
+    /// True if it is a broadcast that continues no other run.
+    pub(crate) is_first: bool,
 }
 
 impl RunOverHosts {
@@ -44,6 +46,7 @@ impl RunOverHosts {
             others: Vec::new(),
             is_open: false,
             is_back: false,
+            is_first: false,
         }
     }
 
@@ -87,6 +90,10 @@ pub(crate) fn over_hosts(state: &Path, name: Option<&str>) -> Option<RunOverHost
         is_open: info.open || info.running,
         // Its hosts have decided that, which know every run before it.
         is_back: info.began.as_ref().is_some_and(|began| began.back),
+        is_first: info
+            .began
+            .as_ref()
+            .is_some_and(|began| began.verb == super::Verb::Broadcast && began.of.is_none()),
         ..RunOverHosts::without_index(id, over.fleet)
     };
     Some(run.with_chain(state))

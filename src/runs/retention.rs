@@ -13,7 +13,7 @@ use jiff::{Span, SpanRelativeTo, Timestamp};
 use super::{
     ProofCache,
     info::{self, RunInfo},
-    layout, open_runs, order,
+    layout, open_runs,
     state_dir::{self, Lock},
     store,
 };
@@ -114,8 +114,6 @@ pub(crate) async fn prune(
         .collect();
     // This is read after the list of runs: a run keeps its proofs before it ends.
     let needed = ProofCache::digests(state);
-    let names: Vec<&str> = removable.iter().map(|id| id.as_str()).collect();
-    order::record_removal(state, &names).await?;
     for id in removable {
         if Instant::now() > until {
             return Ok(());

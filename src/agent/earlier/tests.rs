@@ -50,16 +50,6 @@ fn a_run_that_is_not_known_is_refused_in_both_directions() {
 }
 
 #[test]
-fn a_run_that_was_surveyed_and_has_no_journal_never_began() {
-    let state = tempfile::tempdir().unwrap();
-    std::fs::write(state.path().join("order"), format!("1 {FIRST}\n")).unwrap();
-    for revert in [false, true] {
-        let refused = find(state.path(), revert).unwrap_err();
-        assert_eq!(refused, RefusedKind::NeverBegan);
-    }
-}
-
-#[test]
 fn a_run_that_has_reached_its_goal_is_looked_at_again() {
     let state = tempfile::tempdir().unwrap();
     add(

@@ -1,13 +1,15 @@
 //! The survey of a run on this host, by the order of its coordinator.
 
+use std::path::Path;
+
 use super::{AgentRun, Stage, Timer};
 use crate::{
     agent::{earlier::Earlier, host_agent::Agent},
-    event::{Abort, Event, Interrupts, Verdict},
+    event::{Abort, Event, Interrupts, Verdict, interrupted},
     protocol::{
         ChangeOrder, InstanceEntry, Numbers, PartOf, Refused, RefusedKind, RunAnswer, SurveyOrder,
     },
-    runs::Verb,
+    runs::{self, Verb},
     session::{
         BroadcastOrder, Caller, Prepared, RecoverOrder, SessionOptions, survey_broadcast,
         survey_recovery,
@@ -52,6 +54,7 @@ impl AgentRun {
         let mut earlier_run = EarlierRun::default();
         let prepared = match order.of {
             Some(of) => {
+                ensure_begun((&options.state, &of.run), is_dry_run, interrupts).await?;
                 let earlier = Earlier::find(&options.state, &of)?;
                 let is_over = earlier.is_over;
                 // The timer of the earlier run goes on with this one.
@@ -158,5 +161,35 @@ impl AgentRun {
             Stage::Prepared(Box::new(prepared))
         };
         Ok(answer)
+    }
+}
+
+/// Checks that the earlier run has begun here. One that never did is kept from it: its coordinator
+/// may still be there, and the run ends without this host.
+///
+/// # Errors
+/// Fails if it has not begun, with [`RefusedKind::NeverBegan`].
+async fn ensure_begun(
+    (state, run): (&Path, &str),
+    is_dry_run: bool,
+    interrupts: &Interrupts,
+) -> Result<(), Refused> {
+    if !runs::never_began(state, run) {
+        return Ok(());
+    }
+    let skipped = match is_dry_run {
+        true => Ok(true),
+        false => runs::skip_run(state, run, interrupted(interrupts, 0)).await,
+    };
+    match skipped {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Refused {
+            kind: RefusedKind::NeverBegan,
+            text: format!("run {run} never began there"),
+        }),
+        Err(why) => Err(Refused {
+            kind: RefusedKind::NoRun,
+            text: format!("run {run} never began there, and that cannot be recorded: {why}"),
+        }),
     }
 }

@@ -272,15 +272,13 @@ fn a_report_has_each_host_once_with_its_instances() {
 }
 
 #[test]
-fn a_host_on_which_the_earlier_run_never_began_is_known_to_have_the_old_config() {
+fn a_host_on_which_the_earlier_run_never_began_makes_a_good_end_partial_and_no_rollback_mixed() {
     let mut host = unready("b", HostState::Excluded, Verdict::NoMatch);
     host.never_began = true;
     let mut absent = judge(1, vec![host], (2, Share::Count(0))).unwrap();
     absent.is_continued = true;
     assert_eq!(absent.worsen(Verdict::Converged), Verdict::Partial);
     assert_eq!(absent.worsen(Verdict::Reverted), Verdict::Reverted);
-    absent.is_back = true;
-    assert_eq!(absent.worsen(Verdict::Converged), Verdict::Converged);
     assert!(!absent.leaves_hosts());
     assert_eq!(absent.without_run(), []);
     let reason = absent.with_reason("good".into());
