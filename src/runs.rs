@@ -63,7 +63,7 @@ pub(crate) use self::{
         left_over, listed as marked_ids, marked_runs, open_runs, targets as open_targets, unlisted,
     },
     operator::{ClaimedOperator, Operator},
-    order::{never_began, raise as raise_counter},
+    order::{never_began, raise as raise_counter, skip as skip_run},
     over_hosts::{RunOverHosts, over_hosts},
     proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload},
     retention::{Retention, prune},

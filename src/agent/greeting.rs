@@ -16,7 +16,8 @@ pub(super) fn greet(fleet: &Result<Fleet, FleetError>, options: &Options) -> Gre
     };
     let agent = fleet.as_ref().ok().and_then(|fleet| fleet.agent.as_ref());
     let state = options.state.as_deref();
-    let open = state.map(runs::open_runs).unwrap_or_default();
+    let mut open = state.map(runs::marked_runs).unwrap_or_default();
+    open.retain(|run| run.open || run.running);
     Greeting {
         hello: "agent".into(),
         v: VERSION,
@@ -36,6 +37,7 @@ pub(super) fn greet(fleet: &Result<Fleet, FleetError>, options: &Options) -> Gre
             .map(|run| OpenRun {
                 run: run.id.clone(),
                 verdict: run.verdict().to_owned(),
+                running: run.running,
                 armed_s: state
                     .and_then(|state| runs::armed(state, &run.id))
                     .map(|armed| armed.left.as_secs()),

@@ -111,7 +111,13 @@ impl<L: HostLink, G: GateRunner, R: FnMut(&HostName, &Event)> Engine<'_, L, G, R
         }
         joined.acted |= answer.acted;
         joined.concluded.extend(answer.concluded);
-        joined.instances.extend(answer.instances);
+        let name = self.plan.hosts[index].link.name().clone();
+        joined
+            .instances
+            .extend(answer.instances.into_iter().map(|instance| Instance {
+                host: name.clone(),
+                ..instance
+            }));
     }
 
     /// Counts a host as lost, and reports it; `request` is the one that it was lost in. What it

@@ -139,7 +139,12 @@ impl SessionLink {
         let link = std::mem::replace(&mut self.link, Link::Gone);
         let line = match link {
             Link::Connected(connection) => {
-                self.heard = connection.heard();
+                // Nothing reads while a gate runs, so the host may not have been silent for so
+                // long: there is time for an attempt in any case.
+                let tried_for = self.route.silence * (LOST - 1);
+                let least = Instant::now().checked_sub(tried_for);
+                self.heard =
+                    least.map_or(connection.heard(), |least| connection.heard().max(least));
                 let line = connection.last_line();
                 connection.leave();
                 line
@@ -190,7 +195,8 @@ impl SessionLink {
         Some(match epoch {
             Ok(epoch) => Again::Session(epoch),
             Err(refused) => {
-                let is_open = greeting.open.iter().any(|open| open.run == *self.run);
+                let mut open = greeting.open.iter().filter(|open| !open.running);
+                let is_open = open.any(|open| open.run == *self.run);
                 let run = match refused.kind {
                     RefusedKind::Finished => RunThere::Finished,
                     RefusedKind::OtherEnd => RunThere::Replaced,

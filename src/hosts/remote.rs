@@ -40,6 +40,8 @@ pub(crate) struct RemoteRun {
     open: Option<RunFrame>,
     /// True once its agent has said that the session has ended.
     is_over: bool,
+    /// Why the session has ended, where a new agent can go on with the run at the next request.
+    renews: Option<String>,
     /// What a new agent needs to go on with the run.
     memory: Memory,
     pub(super) is_journaled: bool,
@@ -99,6 +101,7 @@ impl RemoteRun {
             notes: Vec::new(),
             open: None,
             is_over: false,
+            renews: None,
             memory: Memory::default(),
             is_journaled: true,
         }
@@ -130,6 +133,11 @@ impl RemoteRun {
             emit,
         };
         let mut is_sent = false;
+        if let Some(why) = self.renews.take()
+            && let Some(answer) = self.renew(&mut waiting, why, is_sent).await?
+        {
+            return Ok(answer);
+        }
         for _ in 0..MAX_CONNECTIONS {
             let why = match self.exchange(&mut is_sent, &mut waiting).await {
                 Ok(answer) => return Ok(self.memory.take(answer)),
@@ -217,6 +225,13 @@ impl RemoteRun {
             // Nothing is staged there, and the new agent can survey as well.
             Again::None(none)
                 if self.n == 1 && self.open.is_some() && none.run == RunThere::None => {}
+            Again::None(NoSession {
+                why,
+                run: RunThere::Open,
+            }) if self.open.is_none() => {
+                self.memory.there = Some(RunThere::Open);
+                self.renews = Some(why);
+            }
             Again::None(NoSession { why, run }) => {
                 self.is_over = true;
                 self.memory.there = Some(run);

@@ -78,6 +78,9 @@ pub(crate) struct OpenRun {
     /// The seconds that are left of its commit-confirmed timer, if that is armed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) armed_s: Option<u64>,
+    /// True while a session carries it out, or waits for its coordinator.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) running: bool,
 }
 
 /// The limits of an agent.

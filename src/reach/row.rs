@@ -88,6 +88,8 @@ pub(super) struct OpenRow {
     pub(super) run: String,
     /// How it ended: a verdict, or `open` or `unknown`.
     pub(super) verdict: String,
+    /// True while a session carries it out, or waits for its coordinator.
+    pub(super) running: bool,
     /// The seconds until its commit-confirmed timer rolls it back there; none without such a timer.
     pub(super) armed_s: Option<u64>,
 }
@@ -95,10 +97,13 @@ pub(super) struct OpenRow {
 impl OpenRow {
     /// Returns the run in a cell of a table. Hosts share a row, so it has no time.
     pub(super) fn text(&self) -> String {
-        match self.armed_s {
-            Some(_) => format!("{} (armed)", self.run),
-            None => self.run.clone(),
+        let words = [(self.running, "running"), (self.armed_s.is_some(), "armed")];
+        let words = words.into_iter().filter(|(is_so, _)| *is_so);
+        let words: Vec<&str> = words.map(|(_, word)| word).collect();
+        if words.is_empty() {
+            return self.run.clone();
         }
+        format!("{} ({})", self.run, words.join(", "))
     }
 }
 
@@ -150,6 +155,7 @@ impl HostRow {
                 .map(|open| OpenRow {
                     run: open.run,
                     verdict: open.verdict,
+                    running: open.running,
                     armed_s: open.armed_s,
                 })
                 .collect(),

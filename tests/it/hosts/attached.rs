@@ -144,12 +144,12 @@ fn another_coordinator_waits_for_the_lease_or_takes_over_knowingly() {
     let end = run_to_end(&mut other);
     assert_eq!(end.code, Some(9), "{:#} {}", end.json, end.stderr);
     assert!(
-        end.stderr.contains("--take-over ends it at once"),
+        end.stderr.contains("at once with --take-over"),
         "{}",
         end.stderr
     );
     assert!(
-        end.stderr.contains("\n  hello hosts --fleet "),
+        end.stderr.contains("\n  hello status --fleet "),
         "{}",
         end.stderr
     );
@@ -355,7 +355,7 @@ fn an_instance_that_was_rolled_back_before_its_session_ended_is_reverted() {
 
 #[test]
 fn a_run_that_never_began_on_a_host_is_ended_without_it() {
-    for (verb, code, message) in [("resume", 8, "two"), ("revert", 0, "one")] {
+    for (verb, message) in [("resume", "two"), ("revert", "one")] {
         let bed = Bed::start(&[1, 1, 1]);
         // The agent of the last host is gone before it begins the run, and the coordinator dies
         // later.
@@ -378,7 +378,7 @@ fn a_run_that_never_began_on_a_host_is_ended_without_it() {
         assert_eq!(end.code, None, "{:#}", end.json);
         (1..3).for_each(|host| bed.connect_directly(host));
         let end = bed.run(&[verb]);
-        assert_eq!(end.code, Some(code), "{verb} {:#} {}", end.json, end.stderr);
+        assert_eq!(end.code, Some(8), "{verb} {:#} {}", end.json, end.stderr);
         let named = "the run never began and touched nothing on: h2";
         let reason = end.json["reason"].as_str().unwrap();
         assert!(reason.contains(named), "{verb} {reason}");
@@ -386,4 +386,47 @@ fn a_run_that_never_began_on_a_host_is_ended_without_it() {
         assert_eq!(bed.open_here(), [""; 0], "{verb}");
         (0..3).for_each(|host| bed.assert_clean(host));
     }
+}
+
+/// Runs a broadcast over two hosts whose gate kills the agents of the second one, and waits until
+/// three times the silence is over.
+fn killed_in_a_gate(seconds: u32) -> (Bed, crate::support::CommandEnd) {
+    let bed = Bed::start(&[1, 2]);
+    let pids = bed.path("h1.pids");
+    let script = format!(
+        "cat > {}; test -e {once} || {{ touch {once}; xargs kill -KILL < {}; sleep {seconds}; }}",
+        bed.path("gate.in").display(),
+        pids.display(),
+        once = bed.path("once").display()
+    );
+    bed.fleet(&format!(
+        "[rollout]\nwaves = [\"2\", \"100%\"]\nbake = \"0s\"\ngate = [\"sh\", \"-c\", \"{script}\"]\n"
+    ));
+    let end = bed.broadcast("two", &[]);
+    (bed, end)
+}
+
+#[test]
+fn a_new_agent_goes_on_with_a_run_whose_agent_was_killed_in_a_gate() {
+    for seconds in [0, 7] {
+        let (bed, end) = killed_in_a_gate(seconds);
+        assert_eq!(end.code, Some(0), "{seconds} {:#} {}", end.json, end.stderr);
+        assert!(bed.all_serve("two"), "{seconds}");
+        (0..2).for_each(|host| bed.assert_clean(host));
+    }
+}
+
+#[test]
+fn a_gate_reads_the_host_of_each_instance() {
+    let (bed, _) = killed_in_a_gate(0);
+    let lines = std::fs::read_to_string(bed.path("gate.in")).unwrap();
+    let hosts = lines.lines().map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["host"].as_str().unwrap().to_owned()
+    });
+    let hosts: Vec<String> = hosts.collect();
+    assert!(
+        !hosts.is_empty() && !hosts.contains(&"local".to_owned()),
+        "{hosts:?}"
+    );
 }

@@ -409,7 +409,7 @@ impl Bed {
 
     /// Returns the marks of the runs that are open on a host.
     pub(super) fn open_runs(&self, host: usize) -> Vec<String> {
-        names(&self.state(host).join("open"))
+        open_marks(&self.state(host))
     }
 
     /// Returns the marks of the coordinator's open runs.
@@ -432,6 +432,26 @@ impl Bed {
         let last: Value = serde_json::from_str(last).unwrap();
         last["verdict"].as_str().unwrap_or("open").to_owned()
     }
+}
+
+/// Returns the marks of open runs in a state directory. A run that has recorded its end has its mark
+/// until its proofs are kept, and one that ended mixed is open.
+pub(super) fn open_marks(state: &Path) -> Vec<String> {
+    let has_ended = |run: &String| {
+        let journal = state.join("runs").join(run).join("events.jsonl");
+        let text = std::fs::read_to_string(journal).unwrap_or_default();
+        let mut lines = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let ends = |line: &Value| {
+            line["event"] == "superseded_by"
+                || line["event"] == "finished" && line["verdict"] != "mixed"
+        };
+        lines.next_back().is_some_and(|line| ends(&line))
+    };
+    let mut marks = names(&state.join("open"));
+    marks.retain(|run| !has_ended(run));
+    marks
 }
 
 pub(super) fn names(dir: &Path) -> Vec<String> {

@@ -71,16 +71,18 @@ fn a_host_that_is_lost_before_its_plan_is_accepted_is_skipped_within_the_budget(
     (0..3).for_each(|host| bed.assert_clean(host));
 }
 
-/// Returns a bed in which the last host is lost after the first wave: the gate ends its agent, and
-/// waits until nothing of it is left.
+/// Returns a bed in which the last host is lost after the first wave: the gate breaks its link and
+/// ends its agent, and waits until nothing of it is left.
 fn bed_that_loses_its_last_host(rollout: &str) -> Bed {
     let bed = Bed::start(&[1, 1, 1]);
     let pids = bed.path("h2.pids");
     let script = format!(
-        "[ $HELLO_WAVE = 1 ] || exit 0\npid=$(tail -n 1 {})\nkill -KILL $pid\n\
+        "[ $HELLO_WAVE = 1 ] || exit 0\npid=$(tail -n 1 {})\n\
+         echo 'echo gone >&2; exit 255' > {}\nkill -KILL $pid\n\
          while [ $(ls /proc/$pid/task 2> /dev/null | wc -l) -gt 1 ] ||\n\
          ! grep -qs ') Z ' /proc/$pid/stat && [ -e /proc/$pid ]; do sleep 0.01; done\n",
-        pids.display()
+        pids.display(),
+        bed.path("h2.sh").display()
     );
     crate::support::write(&bed.path("gate.sh"), &script);
     let gate = bed.path("gate.sh");
@@ -104,6 +106,7 @@ fn a_host_that_is_lost_between_the_waves_before_its_own_is_skipped_within_the_bu
         end.stderr
     );
     assert!(bed.serves(0, "two") && bed.serves(1, "two") && bed.serves(2, "one"));
+    bed.connect_directly(2);
     bed.fleet(ROLLOUT);
     let end = bed.run(&["resume"]);
     assert_eq!(end.code, Some(0), "{:#} {}", end.json, end.stderr);
@@ -123,6 +126,7 @@ fn a_host_that_is_lost_before_its_wave_and_beyond_the_budget_rolls_the_others_ba
     assert_eq!(outcomes(&end.json, "h2"), ["untouched"]);
     assert!(bed.all_serve("one"));
     assert_eq!(bed.hosts[2].attempts(), [AT_START]);
+    bed.connect_directly(2);
     bed.fleet(ROLLOUT);
     let end = bed.run(&["revert"]);
     assert_eq!(end.code, Some(0), "{:#} {}", end.json, end.stderr);

@@ -173,7 +173,7 @@ fn end_what_is_open(bed: &Bed, verb: Verb, full: Option<usize>) -> Vec<String> {
     };
     let end = ender.run(bed);
     let not_begun = not_begun(&end);
-    if !not_begun.is_empty() && ender.verb == Verb::Resume {
+    if !not_begun.is_empty() {
         ender.codes = &[8];
     }
     let mut faults = Vec::new();

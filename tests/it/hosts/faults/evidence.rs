@@ -11,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 
 use crate::{
-    hosts::bed::{AT_START, Bed, names},
+    hosts::bed::{AT_START, Bed, names, open_marks},
     world::{ask, message_of, started_at},
 };
 
@@ -116,7 +116,7 @@ impl Evidence {
                 .ok()
                 .and_then(|bytes| message_of(&bytes)),
             journals: Journal::all(&state),
-            open: names(&state.join("open")),
+            open: open_marks(&state),
             held: held(bed, host),
             files: sockets(&state).chain(staged(fleet.dir.path())).collect(),
         }
