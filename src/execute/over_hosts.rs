@@ -63,10 +63,6 @@ pub(crate) async fn execute_over_hosts(
         confirm_within: order.confirm_within,
         take_over: order.take_over.as_ref(),
         must_know: order.earlier.as_ref().is_some_and(EarlierRun::has_index),
-        is_first: order
-            .earlier
-            .as_ref()
-            .is_some_and(|earlier| earlier.has_index() && earlier.run.is_first),
         interrupts,
     };
     let surveyed = survey_hosts(&survey, &selected, on_event).await;

@@ -195,6 +195,7 @@ impl Memory {
             of: Some(ContinuedRun {
                 run: run.into(),
                 revert: false,
+                may_skip: false,
             }),
             ..order
         })

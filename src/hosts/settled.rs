@@ -53,9 +53,8 @@ pub(crate) async fn close_indexes(
     let mut closed = Vec::new();
     for info in runs::open_runs(state) {
         let over = runs::over_hosts(state, Some(&info.id)).filter(|_| meant(&info.id));
-        let Some((over, of_run)) = over.and_then(|over| {
-            Some((all_of(&over.hosts, entries)?, over)).map(|(of, over)| (over, of))
-        }) else {
+        let Some(over) = over else { continue };
+        let Some(of_run) = all_of(&over.hosts, entries) else {
             continue;
         };
         let Some(ends) = ends_of(hosts, &of_run, (&info.id, over.is_first)).await else {

@@ -72,9 +72,6 @@ pub(crate) struct FleetSurvey<'a, C> {
     pub(crate) take_over: Option<&'a TakeOver>,
     /// A host that does not know the earlier run is refused.
     pub(crate) must_know: bool,
-    /// Such a host is skipped if it says that the run never began there. What an earlier run has
-    /// left there is not known then, so the run must be the first one.
-    pub(crate) is_first: bool,
     pub(crate) interrupts: &'a Interrupts,
 }
 
@@ -247,13 +244,13 @@ impl<C> FleetSurvey<'_, C> {
             CallError::Refused(refused) => Some(refused.kind),
             CallError::Lost { .. } => None,
         };
+        let of = self.order.of.as_ref();
+        let may_skip = of.is_some_and(|of| of.may_skip);
         let never_began = refused == Some(RefusedKind::NeverBegan);
         let (state, verdict) = match refused {
             // A host without one of the groups is no part of the run.
             Some(RefusedKind::NoGroup) => (HostState::Excluded, Verdict::NoMatch),
-            Some(RefusedKind::NeverBegan) if self.is_first => {
-                (HostState::Excluded, Verdict::NoMatch)
-            }
+            Some(RefusedKind::NeverBegan) if may_skip => (HostState::Excluded, Verdict::NoMatch),
             Some(RefusedKind::NoRun | RefusedKind::NeverBegan) if !self.must_know => {
                 (HostState::Excluded, Verdict::NoMatch)
             }
@@ -261,7 +258,7 @@ impl<C> FleetSurvey<'_, C> {
             None => (HostState::Unreachable, Verdict::Unreachable),
         };
         let mut host = unready(entry, state, Abort::new(verdict, error.to_string()));
-        host.never_began = never_began && self.is_first;
+        host.never_began = never_began && may_skip;
         host
     }
 }

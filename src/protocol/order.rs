@@ -45,6 +45,10 @@ pub(crate) struct ContinuedRun {
     pub(crate) run: String,
     /// True if its old config is restored: `hello revert`.
     pub(crate) revert: bool,
+    /// True if a host on which it never began is skipped: the run continues no other one, so it has
+    /// left nothing there. Such a host keeps it from beginning later.
+    #[serde(default)]
+    pub(crate) may_skip: bool,
 }
 
 /// The groups whose unresponsive instances the coordinator counts, over all hosts.

@@ -132,6 +132,7 @@ pub(super) async fn attempt(
             of: Some(ContinuedRun {
                 run: earlier.run.id.clone(),
                 revert: earlier.verb == Verb::Revert,
+                may_skip: earlier.run.is_first && !earlier.run.hosts.is_empty(),
             }),
             reason: shared.reason.clone(),
             command: session.command.clone(),

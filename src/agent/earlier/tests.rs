@@ -36,6 +36,7 @@ fn find(state: &Path, revert: bool) -> Result<Earlier, RefusedKind> {
     let of = ContinuedRun {
         run: FIRST.into(),
         revert,
+        may_skip: false,
     };
     Earlier::find(state, &of).map_err(|refused| refused.kind)
 }

@@ -54,7 +54,8 @@ impl AgentRun {
         let mut earlier_run = EarlierRun::default();
         let prepared = match order.of {
             Some(of) => {
-                ensure_begun((&options.state, &of.run), is_dry_run, interrupts).await?;
+                let is_asked = is_dry_run || !of.may_skip;
+                ensure_begun((&options.state, &of.run), is_asked, interrupts).await?;
                 let earlier = Earlier::find(&options.state, &of)?;
                 let is_over = earlier.is_over;
                 // The timer of the earlier run goes on with this one.
@@ -164,20 +165,20 @@ impl AgentRun {
     }
 }
 
-/// Checks that the earlier run has begun here. One that never did is kept from it: its coordinator
-/// may still be there, and the run ends without this host.
+/// Checks that the earlier run has begun here. One that never did is kept from it, unless this run
+/// only asks: its coordinator may still be there, and the run ends without this host.
 ///
 /// # Errors
 /// Fails if it has not begun, with [`RefusedKind::NeverBegan`].
 async fn ensure_begun(
     (state, run): (&Path, &str),
-    is_dry_run: bool,
+    is_asked: bool,
     interrupts: &Interrupts,
 ) -> Result<(), Refused> {
     if !runs::never_began(state, run) {
         return Ok(());
     }
-    let skipped = match is_dry_run {
+    let skipped = match is_asked {
         true => Ok(true),
         false => runs::skip_run(state, run, interrupted(interrupts, 0)).await,
     };

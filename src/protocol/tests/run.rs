@@ -90,7 +90,11 @@ fn surveys() -> impl Strategy<Value = SurveyOrder> {
             dry_run: flags[5],
             timeout: times.0,
             lock_timeout: times.1,
-            of: of.map(|(run, revert)| ContinuedRun { run, revert }),
+            of: of.map(|(run, revert)| ContinuedRun {
+                run,
+                revert,
+                may_skip: revert,
+            }),
             reason,
             command,
         },
