@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+#[cfg(feature = "nats")]
+pub(crate) use self::daemon::serve as serve_nats;
 pub(crate) use self::options::Options;
 use self::{
     attach::Listener,
@@ -35,6 +37,8 @@ use crate::{
 mod attach;
 mod candidates;
 mod card;
+#[cfg(feature = "nats")]
+mod daemon;
 mod earlier;
 mod greeting;
 mod guard;

@@ -3,6 +3,9 @@
 
 mod beats;
 mod blobs;
+#[cfg(feature = "nats")]
+mod bus;
+mod carrier;
 mod connection;
 mod failure;
 mod inventory;

@@ -12,9 +12,13 @@ mod ranges;
 mod request;
 mod run_frames;
 mod session;
+#[cfg(feature = "nats")]
+mod subjects;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "nats")]
+pub(crate) use self::subjects::{GREET, subject_of};
 pub(crate) use self::{
     answer::{Answer, Refused, RefusedKind},
     framing::{FrameError, FrameReader, FrameWriter, MAX_BLOB, MAX_LINE},

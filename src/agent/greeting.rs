@@ -15,6 +15,8 @@ pub(super) fn greet(fleet: &Result<Fleet, FleetError>, options: &Options) -> Gre
         Err(why) => (Vec::new(), Some(why.to_string())),
     };
     let agent = fleet.as_ref().ok().and_then(|fleet| fleet.agent.as_ref());
+    let mut labels = agent.map(|agent| agent.labels.clone()).unwrap_or_default();
+    labels.extend(options.labels.clone());
     let state = options.state.as_deref();
     let mut open = state.map(runs::marked_runs).unwrap_or_default();
     open.retain(|run| run.open || run.running);
@@ -26,8 +28,11 @@ pub(super) fn greet(fleet: &Result<Fleet, FleetError>, options: &Options) -> Gre
         arch: std::env::consts::ARCH.into(),
         boot: runs::boot_id(),
         uid: nix::unistd::geteuid().as_raw(),
-        host: agent.and_then(|agent| agent.name.clone()),
-        labels: agent.map(|agent| agent.labels.clone()).unwrap_or_default(),
+        host: options
+            .name
+            .clone()
+            .or_else(|| agent.and_then(|agent| agent.name.clone())),
+        labels,
         fleet: Some(file).filter(|_| fleet.is_ok()),
         fault,
         can: Vec::new(),

@@ -38,9 +38,9 @@ impl Agent {
     pub(super) fn name(&self) -> HostName {
         let fleet = self.fleet.as_ref().ok();
         let agent = fleet.and_then(|fleet| fleet.agent.as_ref());
-        agent
-            .and_then(|agent| agent.name.clone())
-            .unwrap_or_else(HostName::local)
+        let of_file = || agent.and_then(|agent| agent.name.clone());
+        let name = self.options.name.clone().or_else(of_file);
+        name.unwrap_or_else(HostName::local)
     }
 
     /// Returns those groups of the host's own file that a request names, or all of them.

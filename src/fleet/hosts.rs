@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::Share;
+use super::{Bus, FleetName, Share};
 use crate::inventory::{AddressFault, Expression, HostEntry, HostName, check_address, is_label};
 
 /// The command that connects to a host, unless the file has another: the system's `ssh`, which
@@ -42,6 +42,9 @@ pub struct Hosts {
     pub inventory: Vec<String>,
     /// The command that connects to a host.
     pub connect: Connect,
+    /// The NATS server that reaches every host without a command of its own; none where the
+    /// command does.
+    pub bus: Option<Bus>,
     /// The commands of some hosts; the first that fits a host counts.
     pub via: Vec<Via>,
     /// The hosts that are worked on at once.
@@ -70,6 +73,8 @@ pub struct Agent {
     pub lease: Duration,
     /// The longest time of a commit-confirmed timer.
     pub confirm_max: Duration,
+    /// The name of its fleet on a NATS server.
+    pub fleet: Option<FleetName>,
 }
 
 impl Default for Agent {
@@ -79,6 +84,7 @@ impl Default for Agent {
             labels: BTreeMap::new(),
             lease: DEFAULT_LEASE,
             confirm_max: DEFAULT_CONFIRM_MAX,
+            fleet: None,
         }
     }
 }
@@ -160,18 +166,20 @@ impl Connect {
 }
 
 impl Hosts {
-    /// Returns the command that connects to a host.
+    /// Returns the command that connects to a host; none if the NATS server does.
     ///
     /// # Errors
     /// Fails as [`Connect::argv`] does.
-    pub fn connect_argv(&self, host: &HostEntry) -> Result<Vec<String>, ConnectError> {
+    pub fn connect_argv(&self, host: &HostEntry) -> Result<Option<Vec<String>>, ConnectError> {
         let fits = |via: &&Via| {
             let none = |_: &str, _, _: &HostName| false;
             let selected = via.on.select(std::slice::from_ref(host), none);
             selected.is_ok_and(|hosts| !hosts.is_empty())
         };
         let via = self.via.iter().find(fits);
-        via.map_or(&self.connect, |via| &via.connect).argv(host)
+        let own = Some(&self.connect).filter(|_| self.bus.is_none());
+        let connect = via.map(|via| &via.connect).or(own);
+        connect.map(|connect| connect.argv(host)).transpose()
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod argv;
+mod bus;
 mod count;
 mod group;
 mod hosts;
@@ -39,6 +40,7 @@ pub(crate) use self::argv::NAMES as PLACEHOLDERS;
 pub(crate) use self::hosts::{DEFAULT_CONFIRM_MAX, DEFAULT_LEASE};
 pub use self::{
     argv::{option_of, placeholder, title_of, title_parts, uses, value_of, variable_of},
+    bus::{Bus, FleetName, FleetNameError},
     count::{Count, CountError, DurationError, parse_count, parse_duration, parse_timer},
     group::{
         ExecutesItself, Group, Listed, NoSignal, OnBadConfig, Reloads, Signal, Speaks, Unproven,
@@ -285,6 +287,17 @@ fn shown_fault(fault: &ConfigError, bytes: &[u8], path: &Path) -> FleetError {
         fault.render(path, shown.as_bytes())
     );
     FleetError::Fault(without_passwords(&text).into_owned())
+}
+
+/// Returns the NATS server of `url`, with the access that the `[[store]]` of the fleet file `file`
+/// gives it, and the name of the fleet in `[agent]`.
+///
+/// # Errors
+/// Fails if the URL names no NATS server, or if the file cannot be used.
+#[cfg(feature = "nats")]
+pub(crate) fn bus_of_agent(url: &str, file: &Path) -> Result<Bus, FleetError> {
+    let bytes = read(file)?;
+    raw::bus_of_agent(url, &bytes).map_err(|fault| shown_fault(&fault, &bytes, file))
 }
 
 /// Returns the key of `url`, with the access that the `[[store]]` of the fleet file `file` give it.

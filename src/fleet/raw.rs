@@ -12,10 +12,10 @@ use self::{
     matching::{RawMatch, resolve_match},
     proof::resolve_proof,
     reload::{reload, revive},
-    store::{RawStore, Store, check_used, key, stores},
+    store::{RawStore, Store, access_of, check_used, key, stores},
 };
 use super::{
-    Agent, Count, ExecutesItself, Graph, Group, Hosts, Listed, OnBadConfig, PathBase, Reading,
+    Agent, Bus, Count, ExecutesItself, Graph, Group, Hosts, Listed, OnBadConfig, PathBase, Reading,
     Rollout,
     key_target::check_spelling,
     rollout::RawRollout,
@@ -122,7 +122,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents, ConfigError> {
         }
         groups.push(group);
     }
-    let hosts = raw.hosts.map(hosts).transpose().map_err(fault)?;
+    let hosts = raw.hosts.map(|raw| hosts(raw, &stores));
+    let hosts = hosts.transpose().map_err(fault)?;
     // Each host may know its groups alone.
     if groups.is_empty() && hosts.is_none() {
         return Err(ConfigError::new(bytes, "no [[group]] in it", None, None));
@@ -166,6 +167,24 @@ pub(super) fn key_of(url: &str, bytes: &[u8]) -> Result<Key, ConfigError> {
     let stores = stores(raw.store).map_err(fault)?;
     // The URL stands on the command line, and not in the file.
     key(url, 0..0, &stores).map_err(|e| ConfigError::new(bytes, e.message, e.hint, None))
+}
+
+/// Returns the NATS server of `url`, with the access that a `[[store]]` of the file `bytes` gives
+/// it, and the name of the fleet that the file has.
+///
+/// # Errors
+/// Fails if the file is not valid, or if the URL names no server.
+#[cfg(feature = "nats")]
+pub(super) fn bus_of_agent(url: &str, bytes: &[u8]) -> Result<Bus, ConfigError> {
+    let raw: RawFleet = diagnostic::parse(bytes)?;
+    let fault =
+        |error: SpannedError| ConfigError::new(bytes, error.message, error.hint, Some(error.at));
+    let stores = stores(raw.store).map_err(fault)?;
+    let agent = raw.agent.map(agent).transpose().map_err(fault)?;
+    let fleet = agent.and_then(|agent| agent.fleet).unwrap_or_default();
+    // The URL stands on the command line, and not in the file.
+    Bus::new(url, access_of(url, &stores), fleet)
+        .map_err(|why| ConfigError::new(bytes, why.to_string(), None, None))
 }
 
 /// Checks that every name in an `after` is a group, and that no group waits for itself.

@@ -3,16 +3,16 @@
 use std::{rc::Rc, time::Duration};
 
 use tokio::{
-    process::ChildStdin,
     sync::Mutex,
     task::{JoinHandle, spawn_local},
     time::sleep,
 };
 
+use super::carrier::ToAgent;
 use crate::protocol::{FrameWriter, Request};
 
 /// The input of an agent. A frame is written whole before the next one.
-pub(super) type Writer = Rc<Mutex<FrameWriter<ChildStdin>>>;
+pub(super) type Writer = Rc<Mutex<FrameWriter<ToAgent>>>;
 
 /// A task that writes signs of life between the requests.
 #[derive(Debug)]

@@ -9,18 +9,16 @@ use futures_util::FutureExt as _;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::{
-    process::ChildStdout,
     sync::Mutex,
     time::{sleep, timeout},
 };
 
 use super::{
     beats::{Beats, Writer},
+    carrier::{Carrier, FromAgent, Way},
     failure::{ConnectFailure, Fault},
-    stderr::Stderr,
 };
 use crate::{
-    host::exec::{self, Conversation, Pipes},
     inventory::HostName,
     protocol::{
         Answer, FrameError, FrameReader, FrameWriter, Greeting, Operator, Refused, Request,
@@ -51,8 +49,7 @@ const MAX_ANSWER: usize = 16 << 20;
 pub(crate) struct Route {
     /// The name of the host. An agent that calls itself otherwise is refused.
     pub(super) name: HostName,
-    /// The command that connects.
-    pub(super) argv: Vec<String>,
+    pub(super) way: Way,
     /// The longest time in which the host sends nothing.
     pub(super) silence: Duration,
     pub(super) operator: Operator,
@@ -63,13 +60,12 @@ pub(crate) struct Route {
 /// A connection to an agent that has greeted.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    reader: FrameReader<ChildStdout>,
+    reader: FrameReader<FromAgent>,
     writer: Writer,
     silence: Duration,
     /// The last time that a frame was read.
     heard: Instant,
-    stderr: Stderr,
-    command: Conversation,
+    carrier: Carrier,
     beats: Option<Beats>,
 }
 
@@ -117,7 +113,7 @@ impl Route {
                 }
                 Err(failure) => {
                     return Err(ConnectFailure {
-                        argv: self.argv.clone(),
+                        argv: self.way.argv(),
                         ..failure
                     });
                 }
@@ -133,31 +129,21 @@ impl Route {
 }
 
 async fn connect_once(route: &Route) -> Result<(Connection, Greeting), ConnectFailure> {
-    let Route { argv, silence, .. } = route;
-    let silence = *silence;
-    let (mut command, pipes) = exec::converse(argv).map_err(|e| {
-        let program = argv.first().cloned().unwrap_or_default();
-        ConnectFailure::new(Fault::NotStarted(program, e))
-    })?;
-    let Pipes {
-        input,
-        output,
-        errors,
-    } = pipes;
-    let mut stderr = Stderr::collect(errors);
+    let silence = route.silence;
+    let opened = route.way.open(&route.name).await;
+    let (output, input, mut carrier) = opened.map_err(ConnectFailure::new)?;
     let mut reader = FrameReader::new(output);
     let mut noise = Vec::new();
     let greeting = timeout(silence, reader.greeting(&mut noise)).await;
     let fault = match greeting {
         Ok(Ok(Some(greeting))) => {
-            command.has_reached_agent();
+            carrier.has_reached_agent();
             let mut connection = Connection {
                 reader,
                 writer: Rc::new(Mutex::new(FrameWriter::new(input))),
                 silence,
                 heard: Instant::now(),
-                stderr,
-                command,
+                carrier,
                 beats: None,
             };
             return match connection.take(&greeting, route).await {
@@ -170,20 +156,15 @@ async fn connect_once(route: &Route) -> Result<(Connection, Greeting), ConnectFa
         Ok(Ok(None)) => {
             // It has closed its output, and may still run.
             drop(input);
-            match timeout(ENDING, command.end()).await {
-                Ok(Ok(Some(0))) => Fault::Quiet,
-                Ok(Ok(Some(code))) => Fault::Ended(code),
-                Ok(Ok(None)) => Fault::Signalled,
-                Ok(Err(_)) | Err(_) => Fault::Quiet,
-            }
+            let ended = timeout(ENDING, carrier.end()).await;
+            ended.unwrap_or(Fault::Quiet)
         }
     };
-    drop(command);
-    let _ = timeout(ENDING, stderr.finish()).await;
+    let lines = timeout(ENDING, carrier.finish()).await;
     Err(ConnectFailure {
         fault,
         argv: Vec::new(),
-        stderr: stderr.lines(),
+        stderr: lines.unwrap_or_default(),
         noise,
     })
 }
@@ -220,7 +201,7 @@ impl Connection {
     /// Leaves the connection without an end of the conversation: the session goes on, and waits for
     /// another one.
     pub(super) fn leave(mut self) {
-        self.command.leave();
+        self.carrier.leave();
     }
 
     /// Sends a query, and reads its whole answer.
@@ -308,7 +289,7 @@ impl Connection {
         let Self {
             mut reader,
             writer,
-            mut command,
+            mut carrier,
             beats,
             ..
         } = self;
@@ -320,13 +301,13 @@ impl Connection {
             drop(writer);
             // It must be able to write its last frames.
             while let Ok(Some(Value::Object(_))) = reader.next().await {}
-            let _ = command.end().await;
+            carrier.end().await;
         };
         let _ = timeout(ENDING, ended).await;
     }
 
     /// Returns the last line that the command has written on stderr.
     pub(crate) fn last_line(&self) -> Option<String> {
-        self.stderr.lines().pop()
+        self.carrier.lines().pop()
     }
 }

@@ -26,6 +26,12 @@ pub(crate) struct ConnectFailure {
 pub(crate) enum Fault {
     #[error("{0}")]
     NoCommand(#[from] ConnectError),
+    /// The server over which the hosts are reached.
+    #[error("{0}")]
+    Server(String),
+    #[cfg(feature = "nats")]
+    #[error("no agent of this host listens on the NATS server")]
+    NoAgent,
     #[error("`{0}` cannot be started: {1}")]
     NotStarted(String, std::io::Error),
     #[error("the command to connect ended with exit code {0}")]

@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, stream};
 
+#[cfg(feature = "nats")]
+use super::bus::BusClient;
 use super::{
-    connection::{Answered, Connection, Route, Unanswered},
+    carrier::Way,
+    connection::{Answered, Route, Unanswered},
     failure::{ConnectFailure, Fault},
     operator::claimed_operator,
 };
 use crate::{
     event::Verdict,
-    fleet::{ConnectError, Hosts},
+    fleet::{Bus, ConnectError, Hosts},
     inventory::{HostEntry, HostName},
     protocol::{Greeting, Operator, RefusedKind, Request},
 };
@@ -66,10 +69,11 @@ pub(crate) async fn for_each_host(
     (operator, query): (&Operator, Option<&Request>),
     mut each: impl FnMut(usize, Result<(Greeting, Option<Answered>), QueryError>),
 ) {
+    let ways = &Ways::of(hosts, operator).await;
     let asked = entries
         .iter()
         .enumerate()
-        .map(|(index, host)| async move { (index, ask(hosts, host, operator, query).await) });
+        .map(|(index, host)| async move { (index, ask(ways, host, query).await) });
     let mut answers = stream::iter(asked).buffer_unordered(hosts.parallel);
     while let Some((index, answer)) = answers.next().await {
         each(index, answer);
@@ -166,14 +170,14 @@ pub(crate) async fn gather_answers(
 }
 
 async fn ask(
-    hosts: &Hosts,
+    ways: &Ways<'_>,
     host: &HostEntry,
-    operator: &Operator,
     query: Option<&Request>,
 ) -> Result<(Greeting, Option<Answered>), QueryError> {
-    let (mut connection, greeting) = reach(hosts, host, operator)
-        .await
-        .map_err(QueryError::Connect)?;
+    let route = ways.to(host).map_err(ConnectFailure::new);
+    let route = route.map_err(QueryError::Connect)?;
+    let connected = route.connect().await.map_err(QueryError::Connect);
+    let (mut connection, greeting) = connected?;
     let answered = match query {
         None => None,
         Some(query) => match connection.query(query).await {
@@ -185,30 +189,59 @@ async fn ask(
     Ok((greeting, answered))
 }
 
-/// Connects to a host, and checks that it is the one that is meant.
-pub(super) async fn reach(
-    hosts: &Hosts,
-    host: &HostEntry,
-    operator: &Operator,
-) -> Result<(Connection, Greeting), ConnectFailure> {
-    let route = route(hosts, host, operator).map_err(ConnectFailure::new)?;
-    route.connect().await
+/// The ways to the hosts of a fleet.
+#[derive(Debug)]
+pub(super) struct Ways<'a> {
+    hosts: &'a Hosts,
+    operator: &'a Operator,
+    /// The way over the server of the fleet; none where a command connects to every host.
+    server: Option<Way>,
 }
 
-/// Returns the way to a host.
-///
-/// # Errors
-/// Fails if the command that connects lacks a label of the host.
-pub(super) fn route(
-    hosts: &Hosts,
-    host: &HostEntry,
-    operator: &Operator,
-) -> Result<Route, ConnectError> {
-    Ok(Route {
-        name: host.name.clone(),
-        argv: hosts.connect_argv(host)?,
-        silence: hosts.silence,
-        operator: operator.clone(),
-        key: None,
-    })
+impl<'a> Ways<'a> {
+    /// Connects to the server of the fleet, if it has one. Where that fails, each host that is
+    /// reached over it is not reached for this reason.
+    pub(super) async fn of(hosts: &'a Hosts, operator: &'a Operator) -> Self {
+        let server = match &hosts.bus {
+            Some(bus) => Some(server_of(bus).await),
+            None => None,
+        };
+        Self {
+            hosts,
+            operator,
+            server,
+        }
+    }
+
+    /// Returns the way to a host.
+    ///
+    /// # Errors
+    /// Fails if the command that connects lacks a label of the host.
+    pub(super) fn to(&self, host: &HostEntry) -> Result<Route, ConnectError> {
+        let none = || Way::None("there is no command that connects".into());
+        let way = match self.hosts.connect_argv(host)? {
+            Some(argv) => Way::Command(argv),
+            None => self.server.clone().unwrap_or_else(none),
+        };
+        Ok(Route {
+            name: host.name.clone(),
+            way,
+            silence: self.hosts.silence,
+            operator: self.operator.clone(),
+            key: None,
+        })
+    }
+}
+
+#[cfg(feature = "nats")]
+async fn server_of(bus: &Bus) -> Way {
+    match BusClient::connect(bus).await {
+        Ok(client) => Way::Bus(client),
+        Err(why) => Way::None(why.to_string().into()),
+    }
+}
+
+#[cfg(not(feature = "nats"))]
+async fn server_of(_: &Bus) -> Way {
+    Way::None("this hello is built without the feature `nats`".into())
 }

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use super::{
     connection::{Connection, Route},
     failure::{ConnectFailure, Fault},
-    query::{QueryError, route},
+    query::{QueryError, Ways},
     remote::{CallError, CandidateBytes, RemoteRun},
 };
 use crate::{
@@ -83,11 +83,12 @@ pub(crate) async fn survey_hosts<C: CandidateBytes>(
     emit: &mut dyn FnMut(&HostName, &Event),
 ) -> Vec<Result<ReadyHost, Box<UnreadyHost>>> {
     let emit = RefCell::new(emit);
+    let ways = Ways::of(survey.hosts, survey.operator).await;
     let asked = entries.iter().enumerate().map(|(index, entry)| {
-        let emit = &emit;
+        let (emit, ways) = (&emit, &ways);
         async move {
             let mut of_host = |event: &Event| emit.borrow_mut()(&entry.name, event);
-            let surveyed = survey.of_host(entry, &mut of_host).await;
+            let surveyed = survey.of_host((entry, ways), &mut of_host).await;
             let event = match &surveyed {
                 Ok(ready) => host_event(&entry.name, HostState::Ready, &ready.greeting.version),
                 Err(unready) => host_event(&entry.name, unready.state, &unready.abort.reason),
@@ -134,7 +135,7 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
     /// takes the timer of the run.
     async fn connected(
         &self,
-        entry: &HostEntry,
+        (entry, ways): (&HostEntry, &Ways<'_>),
     ) -> Result<(Route, Connection, Greeting), Box<UnreadyHost>> {
         let unreached = |failure: ConnectFailure| {
             let state = match failure.fault {
@@ -145,8 +146,9 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
             let why = QueryError::Connect(failure);
             unready(entry, state, Abort::new(why.verdict(), why.text()))
         };
-        let route = route(self.hosts, entry, self.operator);
-        let mut route = route.map_err(|why| unreached(ConnectFailure::new(why)))?;
+        let mut route = ways
+            .to(entry)
+            .map_err(|why| unreached(ConnectFailure::new(why)))?;
         route.key = new_key();
         let connected = tokio::select! {
             connected = route.connect() => connected,
@@ -177,7 +179,7 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
 
     async fn of_host(
         &self,
-        entry: &HostEntry,
+        (entry, ways): (&HostEntry, &Ways<'_>),
         emit: &mut dyn FnMut(&Event),
     ) -> Result<ReadyHost, Box<UnreadyHost>> {
         let order = self.order_for(entry).ok_or_else(|| {
@@ -185,7 +187,7 @@ impl<C: CandidateBytes> FleetSurvey<'_, C> {
             let abort = Abort::new(Verdict::NoMatch, why);
             unready(entry, HostState::Excluded, abort)
         })?;
-        let (route, connection, greeting) = self.connected(entry).await?;
+        let (route, connection, greeting) = self.connected((entry, ways)).await?;
         let mut run = RemoteRun::new(route, (connection, &greeting), self.run);
         let verb = RunVerb::Survey(Box::new(order));
         let answer = run.call(verb, self.candidates, self.interrupts, emit).await;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    fmt, io,
     path::Path,
     str::FromStr,
     time::{Duration, Instant},
@@ -34,6 +34,17 @@ pub(crate) struct Retention {
     pub runs: usize,
     /// The age after which a run is removed.
     pub age: Duration,
+}
+
+impl fmt::Display for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The greatest number sets no limit, and reads as one.
+        write!(f, "{}", self.runs)?;
+        match self.age {
+            Duration::MAX => Ok(()),
+            age => write!(f, ",{}s", age.as_secs()),
+        }
+    }
 }
 
 /// A text that does not say which runs are kept.
@@ -197,6 +208,14 @@ fn tidy(state: &Path, own: &str, needed: &BTreeSet<String>, until: Instant) -> i
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
     use super::*;
+
+    #[test]
+    fn a_limit_reads_as_it_is_written() {
+        for text in ["50,30d", "3", "2w"] {
+            let keep: Retention = text.parse().unwrap();
+            assert_eq!(keep.to_string().parse(), Ok(keep), "{text}");
+        }
+    }
 
     #[test]
     fn a_missing_part_sets_no_limit() {

@@ -229,6 +229,7 @@ fn the_package_holds_every_part_in_its_place_and_is_of_root() {
     let others = [
         "etc/hello/",
         "usr/bin/hello",
+        "usr/lib/systemd/system/hello-agent.service",
         "usr/lib/systemd/system/hello-armed.service",
         "usr/lib/systemd/system/hello-serve@.service",
         "usr/lib/systemd/system/hello-watch.service",
@@ -329,6 +330,7 @@ fn systemd_ignores_no_line_of_a_unit() {
         for name in [
             "hello-serve@.service",
             "hello-watch.service",
+            "hello-agent.service",
             "hello-armed.service",
         ] {
             verify(root.path(), name);

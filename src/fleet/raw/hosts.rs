@@ -9,9 +9,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::{Spanned, Table, Value};
 
-use super::values::duration;
+use super::{
+    store::{Store, access_of},
+    values::duration,
+};
 use crate::{
     fleet::{
+        AddressError, Bus, FleetName,
         count::parse_timer,
         hosts::{
             Agent, Connect, DEFAULT_CONFIRM_MAX, DEFAULT_LEASE, DEFAULT_PARALLEL, DEFAULT_SILENCE,
@@ -46,6 +50,13 @@ pub(super) struct RawHosts {
     #[serde(default)]
     #[schemars(with = "Vec<RawVia>")]
     via: Vec<Spanned<RawVia>>,
+    /// The NATS server that reaches the hosts instead of a command: `"nats://HOST:PORT"`. A
+    /// `[[store]]` with this `url` has its certificates and credentials.
+    #[schemars(with = "Option<String>")]
+    nats: Option<Spanned<String>>,
+    /// The name of the fleet on that server. Default: `"default"`.
+    #[schemars(with = "Option<String>")]
+    fleet: Option<Spanned<String>>,
     /// The hosts that are worked on at once, up to 1000. Default: 64.
     #[schemars(with = "Option<usize>")]
     parallel: Option<Spanned<usize>>,
@@ -86,6 +97,9 @@ pub(super) struct RawAgent {
     /// The longest time of a commit-confirmed timer.
     #[schemars(with = "Option<String>")]
     confirm_max: Option<Spanned<String>>,
+    /// The name of its fleet on the server of `hello agent --nats`. Default: `"default"`.
+    #[schemars(with = "Option<String>")]
+    fleet: Option<Spanned<String>>,
 }
 
 /// Resolves `[agent]`.
@@ -115,6 +129,38 @@ pub(super) fn agent(raw: RawAgent) -> Result<Agent, SpannedError> {
         labels,
         lease,
         confirm_max,
+        fleet: raw.fleet.map(fleet_name).transpose()?,
+    })
+}
+
+fn fleet_name(raw: Spanned<String>) -> Result<FleetName, SpannedError> {
+    FleetName::new(raw.get_ref()).map_err(|why| spanned(raw.span(), why))
+}
+
+/// Resolves `nats` and `fleet`.
+fn bus(
+    nats: Option<Spanned<String>>,
+    fleet: Option<Spanned<String>>,
+    stores: &[Store],
+) -> Result<Option<Bus>, SpannedError> {
+    let Some(url) = nats else {
+        return match fleet {
+            Some(fleet) => Err(spanned(fleet.span(), "`fleet` goes with `nats`")),
+            None => Ok(None),
+        };
+    };
+    let at = url.span();
+    let url = url.into_inner();
+    let fleet = fleet.map_or_else(|| Ok(FleetName::default()), fleet_name)?;
+    let bus = Bus::new(&url, access_of(&url, stores), fleet);
+    bus.map(Some).map_err(|why| {
+        let names_user = why == AddressError::User;
+        let fault = spanned(at, why);
+        if names_user {
+            fault.hinted("its credentials stand in [[store]]")
+        } else {
+            fault
+        }
     })
 }
 
@@ -136,7 +182,7 @@ fn lease(raw: Spanned<String>) -> Result<Duration, SpannedError> {
 ///
 /// # Errors
 /// Fails with the first fault, with its position.
-pub(super) fn hosts(raw: Spanned<RawHosts>) -> Result<Hosts, SpannedError> {
+pub(super) fn hosts(raw: Spanned<RawHosts>, stores: &[Store]) -> Result<Hosts, SpannedError> {
     let span = raw.span();
     let raw = raw.into_inner();
     let mut list = Vec::new();
@@ -152,12 +198,18 @@ pub(super) fn hosts(raw: Spanned<RawHosts>) -> Result<Hosts, SpannedError> {
     if list.is_empty() && inventory.is_empty() {
         return Err(spanned(span, "neither `list` nor `inventory`"));
     }
+    if let (Some(connect), Some(_)) = (&raw.connect, &raw.nats) {
+        let why = "`nats` reaches the hosts instead of `connect`";
+        return Err(spanned(connect.span(), why)
+            .hinted("remove one of them, or name the hosts of the command in [[hosts.via]]"));
+    }
     Ok(Hosts {
         list,
         inventory,
         connect: raw
             .connect
             .map_or_else(|| Ok(Connect::default()), connect)?,
+        bus: bus(raw.nats, raw.fleet, stores)?,
         via: raw.via.into_iter().map(via).collect::<Result<_, _>>()?,
         parallel: raw.parallel.map_or(Ok(DEFAULT_PARALLEL), parallel)?,
         silence: raw.silence.map_or(Ok(DEFAULT_SILENCE), silence)?,

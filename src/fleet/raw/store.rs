@@ -15,7 +15,7 @@ use crate::{
         shapes::DurationText,
         source::{
             Address, AddressError, CREDENTIALS, CommandRevision, ContentSource, DEFAULT_POLL,
-            DEFAULT_STORE_TIMEOUT, Key, StoreAccess, StoreCommands,
+            DEFAULT_STORE_TIMEOUT, Key, Origin, StoreAccess, StoreCommands,
         },
         spanned::{SpannedError, spanned},
     },
@@ -267,11 +267,8 @@ pub(super) fn key(url: &str, at: Range<usize>, stores: &[Store]) -> Result<Key, 
             fault
         }
     })?;
-    let store = stores
-        .iter()
-        .filter(|store| rest(url, &store.url).is_some())
-        .max_by_key(|store| store.url.len());
-    let mut access = store.map_or_else(StoreAccess::default, |store| store.access.clone());
+    let store = store_of(url, stores);
+    let mut access = access_of(url, stores);
     if let (Address::Exec(_), store) = (address, store) {
         let key = store
             .and_then(|store| rest(url, &store.url))
@@ -291,6 +288,18 @@ pub(super) fn key(url: &str, at: Range<usize>, stores: &[Store]) -> Result<Key, 
     })
 }
 
+/// Returns the access of a URL: that of the store with the longest `url` that it begins with.
+pub(super) fn access_of(url: &str, stores: &[Store]) -> StoreAccess {
+    store_of(url, stores).map_or_else(StoreAccess::default, |store| store.access.clone())
+}
+
+fn store_of<'a>(url: &str, stores: &'a [Store]) -> Option<&'a Store> {
+    let fitting = stores
+        .iter()
+        .filter(|store| rest(url, &store.url).is_some());
+    fitting.max_by_key(|store| store.url.len())
+}
+
 /// Checks that each store is for a key of a group. A group of `hello serve` may have servers that
 /// name a key on their command lines.
 ///
@@ -305,8 +314,11 @@ pub(super) fn check_used(stores: &[Store], groups: &[Group]) -> Result<(), Spann
             let source = group.source.as_ref().and_then(ContentSource::key);
             group.key().into_iter().chain(source)
         });
-        keys.map(|key| rest(&key.url, &store.url))
-            .any(|rest| rest.is_some())
+        // The access to a server alone is for the messages between hosts.
+        Origin::of_nats(&store.url).is_ok()
+            || keys
+                .map(|key| rest(&key.url, &store.url))
+                .any(|rest| rest.is_some())
     };
     match stores.iter().find(|store| !is_used(store)) {
         None => Ok(()),

@@ -35,6 +35,25 @@ pub struct Origin {
     pub port: u16,
 }
 
+impl Origin {
+    /// Returns the server of `nats://HOST` or `nats://HOST:PORT`. One on another machine must speak
+    /// TLS.
+    ///
+    /// # Errors
+    /// Fails if the URL names something else, or a user.
+    pub fn of_nats(url: &str) -> Result<Self, AddressError> {
+        let rest = url.strip_prefix("nats://").ok_or(AddressError::Nats)?;
+        if names_a_user(url) {
+            return Err(AddressError::User);
+        }
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains(['/', '?', '#']) {
+            return Err(AddressError::Nats);
+        }
+        nats_origin(authority)
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
@@ -54,6 +73,9 @@ pub enum AddressError {
          machine with http:// or etcd+http://"
     )]
     Scheme,
+    /// It is not the URL of a NATS server alone.
+    #[error("the URL of a NATS server is nats://HOST or nats://HOST:PORT")]
+    Nats,
     /// It has a user or a password.
     #[error("the URL of a key names no user and no password")]
     User,
@@ -225,13 +247,17 @@ fn decoded(text: &str) -> Result<Vec<u8>, AddressError> {
     Ok(bytes)
 }
 
-fn nats(rest: &str) -> Result<Address, AddressError> {
-    let (authority, path) = split(rest);
+fn nats_origin(authority: &str) -> Result<Origin, AddressError> {
     let origin = origin(authority, true, 4222)?;
-    let origin = Origin {
+    Ok(Origin {
         tls: !is_loopback(&origin.host),
         ..origin
-    };
+    })
+}
+
+fn nats(rest: &str) -> Result<Address, AddressError> {
+    let (authority, path) = split(rest);
+    let origin = nats_origin(authority)?;
     let is_bucket = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     let is_key = |c: char| c.is_ascii_alphanumeric() || "-_/=.".contains(c);
     match path.strip_prefix('/').and_then(|path| path.split_once('/')) {

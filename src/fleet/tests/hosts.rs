@@ -255,8 +255,43 @@ fn the_first_connection_that_fits_a_host_counts() {
     );
     let hosts = fleet.unwrap().hosts.unwrap();
     assert_eq!(
-        hosts.connect_argv(&hosts.list[1]).unwrap(),
+        hosts.connect_argv(&hosts.list[1]).unwrap().unwrap(),
         ["kubectl", "b"]
     );
-    assert_eq!(hosts.connect_argv(&hosts.list[0]).unwrap()[0], "ssh");
+    let argv = hosts.connect_argv(&hosts.list[0]).unwrap().unwrap();
+    assert_eq!(argv[0], "ssh");
+}
+
+#[test]
+fn a_server_reaches_every_host_without_a_command_of_its_own() {
+    let fleet = load(
+        "[hosts]\nlist = [\"a\", \"b\"]\nnats = \"nats://127.0.0.1\"\nfleet = \"edge\"\n\
+         [[hosts.via]]\non = \"b\"\nconnect = [\"kubectl\", \"{name}\"]",
+    );
+    let hosts = fleet.unwrap().hosts.unwrap();
+    assert_eq!(hosts.connect_argv(&hosts.list[0]).unwrap(), None);
+    assert!(hosts.connect_argv(&hosts.list[1]).unwrap().is_some());
+    let bus = hosts.bus.unwrap();
+    assert_eq!(bus.fleet.as_str(), "edge");
+    assert_eq!(bus.origin.to_string(), "127.0.0.1:4222");
+}
+
+#[test]
+fn a_server_that_cannot_be_meant_is_a_fault() {
+    for (keys, why) in [
+        ("nats = \"nats://127.0.0.1/a/b\"", "nats://HOST:PORT"),
+        (
+            "nats = \"nats://me:x@127.0.0.1\"",
+            "no user and no password",
+        ),
+        ("fleet = \"edge\"", "goes with `nats`"),
+        ("nats = \"nats://a\"\nfleet = \"a.b\"", "no name of a fleet"),
+        (
+            "nats = \"nats://a\"\nconnect = [\"x\", \"{name}\"]",
+            "instead of `connect`",
+        ),
+    ] {
+        let fault = load(&format!("[hosts]\nlist = [\"a\"]\n{keys}")).unwrap_err();
+        assert!(fault.to_string().contains(why), "{keys}: {fault}");
+    }
 }

@@ -33,6 +33,19 @@ mod http;
 mod nats;
 mod value;
 
+/// Connects to a NATS server. `tune` sets the options that differ from those of a store.
+///
+/// # Errors
+/// Fails if a file of the access cannot be used, or if the server refuses.
+#[cfg(feature = "nats")]
+pub(crate) async fn connect_nats(
+    access: &crate::fleet::StoreAccess,
+    origin: &crate::fleet::Origin,
+    tune: impl FnOnce(async_nats::ConnectOptions) -> async_nats::ConnectOptions,
+) -> Result<async_nats::Client, StoreError> {
+    Ok(nats::connect(access, origin, tune).await?)
+}
+
 /// Reads a key. Returns none if it does not exist.
 ///
 /// # Errors

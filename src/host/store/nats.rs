@@ -22,7 +22,7 @@ use super::{
     value::{PutResult, Revision, Value, WaitResult},
 };
 use crate::{
-    fleet::{Key, Origin},
+    fleet::{Key, Origin, StoreAccess},
     host::net::{credentials::Credentials, tls},
 };
 
@@ -110,23 +110,31 @@ pub(super) async fn wait(
 }
 
 async fn context(key: &Key, origin: &Origin) -> Outcome<jetstream::Context> {
-    let client = connect(key, origin).await?;
+    let client = connect(&key.access, origin, |options| options.max_reconnects(1)).await?;
     let mut context = jetstream::new(client);
     context.set_timeout(key.access.timeout);
     Ok(context)
 }
 
-async fn connect(key: &Key, origin: &Origin) -> Outcome<Client> {
-    let request = files::request(&key.access, origin)?;
+/// Connects to a server. `tune` sets the options that differ.
+///
+/// # Errors
+/// Fails if a file of the access cannot be used, or if the server refuses.
+pub(super) async fn connect(
+    access: &StoreAccess,
+    origin: &Origin,
+    tune: impl FnOnce(ConnectOptions) -> ConnectOptions,
+) -> Outcome<Client> {
+    let request = files::request(access, origin)?;
     let credentials = Credentials::of(&request).map_err(unusable)?;
-    let mut options = ConnectOptions::new()
+    let options = ConnectOptions::new()
         .name("hello")
-        .connection_timeout(key.access.timeout)
-        .request_timeout(Some(key.access.timeout))
+        .connection_timeout(access.timeout)
+        .request_timeout(Some(access.timeout))
         // The credentials are for this server, and not for those that it names.
         .ignore_discovered_servers()
-        .max_reconnects(1)
         .require_tls(origin.tls);
+    let mut options = tune(options);
     if origin.tls || request.ca.is_some() {
         let config = tls::config(&request, &credentials).map_err(|e| Fault::Http(e.into()))?;
         options = options.tls_client_config(config);

@@ -25,6 +25,8 @@ mod lab;
 mod links;
 mod locks;
 mod lost;
+#[cfg(feature = "nats")]
+mod nats;
 mod operators;
 mod rogue;
 mod runs;

@@ -105,6 +105,7 @@ fn texts() -> Vec<PathBuf> {
         "demo/run",
         "packaging/deb",
         "packaging/hello-serve@.service",
+        "packaging/hello-agent.service",
         "packaging/hello-armed.service",
         "packaging/hello-watch.service",
         "packaging/hello-watch.rules.yml",
