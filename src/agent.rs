@@ -58,7 +58,11 @@ mod visit;
 /// Returns the exit code.
 pub(crate) async fn resume_armed(options: Options) -> u8 {
     match Agent::new(options) {
-        Ok(agent) => agent.guard_all().await.exit(),
+        Ok(agent) => {
+            // No coordinator reads its stdout.
+            agent.output.give(Sign::None);
+            agent.guard_all().await.exit()
+        }
         Err(code) => code,
     }
 }
