@@ -96,6 +96,9 @@ pub enum FleetError {
     /// A URL on the command line that names no key.
     #[error("--store: {0}")]
     Key(String),
+    /// A URL on the command line that names no NATS server.
+    #[error("--nats: {0}")]
+    Nats(AddressError),
     /// The file names hosts, and the command works on this machine alone. To go on would leave the
     /// hosts as they are without a word.
     #[error(
@@ -296,6 +299,7 @@ fn shown_fault(fault: &ConfigError, bytes: &[u8], path: &Path) -> FleetError {
 /// Fails if the URL names no NATS server, or if the file cannot be used.
 #[cfg(feature = "nats")]
 pub(crate) fn bus_of_agent(url: &str, file: &Path) -> Result<Bus, FleetError> {
+    Origin::of_nats(url).map_err(FleetError::Nats)?;
     let bytes = read(file)?;
     raw::bus_of_agent(url, &bytes).map_err(|fault| shown_fault(&fault, &bytes, file))
 }

@@ -234,6 +234,11 @@ impl ConnectFailure {
                 "correct the labels of `{}`, or `connect`",
                 host.name
             )),
+            #[cfg(feature = "nats")]
+            Fault::NoAgent => Some(format!(
+                "start the agent on `{}`: systemctl start hello-agent",
+                host.name
+            )),
             Fault::Skewed { .. } => Some("install the same version of hello there".into()),
             Fault::OtherHost(name) => Some(format!(
                 "correct the address of `{}`, or `name` in [agent] of `{name}`",

@@ -200,13 +200,18 @@ impl Daemon {
     }
 
     fn remember(&self) {
-        let mut next = vec![self.pid()];
+        children(self.pid())
+            .into_iter()
+            .for_each(|pid| self.remember_below(pid));
+    }
+
+    /// Remembers a process, and all below it.
+    fn remember_below(&self, pid: i32) {
+        let mut next = vec![pid];
         while let Some(pid) = next.pop() {
-            let found = children(pid);
-            self.below
-                .borrow_mut()
-                .extend(found.iter().filter_map(|pid| Some((*pid, started(*pid)?))));
-            next.extend(found);
+            let found = started(pid).map(|since| (pid, since));
+            self.below.borrow_mut().extend(found);
+            next.extend(children(pid));
         }
     }
 }
@@ -221,10 +226,10 @@ impl Drop for Daemon {
             .flatten()
             .flatten()
             .map(|p| p.pid);
-        let named = all.filter(|pid| words(*pid).iter().any(|word| word.contains(&folder)));
-        self.below
-            .borrow_mut()
-            .extend(named.filter_map(|pid| Some((pid, started(pid)?))));
+        let named = all.filter(|pid| {
+            words(*pid).iter().any(|word| word.contains(&folder)) || environ(*pid).contains(&folder)
+        });
+        named.for_each(|pid| self.remember_below(pid));
         // Not reaped yet, so no other process has its pid or its group id.
         let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
         let _ = self.child.kill();
@@ -237,6 +242,12 @@ impl Drop for Daemon {
             }
         }
     }
+}
+
+/// Returns the environment that a process was started with.
+fn environ(pid: i32) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Whether the program is on this machine. Under `CI=true` it must be.

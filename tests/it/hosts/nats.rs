@@ -148,6 +148,10 @@ fn a_host_without_an_agent_is_unreachable_at_once_and_named() {
         return;
     };
     net.agents[1] = None;
+    let hosts = net.run(&["hosts"]);
+    net.expect(&hosts, 11);
+    let repair = hosts.json["hosts"][1]["repair"].as_str().unwrap();
+    assert!(repair.contains("systemctl start hello-agent"), "{repair}");
     let end = net.broadcast("two", &[]);
     net.expect(&end, 11);
     let reason = end.json["reason"].as_str().unwrap();
@@ -317,4 +321,13 @@ fn a_host_with_a_command_of_its_own_is_reached_by_that() {
     ));
     net.expect(&net.broadcast("two", &[]), 0);
     assert!(net.bed.all_serve("two"));
+}
+
+#[test]
+fn an_agent_refuses_a_url_that_names_no_server() {
+    let bed = Bed::start(&[1]);
+    let end = crate::support::run_to_end(&mut bed.agent_command(0, &["--nats", "http://x"]));
+    assert_eq!(end.code, Some(2), "{}", end.stderr);
+    let named = "--nats: the URL of a NATS server is nats://HOST or nats://HOST:PORT";
+    assert!(end.stderr.contains(named), "{}", end.stderr);
 }
