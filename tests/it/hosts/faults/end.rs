@@ -186,7 +186,9 @@ fn end_what_is_open(bed: &Bed, verb: Verb, full: Option<usize>) -> Vec<String> {
     }
     let mut now = Evidence::all(bed);
     faults.extend(check::intents(&now, full));
-    now.retain(|host| !not_begun.contains(&host.name) || !host.is_on(OLD));
+    // A host that was lost in its survey is no part of the run either.
+    let is_no_part = |host: &Evidence| not_begun.contains(&host.name) || host.journals.is_empty();
+    now.retain(|host| !is_no_part(host) || !host.is_on(OLD));
     faults.extend(check::ended(ender.verb.message(), &bed.open_here(), &now));
     // A killed agent of a host that is no part of the command has left its files there.
     let is_of_some = ender.args.iter().any(|arg| arg == "--on");
