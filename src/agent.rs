@@ -57,14 +57,13 @@ mod visit;
 /// Waits for the end of every armed commit-confirmed timer of this host, and rolls back then.
 /// Returns the exit code.
 pub(crate) async fn resume_armed(options: Options) -> u8 {
-    match Agent::new(options) {
-        Ok(agent) => {
-            // No coordinator reads its stdout.
-            agent.output.give(Sign::None);
-            agent.guard_all().await.exit()
-        }
-        Err(code) => code,
-    }
+    let agent = match Agent::new(options) {
+        Ok(agent) => agent,
+        Err(code) => return code,
+    };
+    // No coordinator reads its stdout.
+    agent.output.give(Sign::None);
+    agent.guard_all().await.exit()
 }
 
 /// Answers requests until the input ends. Returns the exit code.
