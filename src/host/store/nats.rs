@@ -110,7 +110,10 @@ pub(super) async fn wait(
 }
 
 async fn context(key: &Key, origin: &Origin) -> Outcome<jetstream::Context> {
-    let client = connect(&key.access, origin, |options| options.max_reconnects(1)).await?;
+    // The deadline of the whole request comes first.
+    let limit = key.access.timeout * 2;
+    let tune = |options: ConnectOptions| options.max_reconnects(1).connection_timeout(limit);
+    let client = connect(&key.access, origin, tune).await?;
     let mut context = jetstream::new(client);
     context.set_timeout(key.access.timeout);
     Ok(context)

@@ -392,11 +392,14 @@ impl Case<'_> {
     }
 
     /// Repeats a run that was refused because a busy machine delayed the second reading until the
-    /// daemon was stopped.
+    /// daemon was stopped, or because the daemon still ends the reload of before.
     fn patiently(&self, run: impl Fn() -> CommandResult) -> CommandResult {
         let mut result = run();
         for _ in 0..9 {
-            if result.code != 5 || !result.stderr.contains("no second answer") {
+            let is_early = ["no second answer", "has no listening socket"]
+                .iter()
+                .any(|why| result.stderr.contains(why));
+            if result.code != 5 || !is_early {
                 break;
             }
             self.daemon.signal(Signal::SIGCONT);
