@@ -37,7 +37,7 @@ pub(super) type FromAgent = Box<dyn Source>;
 /// The frames to an agent.
 pub(super) type ToAgent = Box<dyn Sink>;
 
-/// What is behind the two ends.
+/// The command or the conversation that carries the frames.
 #[derive(Debug)]
 pub(super) enum Carrier {
     Command {
@@ -134,19 +134,16 @@ impl Carrier {
         }
     }
 
-    /// Ends what is behind it, and returns its last lines.
-    pub(super) async fn finish(self) -> Vec<String> {
+    /// Ends what carries the frames, and reads what is left of its stderr. It may be dropped while
+    /// it waits: a process that the command left behind may hold the pipe open.
+    pub(super) async fn finish(&mut self) {
         match self {
-            Self::Command {
-                command,
-                mut stderr,
-            } => {
-                drop(command);
+            Self::Command { command, stderr } => {
+                command.stop();
                 stderr.finish().await;
-                stderr.lines()
             }
             #[cfg(feature = "nats")]
-            Self::Bus(_) => Vec::new(),
+            Self::Bus(_) => {}
         }
     }
 }

@@ -160,11 +160,11 @@ async fn connect_once(route: &Route) -> Result<(Connection, Greeting), ConnectFa
             ended.unwrap_or(Fault::Quiet)
         }
     };
-    let lines = timeout(ENDING, carrier.finish()).await;
+    let _ = timeout(ENDING, carrier.finish()).await;
     Err(ConnectFailure {
         fault,
         argv: Vec::new(),
-        stderr: lines.unwrap_or_default(),
+        stderr: carrier.lines(),
         noise,
     })
 }

@@ -77,6 +77,19 @@ impl Conversation {
         self.group = None;
     }
 
+    /// Ends its process group, unless the command was left alone or has ended.
+    pub(crate) fn stop(&mut self) {
+        // Until the child is waited for, no other process group can have its number.
+        if let Some(group) = self.group.take()
+            && matches!(self.child.try_wait(), Ok(None))
+        {
+            match killpg(group, self.end) {
+                Ok(()) | Err(Errno::ESRCH | Errno::EPERM) => {}
+                Err(e) => tracing::debug!("the process group {group} could not be ended: {e}"),
+            }
+        }
+    }
+
     /// Waits for the end of the command. Returns its exit code; none if a signal ended it.
     ///
     /// # Errors
@@ -88,14 +101,6 @@ impl Conversation {
 
 impl Drop for Conversation {
     fn drop(&mut self) {
-        // Until the child is waited for, no other process group can have its number.
-        if let Some(group) = self.group
-            && matches!(self.child.try_wait(), Ok(None))
-        {
-            match killpg(group, self.end) {
-                Ok(()) | Err(Errno::ESRCH | Errno::EPERM) => {}
-                Err(e) => tracing::debug!("the process group {group} could not be ended: {e}"),
-            }
-        }
+        self.stop();
     }
 }

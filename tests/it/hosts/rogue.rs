@@ -61,6 +61,13 @@ fn the_line_of_ssh_itself_is_the_reason() {
 }
 
 #[test]
+fn the_line_is_shown_also_where_a_process_that_was_left_behind_holds_stderr() {
+    let line = "ssh: connect to host 10.0.0.9 port 22: No route to host";
+    let script = format!("echo '{line}' >&2; sleep 6 >/dev/null & exit 255");
+    assert_eq!(one_host(&script).host(11)["why"], line);
+}
+
+#[test]
 fn what_repairs_a_host_is_named() {
     for (script, wanted) in [
         (
