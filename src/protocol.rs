@@ -18,7 +18,7 @@ mod subjects;
 mod tests;
 
 #[cfg(feature = "nats")]
-pub(crate) use self::subjects::{GREET, subject_of};
+pub(crate) use self::subjects::{GREET, next_payload, subject_of};
 pub(crate) use self::{
     answer::{Answer, Refused, RefusedKind},
     framing::{FrameError, FrameReader, FrameWriter, MAX_BLOB, MAX_LINE},

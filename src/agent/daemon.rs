@@ -8,7 +8,7 @@ use async_nats::{Client, ConnectOptions, Event, Message, Subscriber};
 use futures_util::StreamExt as _;
 use sd_notify::NotifyState;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncWriteExt as _, BufReader},
     process::{ChildStdin, ChildStdout, Command},
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -19,10 +19,12 @@ use tokio::{
 use super::options::Options;
 use crate::{
     event::Verdict,
-    fleet::{Bus, Fleet, bus_of_agent},
+    fleet::{Bus, Fleet},
     host::store::connect_nats,
+    hosts::this_machine,
     inventory::HostName,
-    protocol::{GREET, MAX_LINE, subject_of},
+    kernel::strip_deleted,
+    protocol::{GREET, next_payload, subject_of},
     screen,
     serve::notify,
 };
@@ -74,8 +76,8 @@ pub(crate) async fn serve(options: Options, url: &str) -> u8 {
 
 async fn run(options: Options, url: &str) -> Result<(), (Verdict, String)> {
     let unusable = |why: String| (Verdict::Usage, why);
-    let fleet = Fleet::load(&options.file).map_err(|why| unusable(why.to_string()))?;
-    let bus = bus_of_agent(url, &options.file).map_err(|why| unusable(why.to_string()))?;
+    let loaded = Fleet::load_with_bus(&options.file, url);
+    let (fleet, bus) = loaded.map_err(|why| unusable(why.to_string()))?;
     let name = name_of(&options, &fleet).map_err(unusable)?;
     let failed = |why: String| (Verdict::Failed, why);
     let client = connect(&bus).await.map_err(failed)?;
@@ -94,13 +96,8 @@ async fn run(options: Options, url: &str) -> Result<(), (Verdict, String)> {
 
 /// Returns the name of this host: the option, that of its file, or that of the machine.
 fn name_of(options: &Options, fleet: &Fleet) -> Result<HostName, String> {
-    let of_file = fleet.agent.as_ref().and_then(|agent| agent.name.clone());
-    if let Some(name) = options.name.clone().or(of_file) {
-        return Ok(name);
-    }
-    let machine = rustix::system::uname();
-    HostName::new(&machine.nodename().to_string_lossy())
-        .map_err(|why| format!("{why}; name this host with --name"))
+    let named = options.name_of(fleet.agent.as_ref()).or_else(this_machine);
+    named.ok_or_else(|| "the name of this machine is no name of a host: set --name".into())
 }
 
 /// Connects, and goes on with that for ever: a server that is down must not end the agents of all
@@ -271,11 +268,7 @@ impl Daemon {
 
 /// Returns the program of this process: the one of its path, also where it was replaced.
 fn program() -> std::io::Result<PathBuf> {
-    let path = std::env::current_exe()?;
-    let text = path.to_string_lossy();
-    Ok(text
-        .strip_suffix(" (deleted)")
-        .map_or_else(|| path.clone(), PathBuf::from))
+    Ok(strip_deleted(&std::env::current_exe()?).to_owned())
 }
 
 fn arguments(options: &Options) -> Vec<OsString> {
@@ -308,16 +301,12 @@ async fn pass_in(mut frames: mpsc::Receiver<Message>, mut input: ChildStdin) {
 /// Publishes each line as a message, to the end of the output.
 async fn pass_out(client: &Client, inbox: &str, output: ChildStdout) {
     let mut lines = BufReader::new(output);
-    let mut line = Vec::new();
-    while let Ok(1..=MAX_LINE) = lines.read_until(b'\n', &mut line).await {
-        if line.ends_with(b"\n") {
-            line.pop();
-        }
-        let published = client.publish(inbox.to_owned(), line.clone().into()).await;
-        if published.is_err() {
+    let mut payload = Vec::new();
+    while next_payload(&mut lines, &mut payload).await {
+        let published = client.publish(inbox.to_owned(), payload.clone().into());
+        if published.await.is_err() {
             return;
         }
-        line.clear();
     }
 }
 

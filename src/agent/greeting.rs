@@ -28,10 +28,7 @@ pub(super) fn greet(fleet: &Result<Fleet, FleetError>, options: &Options) -> Gre
         arch: std::env::consts::ARCH.into(),
         boot: runs::boot_id(),
         uid: nix::unistd::geteuid().as_raw(),
-        host: options
-            .name
-            .clone()
-            .or_else(|| agent.and_then(|agent| agent.name.clone())),
+        host: options.name_of(agent),
         labels,
         fleet: Some(file).filter(|_| fleet.is_ok()),
         fault,

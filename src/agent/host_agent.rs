@@ -38,8 +38,7 @@ impl Agent {
     pub(super) fn name(&self) -> HostName {
         let fleet = self.fleet.as_ref().ok();
         let agent = fleet.and_then(|fleet| fleet.agent.as_ref());
-        let of_file = || agent.and_then(|agent| agent.name.clone());
-        let name = self.options.name.clone().or_else(of_file);
+        let name = self.options.name_of(agent);
         name.unwrap_or_else(HostName::local)
     }
 

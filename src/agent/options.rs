@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use crate::{inventory::HostName, runs::Retention};
+use crate::{fleet::Agent, inventory::HostName, runs::Retention};
 
 /// Checked options.
 #[derive(Debug)]
@@ -17,4 +17,12 @@ pub(crate) struct Options {
     pub state: Option<PathBuf>,
     /// Which runs are kept when one has ended.
     pub keep: Retention,
+}
+
+impl Options {
+    /// Returns the name of this host: the option, else that of its file.
+    pub(super) fn name_of(&self, agent: Option<&Agent>) -> Option<HostName> {
+        let of_file = || agent.and_then(|agent| agent.name.clone());
+        self.name.clone().or_else(of_file)
+    }
 }

@@ -1,6 +1,6 @@
 //! The NATS server over which the hosts of a fleet are reached.
 
-use super::{Origin, StoreAccess, source::AddressError};
+use super::{Origin, StoreAccess};
 
 /// The name of a fleet on its server, unless its file has another.
 const DEFAULT_NAME: &str = "default";
@@ -52,24 +52,6 @@ impl FleetName {
 impl Default for FleetName {
     fn default() -> Self {
         Self(DEFAULT_NAME.to_owned())
-    }
-}
-
-impl Bus {
-    /// Returns the server of a URL, with the access that its `[[store]]` gives.
-    ///
-    /// # Errors
-    /// Fails if the URL does not name a NATS server alone.
-    pub(super) fn new(
-        url: &str,
-        access: StoreAccess,
-        fleet: FleetName,
-    ) -> Result<Self, AddressError> {
-        Ok(Self {
-            origin: Origin::of_nats(url)?,
-            access,
-            fleet,
-        })
     }
 }
 

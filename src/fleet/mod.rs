@@ -155,6 +155,29 @@ impl Fleet {
         Self::parse(&read(path)?, path)
     }
 
+    /// Reads the file of a host, and the NATS server of `url` with the access that a `[[store]]` of
+    /// the file gives.
+    ///
+    /// # Errors
+    /// Fails as [`Self::load`] does, and if the URL names no NATS server.
+    #[cfg(feature = "nats")]
+    pub(crate) fn load_with_bus(path: &Path, url: &str) -> Result<(Self, Bus), FleetError> {
+        let origin = Origin::of_nats(url).map_err(FleetError::Nats)?;
+        let bytes = read(path)?;
+        let fleet = Self::parse(&bytes, path)?;
+        let access = raw::access_of(url, &bytes);
+        let access = access.map_err(|fault| shown_fault(&fault, &bytes, path))?;
+        let agent = fleet.agent.as_ref();
+        let bus = Bus {
+            origin,
+            access,
+            fleet: agent
+                .and_then(|agent| agent.fleet.clone())
+                .unwrap_or_default(),
+        };
+        Ok((fleet, bus))
+    }
+
     /// Reads one group as the text of it stands in `fleet.toml`.
     ///
     /// # Errors
@@ -290,18 +313,6 @@ fn shown_fault(fault: &ConfigError, bytes: &[u8], path: &Path) -> FleetError {
         fault.render(path, shown.as_bytes())
     );
     FleetError::Fault(without_passwords(&text).into_owned())
-}
-
-/// Returns the NATS server of `url`, with the access that the `[[store]]` of the fleet file `file`
-/// gives it, and the name of the fleet in `[agent]`.
-///
-/// # Errors
-/// Fails if the URL names no NATS server, or if the file cannot be used.
-#[cfg(feature = "nats")]
-pub(crate) fn bus_of_agent(url: &str, file: &Path) -> Result<Bus, FleetError> {
-    Origin::of_nats(url).map_err(FleetError::Nats)?;
-    let bytes = read(file)?;
-    raw::bus_of_agent(url, &bytes).map_err(|fault| shown_fault(&fault, &bytes, file))
 }
 
 /// Returns the key of `url`, with the access that the `[[store]]` of the fleet file `file` give it.

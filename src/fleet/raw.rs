@@ -12,10 +12,10 @@ use self::{
     matching::{RawMatch, resolve_match},
     proof::resolve_proof,
     reload::{reload, revive},
-    store::{RawStore, Store, access_of, check_used, key, stores},
+    store::{RawStore, Store, check_used, key, stores},
 };
 use super::{
-    Agent, Bus, Count, ExecutesItself, Graph, Group, Hosts, Listed, OnBadConfig, PathBase, Reading,
+    Agent, Count, ExecutesItself, Graph, Group, Hosts, Listed, OnBadConfig, PathBase, Reading,
     Rollout,
     key_target::check_spelling,
     rollout::RawRollout,
@@ -161,30 +161,24 @@ fn check_no_host_keys(raw: &RawFleet) -> Result<(), SpannedError> {
 /// # Errors
 /// Fails if the file is not valid, or if the URL names no key.
 pub(super) fn key_of(url: &str, bytes: &[u8]) -> Result<Key, ConfigError> {
-    let raw: RawFleet = diagnostic::parse(bytes)?;
-    let fault =
-        |error: SpannedError| ConfigError::new(bytes, error.message, error.hint, Some(error.at));
-    let stores = stores(raw.store).map_err(fault)?;
     // The URL stands on the command line, and not in the file.
-    key(url, 0..0, &stores).map_err(|e| ConfigError::new(bytes, e.message, e.hint, None))
+    key(url, 0..0, &stores_of(bytes)?).map_err(|e| ConfigError::new(bytes, e.message, e.hint, None))
 }
 
-/// Returns the NATS server of `url`, with the access that a `[[store]]` of the file `bytes` gives
-/// it, and the name of the fleet that the file has.
+/// Returns the access that a `[[store]]` of the file `bytes` gives to the server of `url`.
 ///
 /// # Errors
-/// Fails if the file is not valid, or if the URL names no server.
+/// Fails if the file is not valid.
 #[cfg(feature = "nats")]
-pub(super) fn bus_of_agent(url: &str, bytes: &[u8]) -> Result<Bus, ConfigError> {
+pub(super) fn access_of(url: &str, bytes: &[u8]) -> Result<super::StoreAccess, ConfigError> {
+    Ok(store::access_of(url, &stores_of(bytes)?))
+}
+
+fn stores_of(bytes: &[u8]) -> Result<Vec<Store>, ConfigError> {
     let raw: RawFleet = diagnostic::parse(bytes)?;
     let fault =
         |error: SpannedError| ConfigError::new(bytes, error.message, error.hint, Some(error.at));
-    let stores = stores(raw.store).map_err(fault)?;
-    let agent = raw.agent.map(agent).transpose().map_err(fault)?;
-    let fleet = agent.and_then(|agent| agent.fleet).unwrap_or_default();
-    // The URL stands on the command line, and not in the file.
-    Bus::new(url, access_of(url, &stores), fleet)
-        .map_err(|why| ConfigError::new(bytes, why.to_string(), None, None))
+    stores(raw.store).map_err(fault)
 }
 
 /// Checks that every name in an `after` is a group, and that no group waits for itself.

@@ -10,10 +10,7 @@ use std::{
 use async_nats::{Client, Message, StatusCode, SubscribeError};
 use futures_util::StreamExt as _;
 use tokio::{
-    io::{
-        AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, ReadHalf, WriteHalf,
-        duplex, split,
-    },
+    io::{AsyncWriteExt as _, BufReader, DuplexStream, ReadHalf, WriteHalf, duplex, split},
     sync::mpsc,
     task::{JoinHandle, spawn_local},
 };
@@ -23,7 +20,7 @@ use crate::{
     fleet::{Bus, FleetName, Origin},
     host::store::{StoreError, connect_nats},
     inventory::HostName,
-    protocol::{GREET, subject_of},
+    protocol::{GREET, next_payload, subject_of},
 };
 
 /// The bytes that wait between a task of a conversation and its reader.
@@ -72,7 +69,7 @@ pub(super) struct Talk {
     number: u64,
     talks: Talks,
     is_left: Rc<Cell<bool>>,
-    /// Whether no agent was there.
+    /// True once the server has said that no agent listens.
     is_alone: Rc<Cell<bool>>,
 }
 
@@ -210,13 +207,9 @@ impl Publisher {
     /// Publishes each line as a message. The end of the conversation is an empty one.
     async fn publish_all(self, from: ReadHalf<DuplexStream>, is_left: Rc<Cell<bool>>) {
         let mut lines = BufReader::new(from);
-        let mut line = Vec::new();
-        while let Ok(1..) = lines.read_until(b'\n', &mut line).await {
-            if line.ends_with(b"\n") {
-                line.pop();
-            }
-            self.publish(&line).await;
-            line.clear();
+        let mut payload = Vec::new();
+        while next_payload(&mut lines, &mut payload).await {
+            self.publish(&payload).await;
         }
         if !is_left.get() {
             self.publish(b"").await;

@@ -194,8 +194,8 @@ async fn ask(
 pub(super) struct Ways<'a> {
     hosts: &'a Hosts,
     operator: &'a Operator,
-    /// The way over the server of the fleet; none where a command connects to every host.
-    server: Option<Way>,
+    /// The way to each host without a command that connects.
+    server: Way,
 }
 
 impl<'a> Ways<'a> {
@@ -203,8 +203,8 @@ impl<'a> Ways<'a> {
     /// reached over it is not reached for this reason.
     pub(super) async fn of(hosts: &'a Hosts, operator: &'a Operator) -> Self {
         let server = match &hosts.bus {
-            Some(bus) => Some(server_of(bus).await),
-            None => None,
+            Some(bus) => server_of(bus).await,
+            None => Way::None("the fleet has no server".into()),
         };
         Self {
             hosts,
@@ -218,10 +218,9 @@ impl<'a> Ways<'a> {
     /// # Errors
     /// Fails if the command that connects lacks a label of the host.
     pub(super) fn to(&self, host: &HostEntry) -> Result<Route, ConnectError> {
-        let none = || Way::None("there is no command that connects".into());
         let way = match self.hosts.connect_argv(host)? {
             Some(argv) => Way::Command(argv),
-            None => self.server.clone().unwrap_or_else(none),
+            None => self.server.clone(),
         };
         Ok(Route {
             name: host.name.clone(),

@@ -40,6 +40,16 @@ pub(crate) struct CommandEnd {
     pub(crate) stderr: String,
 }
 
+impl CommandEnd {
+    pub(crate) fn of(output: &Output) -> Self {
+        Self {
+            code: output.status.code(),
+            json: serde_json::from_slice(&output.stdout).unwrap_or_default(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
 /// A process. Killed by its pid when dropped.
 pub(crate) struct Killed(pub(crate) Child);
 
@@ -469,13 +479,7 @@ pub(crate) fn kill_while_validating(fleet: &Fleet) {
 
 /// Runs a command to its end and returns its result.
 pub(crate) fn run_to_end(command: &mut Command) -> CommandEnd {
-    let output = output(command);
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    CommandEnd {
-        code: output.status.code(),
-        json: serde_json::from_slice(&output.stdout).unwrap_or_default(),
-        stderr,
-    }
+    CommandEnd::of(&output(command))
 }
 
 /// Runs a command to its end. Kills it by its pid after `RUN_LIMIT`.

@@ -10,12 +10,12 @@ use serde::Deserialize;
 use toml::{Spanned, Table, Value};
 
 use super::{
-    store::{Store, access_of},
+    store::{Store, access_of, address_fault},
     values::duration,
 };
 use crate::{
     fleet::{
-        AddressError, Bus, FleetName,
+        Bus, FleetName, Origin,
         count::parse_timer,
         hosts::{
             Agent, Connect, DEFAULT_CONFIRM_MAX, DEFAULT_LEASE, DEFAULT_PARALLEL, DEFAULT_SILENCE,
@@ -152,16 +152,11 @@ fn bus(
     let at = url.span();
     let url = url.into_inner();
     let fleet = fleet.map_or_else(|| Ok(FleetName::default()), fleet_name)?;
-    let bus = Bus::new(&url, access_of(&url, stores), fleet);
-    bus.map(Some).map_err(|why| {
-        let names_user = why == AddressError::User;
-        let fault = spanned(at, why);
-        if names_user {
-            fault.hinted("its credentials stand in [[store]]")
-        } else {
-            fault
-        }
-    })
+    Ok(Some(Bus {
+        origin: Origin::of_nats(&url).map_err(|why| address_fault(at, why))?,
+        access: access_of(&url, stores),
+        fleet,
+    }))
 }
 
 /// The leases that a host may have: with a shorter one it would end a session between two signs of

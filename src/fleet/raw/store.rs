@@ -258,17 +258,9 @@ fn files(
 /// # Errors
 /// Fails if it is not the URL of a key, or if no table has the commands that read it.
 pub(super) fn key(url: &str, at: Range<usize>, stores: &[Store]) -> Result<Key, SpannedError> {
-    let address = Address::parse(url).map_err(|why| {
-        let names_credentials = matches!(why, AddressError::User | AddressError::Credential(_));
-        let fault = spanned(at.clone(), why);
-        if names_credentials {
-            fault.hinted("its credentials stand in [[store]]")
-        } else {
-            fault
-        }
-    })?;
+    let address = Address::parse(url).map_err(|why| address_fault(at.clone(), why))?;
     let store = store_of(url, stores);
-    let mut access = access_of(url, stores);
+    let mut access = store.map_or_else(StoreAccess::default, |store| store.access.clone());
     if let (Address::Exec(_), store) = (address, store) {
         let key = store
             .and_then(|store| rest(url, &store.url))
@@ -286,6 +278,17 @@ pub(super) fn key(url: &str, at: Range<usize>, stores: &[Store]) -> Result<Key, 
         url: url.to_owned(),
         access,
     })
+}
+
+/// Returns the fault of a URL, with the place of the credentials that it must not have.
+pub(super) fn address_fault(at: Range<usize>, why: AddressError) -> SpannedError {
+    let names_credentials = matches!(why, AddressError::User | AddressError::Credential(_));
+    let fault = spanned(at, why);
+    if names_credentials {
+        fault.hinted("its credentials stand in [[store]]")
+    } else {
+        fault
+    }
 }
 
 /// Returns the access of a URL: that of the store with the longest `url` that it begins with.

@@ -400,7 +400,8 @@ fn killed_in_a_gate(seconds: u32) -> (Bed, crate::support::CommandEnd) {
         once = bed.path("once").display()
     );
     bed.fleet(&format!(
-        "[rollout]\nwaves = [\"2\", \"100%\"]\nbake = \"0s\"\ngate = [\"sh\", \"-c\", \"{script}\"]\n"
+        "[rollout]\nwaves = [\"2\", \"100%\"]\nbake = \"0s\"\n\
+         gate = [\"sh\", \"-c\", \"{script}\"]\n"
     ));
     let end = bed.broadcast("two", &[]);
     (bed, end)

@@ -291,14 +291,7 @@ impl Bed {
     /// Gives each run a gate behind its first wave: it makes the file `waits`, and ends once the file
     /// `go` is there.
     pub(super) fn gate(&self, waits: &Path, go: &Path) {
-        let script = format!(
-            "touch {}; while [ ! -e {} ]; do sleep 0.05; done",
-            waits.display(),
-            go.display()
-        );
-        self.fleet(&format!(
-            "[rollout]\nwaves = [\"1\", \"100%\"]\nbake = \"0s\"\ngate = [\"sh\", \"-c\", \"{script}\"]\n"
-        ));
+        self.fleet(&gated(waits, go));
     }
 
     /// Begins a run by a coordinator with this state directory, and kills it at its first commit.
@@ -434,8 +427,28 @@ impl Bed {
     }
 }
 
-/// Returns the marks of open runs in a state directory. A run that has recorded its end has its mark
-/// until its proofs are kept, and one that ended mixed is open.
+/// Checks the exit code of a command.
+#[track_caller]
+pub(super) fn expect(end: &CommandEnd, code: i32) {
+    assert_eq!(end.code, Some(code), "{:#} {}", end.json, end.stderr);
+}
+
+/// Returns the rollout of a gate behind the first wave: it makes the file `waits`, and ends once
+/// the file `go` is there.
+pub(super) fn gated(waits: &Path, go: &Path) -> String {
+    let script = format!(
+        "touch {}; while [ ! -e {} ]; do sleep 0.05; done",
+        waits.display(),
+        go.display()
+    );
+    format!(
+        "[rollout]\nwaves = [\"1\", \"100%\"]\nbake = \"0s\"\n\
+         gate = [\"sh\", \"-c\", \"{script}\"]\n"
+    )
+}
+
+/// Returns the marks of open runs in a state directory. A run that has recorded its end has its
+/// mark until its proofs are kept, and one that ended mixed is open.
 pub(super) fn open_marks(state: &Path) -> Vec<String> {
     let has_ended = |run: &String| {
         let journal = state.join("runs").join(run).join("events.jsonl");

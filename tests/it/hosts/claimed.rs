@@ -1,7 +1,7 @@
 //! Claims about hosts that are lost at the end of a run, and about runs of which this machine has
 //! only some of the indexes.
 
-use super::bed::{Bed, outcomes, rule, rule_after};
+use super::bed::{Bed, expect, outcomes, rule, rule_after};
 use crate::support::{CommandEnd, run_to_end};
 
 const ROLLOUT: &str = "[rollout]\nwaves = [\"1\", \"100%\"]\nbake = \"0s\"\n";
@@ -10,10 +10,6 @@ fn bed() -> Bed {
     let bed = Bed::start(&[1, 1, 1]);
     bed.fleet(ROLLOUT);
     bed
-}
-
-fn expect(end: &CommandEnd, code: i32) {
-    assert_eq!(end.code, Some(code), "{:#} {}", end.json, end.stderr);
 }
 
 fn run_of(end: &CommandEnd) -> String {

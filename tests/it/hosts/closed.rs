@@ -1,12 +1,8 @@
 //! The open index of a run that another coordinator has ended: a command that hears from every host
 //! that the run is over there closes it.
 
-use super::bed::{Bed, rule};
+use super::bed::{Bed, expect, rule};
 use crate::support::{CommandEnd, run_to_end};
-
-fn expect(end: &CommandEnd, code: i32) {
-    assert_eq!(end.code, Some(code), "{:#} {}", end.json, end.stderr);
-}
 
 /// Runs a command of another coordinator.
 fn elsewhere(bed: &Bed, args: &[&str]) -> CommandEnd {

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use super::bed::{Bed, rule};
+use super::bed::{Bed, expect, rule};
 use crate::support::{CommandEnd, run_to_end};
 
 const ROLLOUT: &str = "[rollout]\nwaves = [\"1\", \"100%\"]\nbake = \"0s\"\n";
@@ -11,10 +11,6 @@ fn bed(servers: &[usize]) -> Bed {
     let bed = Bed::start(servers);
     bed.fleet(ROLLOUT);
     bed
-}
-
-fn expect(end: &CommandEnd, code: i32) {
-    assert_eq!(end.code, Some(code), "{:#} {}", end.json, end.stderr);
 }
 
 fn next(end: &CommandEnd) -> Vec<String> {

@@ -7,6 +7,7 @@ use std::{
 
 use serde_json::Value;
 
+use super::bed::expect;
 use super::lab::{FAR, Lab, NAMES};
 use crate::support::{CommandEnd, until};
 
@@ -14,17 +15,8 @@ use crate::support::{CommandEnd, until};
 const TIMER: Duration = Duration::from_secs(4);
 const LEASE: &str = "2s";
 
-fn expect(end: &CommandEnd, code: i32) {
-    assert_eq!(end.code, Some(code), "{:#} {}", end.json, end.stderr);
-}
-
 fn end_of(run: Child) -> CommandEnd {
-    let output = run.wait_with_output().unwrap();
-    CommandEnd {
-        code: output.status.code(),
-        json: serde_json::from_slice(&output.stdout).unwrap_or_default(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    CommandEnd::of(&run.wait_with_output().unwrap())
 }
 
 #[test]

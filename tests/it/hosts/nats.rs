@@ -1,13 +1,16 @@
 //! Hosts that are reached over a real nats-server.
 
-use std::process::{Command, Stdio};
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
 
 use nix::sys::signal::{Signal, kill};
 
-use super::bed::{Bed, outcomes, rule};
+use super::bed::{Bed, expect, gated, outcomes, rule};
 use crate::{
     daemons::{command, free_port, need},
-    support::{CommandEnd, Killed, until, write},
+    support::{CommandEnd, Killed, run_to_end, until, write},
 };
 
 /// Hosts whose agents listen on a server.
@@ -61,7 +64,8 @@ impl Net {
     fn fleet(&self, more: &str) {
         let last = self.bed.hosts.len() - 1;
         let text = format!(
-            "version = 1\n[hosts]\nlist = [\"h[0-{last}]\"]\nsilence = \"2s\"\nnats = \"{}\"\n{more}",
+            "version = 1\n[hosts]\nlist = [\"h[0-{last}]\"]\nsilence = \"2s\"\n\
+             nats = \"{}\"\n{more}",
             self.url()
         );
         write(&self.bed.path("fleet.toml"), &text);
@@ -87,7 +91,7 @@ impl Net {
     }
 
     fn run(&self, args: &[&str]) -> CommandEnd {
-        let end = crate::support::run_to_end(&mut self.bed.command(args));
+        let end = run_to_end(&mut self.bed.command(args));
         self.wait_for_talks();
         end
     }
@@ -107,10 +111,23 @@ impl Net {
         self.run(&[&["broadcast", "--set", &set], args].concat())
     }
 
-    #[track_caller]
-    fn expect(&self, end: &CommandEnd, code: i32) {
-        assert_eq!(end.code, Some(code), "{:#} {}", end.json, end.stderr);
+    /// Begins a broadcast, and waits until it stands in the gate behind its first wave. Returns it,
+    /// and the file that lets it go on.
+    fn broadcast_to_gate(&self) -> (Child, PathBuf) {
+        let (waits, go) = (self.bed.path("waits"), self.bed.path("go"));
+        self.fleet(&gated(&waits, &go));
+        let mut run = self.bed.command(&["broadcast", "--set", "message=two"]);
+        let run = run.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let run = run.spawn().unwrap();
+        until("the gate waits", || waits.exists());
+        (run, go)
     }
+}
+
+/// Lets a broadcast go on, and returns its end.
+fn end_of((run, go): (Child, PathBuf)) -> CommandEnd {
+    std::fs::write(go, "").unwrap();
+    CommandEnd::of(&run.wait_with_output().unwrap())
 }
 
 #[test]
@@ -119,14 +136,14 @@ fn every_command_reaches_the_hosts_over_a_server() {
         return;
     };
     let hosts = net.run(&["hosts"]);
-    net.expect(&hosts, 0);
-    net.expect(&net.broadcast("two", &[]), 0);
+    expect(&hosts, 0);
+    expect(&net.broadcast("two", &[]), 0);
     assert!(net.bed.all_serve("two"));
-    net.expect(&net.run(&["status"]), 0);
+    expect(&net.run(&["status"]), 0);
     let listed = net.run(&["history", "--gather"]);
-    net.expect(&listed, 0);
+    expect(&listed, 0);
     assert_eq!(listed.json["runs"].as_array().unwrap().len(), 4);
-    net.expect(&net.run(&["revert", "@", "--yes"]), 0);
+    expect(&net.run(&["revert", "@", "--yes"]), 0);
     assert!(net.bed.all_serve("one"));
 }
 
@@ -138,7 +155,7 @@ fn a_validator_that_refuses_on_one_host_leaves_every_host_untouched() {
     let own = std::fs::read_to_string(net.bed.hosts[1].path("fleet.toml")).unwrap();
     let no = "[[group]]\nvalidate = [\"sh\", \"-c\", \"! grep -q two $0\", \"{candidate}\"]";
     net.bed.hosts[1].write("fleet.toml", &own.replacen("[[group]]", no, 1));
-    net.expect(&net.broadcast("two", &[]), 4);
+    expect(&net.broadcast("two", &[]), 4);
     assert!(net.bed.all_serve("one"));
 }
 
@@ -149,18 +166,18 @@ fn a_host_without_an_agent_is_unreachable_at_once_and_named() {
     };
     net.agents[1] = None;
     let hosts = net.run(&["hosts"]);
-    net.expect(&hosts, 11);
+    expect(&hosts, 11);
     let repair = hosts.json["hosts"][1]["repair"].as_str().unwrap();
     assert!(repair.contains("systemctl start hello-agent"), "{repair}");
     let end = net.broadcast("two", &[]);
-    net.expect(&end, 11);
+    expect(&end, 11);
     let reason = end.json["reason"].as_str().unwrap();
     assert!(
         reason.starts_with("h1: no agent of this host listens on the NATS server"),
         "{reason}"
     );
     assert!(net.bed.all_serve("one"));
-    net.expect(&net.broadcast("two", &["--max-unreachable", "1"]), 8);
+    expect(&net.broadcast("two", &["--max-unreachable", "1"]), 8);
     assert!(net.bed.serves(0, "two") && net.bed.serves(1, "one"));
 }
 
@@ -171,7 +188,7 @@ fn a_server_that_is_down_is_named_and_nothing_is_touched() {
     };
     net.server = None;
     let end = net.broadcast("two", &[]);
-    net.expect(&end, 11);
+    expect(&end, 11);
     assert!(end.stderr.contains(&net.url()), "{}", end.stderr);
     assert!(net.bed.all_serve("one"));
 }
@@ -187,36 +204,8 @@ fn agents_come_back_after_a_restart_of_the_server() {
     net.serve();
     let is_back = |host: usize| net.log(host).matches("Connected").count() > 1;
     until("the agents are back", || is_back(0) && is_back(1));
-    net.expect(&net.broadcast("two", &[]), 0);
+    expect(&net.broadcast("two", &[]), 0);
     assert!(net.bed.all_serve("two"));
-}
-
-/// Restarts the server in the gate behind the first wave of a run.
-fn restarted_in_a_gate(net: &mut Net, first: &str) -> CommandEnd {
-    let (waits, go) = (net.bed.path("waits"), net.bed.path("go"));
-    let script = format!(
-        "touch {}; while [ ! -e {} ]; do sleep 0.05; done",
-        waits.display(),
-        go.display()
-    );
-    net.fleet(&format!(
-        "[rollout]\nwaves = [\"1\", \"100%\"]\nbake = \"0s\"\ngate = [\"sh\", \"-c\", \"{script}\"]\n"
-    ));
-    let mut run = net
-        .bed
-        .command(&["broadcast", "--set", &format!("message={first}")]);
-    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let run = run.spawn().unwrap();
-    until("the gate waits", || waits.exists());
-    net.server = None;
-    net.serve();
-    std::fs::write(go, "").unwrap();
-    let output = run.wait_with_output().unwrap();
-    CommandEnd {
-        code: output.status.code(),
-        json: serde_json::from_slice(&output.stdout).unwrap_or_default(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
 }
 
 #[test]
@@ -225,9 +214,12 @@ fn a_run_goes_on_after_a_restart_of_the_server_between_two_waves() {
         return;
     };
     net.bed.lease("30s");
-    let end = restarted_in_a_gate(&mut net, "two");
+    let run = net.broadcast_to_gate();
+    net.server = None;
+    net.serve();
+    let end = end_of(run);
     net.wait_for_talks();
-    net.expect(&end, 0);
+    expect(&end, 0);
     assert!(net.bed.all_serve("two"));
 }
 
@@ -237,21 +229,13 @@ fn an_agent_that_ends_leaves_its_session_to_the_next_one() {
         return;
     };
     net.bed.lease("30s");
-    let (waits, go) = (net.bed.path("waits"), net.bed.path("go"));
-    net.bed.gate(&waits, &go);
-    let text = std::fs::read_to_string(net.bed.path("fleet.toml")).unwrap();
-    let gate = text.split_once("[rollout]").unwrap().1.to_owned();
-    net.fleet(&format!("[rollout]{gate}"));
-    let mut run = net.bed.command(&["broadcast", "--set", "message=two"]);
-    let run = run.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut run = run.spawn().unwrap();
-    until("the gate waits", || waits.exists());
+    let run = net.broadcast_to_gate();
     net.signal(1, Signal::SIGTERM);
     net.agents[1].as_mut().unwrap().0.wait().unwrap();
     net.listen(1);
-    std::fs::write(go, "").unwrap();
-    assert_eq!(run.wait().unwrap().code(), Some(0));
+    let end = end_of(run);
     net.wait_for_talks();
+    expect(&end, 0);
     assert!(net.bed.all_serve("two"));
 }
 
@@ -260,19 +244,10 @@ fn a_coordinator_that_is_killed_is_resumed_over_the_server() {
     let Some(net) = Net::start(&[1, 1]) else {
         return;
     };
-    let (waits, go) = (net.bed.path("waits"), net.bed.path("go"));
-    net.bed.gate(&waits, &go);
-    let text = std::fs::read_to_string(net.bed.path("fleet.toml")).unwrap();
-    let gate = text.split_once("[rollout]").unwrap().1.to_owned();
-    net.fleet(&format!("[rollout]{gate}"));
-    let mut run = net.bed.command(&["broadcast", "--set", "message=two"]);
-    let run = run.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut run = run.spawn().unwrap();
-    until("the gate waits", || waits.exists());
+    let (mut run, go) = net.broadcast_to_gate();
     run.kill().unwrap();
-    run.wait().unwrap();
-    std::fs::write(go, "").unwrap();
-    net.expect(&net.run(&["resume"]), 0);
+    assert_eq!(end_of((run, go)).code, None);
+    expect(&net.run(&["resume"]), 0);
     assert!(net.bed.all_serve("two"));
 }
 
@@ -285,12 +260,12 @@ fn a_bad_file_of_a_host_is_named_at_sighup_and_refuses_its_coordinators() {
     net.bed.hosts[1].write("fleet.toml", "version = 1\nnonsense = 1\n");
     net.signal(1, Signal::SIGHUP);
     until("the fault is named", || net.log(1).contains("nonsense"));
-    net.expect(&net.broadcast("two", &[]), 5);
+    expect(&net.broadcast("two", &[]), 5);
     assert!(net.bed.all_serve("one"));
     net.bed.hosts[1].write("fleet.toml", &own);
     net.signal(1, Signal::SIGHUP);
     until("the file is good again", || net.log(1).contains("Reloaded"));
-    net.expect(&net.broadcast("two", &[]), 0);
+    expect(&net.broadcast("two", &[]), 0);
 }
 
 #[test]
@@ -300,7 +275,7 @@ fn a_gate_that_fails_rolls_every_host_back() {
     };
     net.fleet("[rollout]\nwaves = [\"100%\"]\nbake = \"0s\"\ngate = [\"false\"]\n");
     let end = net.broadcast("two", &[]);
-    net.expect(&end, 6);
+    expect(&end, 6);
     for host in ["h0", "h1"] {
         assert_eq!(outcomes(&end.json, host), ["reverted"], "{:#}", end.json);
     }
@@ -319,14 +294,14 @@ fn a_host_with_a_command_of_its_own_is_reached_by_that() {
         "[[hosts.via]]\non = \"h1\"\nconnect = [\"sh\", \"{}/{{name}}.sh\"]\n",
         net.bed.path("").display()
     ));
-    net.expect(&net.broadcast("two", &[]), 0);
+    expect(&net.broadcast("two", &[]), 0);
     assert!(net.bed.all_serve("two"));
 }
 
 #[test]
 fn an_agent_refuses_a_url_that_names_no_server() {
     let bed = Bed::start(&[1]);
-    let end = crate::support::run_to_end(&mut bed.agent_command(0, &["--nats", "http://x"]));
+    let end = run_to_end(&mut bed.agent_command(0, &["--nats", "http://x"]));
     assert_eq!(end.code, Some(2), "{}", end.stderr);
     let named = "--nats: the URL of a NATS server is nats://HOST or nats://HOST:PORT";
     assert!(end.stderr.contains(named), "{}", end.stderr);

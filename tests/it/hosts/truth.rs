@@ -6,7 +6,7 @@ use std::{path::Path, process::Command};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use super::bed::{Bed, outcomes, rule, rule_after};
+use super::bed::{Bed, expect, outcomes, rule, rule_after};
 use crate::support::{CommandEnd, run_to_end, until, without_cargo};
 
 const ROLLOUT: &str = "[rollout]\nwaves = [\"1\", \"100%\"]\nbake = \"0s\"\n";
@@ -24,10 +24,6 @@ fn killed(bed: &Bed, message: &str, host: usize) -> String {
     assert_eq!(end.code, None, "{:#} {}", end.json, end.stderr);
     bed.connect_directly(host);
     bed.open_here().pop().unwrap()
-}
-
-fn expect(end: &CommandEnd, code: i32) {
-    assert_eq!(end.code, Some(code), "{:#} {}", end.json, end.stderr);
 }
 
 fn broadcast(bed: &Bed, message: &str, args: &[&str]) -> String {

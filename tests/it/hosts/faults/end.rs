@@ -151,7 +151,7 @@ impl Ender {
     }
 }
 
-/// Returns the hosts on which the run never began: they have the old config.
+/// Returns the hosts on which the run never began.
 fn not_begun(end: &CommandEnd) -> Vec<String> {
     let hosts = end.json["hosts"].as_array();
     let hosts = hosts.into_iter().flatten();
